@@ -1,0 +1,100 @@
+"""Words and marks shared by all pages: times, durations, icons."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+TONES = {"success": "ok", "warning": "warn", "error": "bad", "debug": "info", "info": "info"}
+TONES |= {tone: tone for tone in ("ok", "warn", "bad")}
+
+
+def aware(value: datetime) -> datetime:
+    return value if timezone.is_aware(value) else value.replace(tzinfo=UTC)
+
+
+def day(value: datetime) -> str:
+    """3 May 2026, the same in every locale of the server."""
+    value = value.astimezone(UTC)
+    return f"{value.day} {value:%B %Y}"
+
+
+def steps(seconds: int) -> str:
+    """One unit, rounded down: 12 s, 3 min, 5 h, 2 days."""
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    if seconds < 86400:
+        return f"{seconds // 3600} h"
+    days = seconds // 86400
+    return "1 day" if days == 1 else f"{days} days"
+
+
+@register.filter
+def ago(value: datetime | None, now: datetime | None = None) -> str:
+    """12 s ago, 3 min ago, in 5 h; the date once it is a week away. app.js says the same."""
+    if not isinstance(value, datetime):
+        return "never"
+    seconds = int(((now or timezone.now()) - aware(value)).total_seconds())
+    if abs(seconds) >= 7 * 86400:
+        return day(aware(value))
+    return f"in {steps(-seconds)}" if seconds < 0 else f"{steps(seconds)} ago"
+
+
+@register.filter
+def absolute(value: datetime | None) -> str:
+    """3 May 2026, 14:03:22 UTC"""
+    if not isinstance(value, datetime):
+        return ""
+    value = aware(value).astimezone(UTC)
+    return f"{day(value)}, {value:%H:%M:%S} UTC"
+
+
+@register.filter
+def iso(value: datetime | None) -> str:
+    """For the datetime attribute of <time>."""
+    return aware(value).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else ""
+
+
+@register.filter
+def duration(value: timedelta | float | None) -> str:
+    """Two units at most: 45 s, 3 min, 2 h 5 min, 30 days. Takes a timedelta or seconds."""
+    if value is None:
+        return ""
+    seconds = int(value.total_seconds() if isinstance(value, timedelta) else value)
+    days, rest = divmod(max(seconds, 0), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, seconds = divmod(rest, 60)
+    named = [(days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    first = next((i for i, (count, _) in enumerate(named) if count), 3)
+    return " ".join(f"{count} {unit}" for i, (count, unit) in enumerate(named[first : first + 2]) if count or not i)
+
+
+@register.simple_tag
+def when(value: datetime | None, empty: str = "never") -> SafeString | str:
+    """{% when atom.last_seen %}: relative, kept true by app.js, absolute UTC in the title."""
+    if not isinstance(value, datetime):
+        return empty
+    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', iso(value), absolute(value), ago(value))
+
+
+@register.simple_tag
+def icon(name: str, label: str = "") -> SafeString:
+    """{% icon "key" %}: decoration; with a label it is read out."""
+    if label:
+        return format_html('<svg class="icon" role="img" aria-label="{}"><use href="#i-{}"/></svg>', label, name)
+    return format_html('<svg class="icon" aria-hidden="true"><use href="#i-{}"/></svg>', name)
+
+
+@register.filter
+def tone(level: Any) -> str:
+    """A message level or a word to the tone of a callout: ok, warn, bad, info."""
+    return TONES.get(str(level), "info")
