@@ -1,0 +1,271 @@
+/* Progressive enhancement: every page works without this file. No storage, no eval, no inline handlers. */
+(() => {
+  "use strict";
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const on = (name, handler, capture = false) => document.addEventListener(name, handler, capture);
+  const say = (text) => { const live = $("#live"); live.textContent = ""; setTimeout(() => { live.textContent = text; }, 50); };
+  document.documentElement.classList.add("js");
+
+  /* Times: 304 answers leave the words alone, so they are kept true here, by the server's clock. */
+  const skew = Number(document.documentElement.dataset.now) * 1000 - Date.now();
+  const unit = (s) => s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min` : s < 86400 ? `${Math.floor(s / 3600)} h` : s < 172800 ? "1 day" : `${Math.floor(s / 86400)} days`;
+  const ticker = () => all("time[data-ago]").forEach((time) => {
+    const seconds = Math.trunc((Date.now() + skew - Date.parse(time.dateTime)) / 1000);
+    if (Math.abs(seconds) >= 7 * 86400) return;
+    const words = seconds < 0 ? `in ${unit(-seconds)}` : `${unit(seconds)} ago`;
+    if (time.textContent !== words) time.textContent = words;
+  });
+
+  /* Polling: <div id="…" data-poll="5" hx-get="…" hx-trigger="poll" hx-swap="outerHTML" data-etag="…">.
+     Only visible pages ask; a form being filled in, a selection or an open menu is never swapped away. */
+  const due = new Map();
+  const tags = new WeakMap();
+  const inUse = (element) => {
+    const active = document.activeElement, selection = getSelection();
+    return element.contains(active) && active.matches("input, textarea, select")
+      || $("form[data-dirty], form[data-busy], details.menu[open], dialog[open]", element)
+      || element.closest("form[data-dirty]")
+      || selection && !selection.isCollapsed && element.contains(selection.anchorNode);
+  };
+  const poll = (element) => {
+    const period = Number(element.dataset.poll) * 1000;
+    if (!element.id || !period) return;
+    const now = performance.now();
+    if (!due.has(element.id)) due.set(element.id, now + period * (0.5 + Math.random() / 2));
+    if (due.get(element.id) > now || inUse(element)) return;
+    due.set(element.id, now + period * (0.8 + Math.random() / 5));
+    window.htmx?.trigger(element, "poll");
+  };
+  const tick = () => { if (!document.hidden) { ticker(); all("[data-poll]").forEach(poll); } };
+  setInterval(tick, 500);
+  on("visibilitychange", () => { if (!document.hidden) { due.forEach((_, id) => due.set(id, 0)); tick(); } });
+
+  const isPoll = (detail) => detail.requestConfig?.triggeringEvent?.type === "poll";
+  on("htmx:configRequest", ({ detail }) => {
+    if (detail.triggeringEvent?.type !== "poll") return;
+    const tag = tags.has(detail.elt) ? tags.get(detail.elt) : detail.elt.dataset.etag;
+    if (tag) detail.headers["If-None-Match"] = tag;
+  });
+  on("htmx:afterSwap", ({ detail }) => {  // another answer drew over it: what it shows is no longer that ETag
+    if (!isPoll(detail)) all("[data-poll]").forEach((element) => { if (element.contains(detail.target)) tags.set(element, ""); });
+  });
+  const polled = (detail) => {
+    const element = document.getElementById(detail.elt.id);
+    if (!element) return;
+    if (detail.xhr.status === 286) element.removeAttribute("data-poll");
+    if (detail.xhr.status === 200) tags.set(element, detail.xhr.getResponseHeader("ETag") ?? "");
+  };
+
+  /* Swaps keep open details open. */
+  let opened = [];
+  on("htmx:beforeSwap", ({ detail }) => {
+    const type = detail.xhr.getResponseHeader("Content-Type") ?? "";
+    if (detail.shouldSwap && type.startsWith("text/html") && /^\s*<!doctype/i.test(detail.xhr.responseText) && detail.target !== document.body) {
+      detail.shouldSwap = false;  // a whole page, most likely sign-in: never inside a panel
+      network("Your session has ended. Nothing was saved. Sign in again in a new tab, then go on here.", true);
+      return;
+    }
+    opened = detail.target ? all("details[open][id]", detail.target).map((details) => details.id) : [];
+  });
+  on("htmx:afterSwap", () => { opened.forEach((id) => { const d = document.getElementById(id); if (d) d.open = true; }); opened = []; });
+
+  /* The network, in one line at the top. */
+  const network = (text, signIn = false) => {
+    const banner = $("#network");
+    if (!banner) return;
+    $("[data-text]", banner).textContent = text;
+    $("[data-sign-in]", banner).hidden = !signIn;
+    banner.hidden = false;
+  };
+  const at = () => new Date(Date.now() + skew).toISOString().slice(11, 19) + " UTC";
+  const lost = (detail, what) => network(isPoll(detail) ? `${what} This page shows what was true before ${at()}; it goes on trying.` : `${what} Nothing was confirmed as saved. Check and try again.`);
+  on("htmx:sendError", ({ detail }) => lost(detail, "The portal does not answer."));
+  on("htmx:timeout", ({ detail }) => lost(detail, "The portal took too long to answer."));
+  on("htmx:responseError", ({ detail }) => {
+    const status = detail.xhr.status;
+    if (status === 401 || status === 403) network(status === 401 ? "Your session has ended. Nothing was saved." : "The portal refused: you were signed out, or your roles do not allow this. Nothing was saved.", true);
+    else if (status === 404) network("This no longer exists, or you may no longer see it. Nothing was saved.");
+    else if (status === 429) network("Too many requests. Wait a minute and try again. Nothing was saved.");
+    else lost(detail, `The portal failed to answer (${status}).`);
+  });
+  on("htmx:afterRequest", ({ detail }) => {
+    if (isPoll(detail)) polled(detail);
+    if (detail.xhr.status >= 200 && detail.xhr.status < 400 && $("#network [data-sign-in]")?.hidden) $("#network").hidden = true;
+    release(detail.elt);
+    detail.target?.removeAttribute("aria-busy");
+  });
+
+  /* One act, one request: a form or button in flight takes no second one. */
+  const buttons = (element) => element.matches?.("form") ? all("button:not([type=button]), input[type=submit]", element).concat(element.id ? all(`button[form="${CSS.escape(element.id)}"]`) : []) : element.matches?.("button") ? [element] : [];
+  const hold = (element, pressed) => {
+    element.dataset.busy = "";
+    buttons(element).forEach((button) => { button.setAttribute("aria-disabled", "true"); if (button === pressed || element === button) button.setAttribute("aria-busy", "true"); });
+  };
+  const release = (element) => {
+    if (element?.dataset?.busy === undefined) return;
+    delete element.dataset.busy;
+    buttons(element).forEach((button) => { button.removeAttribute("aria-disabled"); button.removeAttribute("aria-busy"); });
+  };
+  const byHtmx = (element) => element?.matches("[hx-post], [hx-get], [hx-put], [hx-patch], [hx-delete]");
+  let pressed = null;
+  on("submit", (event) => {
+    const form = event.target;
+    pressed = event.submitter;
+    if (form.dataset.busy !== undefined || pressed?.getAttribute("aria-disabled") === "true") { event.preventDefault(); event.stopImmediatePropagation(); return; }
+    if (form.method === "dialog" || byHtmx(form) || byHtmx(pressed)) return;
+    leaving = true;
+    if (form.dataset.repeat !== undefined) return;
+    setTimeout(() => { if (event.defaultPrevented) { leaving = false; return; } hold(form, pressed); setTimeout(() => release(form), 15000); });
+  }, true);
+  on("click", (event) => { if (event.target.closest("[aria-disabled=true]")) { event.preventDefault(); event.stopImmediatePropagation(); } }, true);
+  on("htmx:beforeRequest", (event) => {
+    const { elt, target, requestConfig } = event.detail;
+    if (isPoll(event.detail)) return;
+    const dirty = requestConfig.verb === "get" && target && ($("form[data-guard][data-dirty]", target) ?? target.closest("form[data-guard][data-dirty]"));
+    if (dirty && !confirm("Leave without saving? Your unsaved changes are lost.")) { event.preventDefault(); return; }
+    if (elt.matches("form, button")) hold(elt, pressed);
+    target?.setAttribute("aria-busy", "true");
+  });
+  addEventListener("pageshow", () => { leaving = false; all("[data-busy]").forEach(release); });
+
+  /* Unsaved changes, compared with what the server rendered; no copy of a value is kept. */
+  let leaving = false;
+  const changed = (control) => {
+    if (!control.name || control.type === "hidden" || control.disabled || control.closest("[data-unguarded]")) return false;
+    if (control.type === "checkbox" || control.type === "radio") return control.checked !== control.defaultChecked;
+    if (control.tagName === "SELECT") return [...control.options].some((option, i) => option.selected !== (control.matches(":has(option[selected])") || control.multiple ? option.defaultSelected : i === 0));
+    return control.type === "file" ? control.files.length > 0 : "defaultValue" in control && control.value !== control.defaultValue;
+  };
+  const guard = (form) => form && form.toggleAttribute("data-dirty", [...form.elements].some(changed));
+  on("input", ({ target }) => guard(target.form?.closest("form[data-guard]")));
+  on("change", ({ target }) => guard(target.form?.closest("form[data-guard]")));
+  on("reset", ({ target }) => setTimeout(() => guard(target.closest("form[data-guard]"))));
+  addEventListener("beforeunload", (event) => { if (!leaving && $("form[data-guard][data-dirty]")) event.preventDefault(); });
+
+  /* Secrets: masking, and a warning instead of a silent trim. Closing the part empties it. */
+  const KIB = 65536;
+  const doubt = (text) => {
+    if (!text) return "";
+    if (/^(<encrypted>|[*•●]+)$/i.test(text.trim())) return "This looks like a mask, not a value. It will be refused.";
+    const size = new TextEncoder().encode(text).length;
+    if (size > KIB) return `This is ${Math.ceil(size / 1024)} KiB long; 64 KiB is the limit.`;
+    const found = [];
+    if (/^\s/.test(text)) found.push(/^\s*[\r\n]/.test(text) ? "starts with a line break" : "starts with a space");
+    if (/\s$/.test(text)) found.push(/[\r\n]\s*$/.test(text) ? "ends with a line break" : "ends with a space");
+    return found.length ? `The value ${found.join(" and ")}. It will be saved as typed.` : "";
+  };
+  on("input", ({ target }) => {
+    if (target.dataset.secretValue === undefined) return;
+    const note = document.getElementById(`${target.id}_warning`), text = doubt(target.value);
+    if (note && note.textContent !== text) note.textContent = text;
+  });
+  on("toggle", ({ target }) => {
+    if (!target.matches?.("details[data-secret]")) return;
+    const value = $("[data-secret-value]", target);
+    if (target.open) { value.focus(); return; }
+    value.value = "";
+    value.dispatchEvent(new Event("input", { bubbles: true }));
+  }, true);
+
+  /* Copy, download, show, close */
+  const copy = async (button) => {
+    const source = $(button.dataset.copy), text = source?.value ?? source?.textContent ?? button.dataset.copyText ?? "";
+    const label = $("[data-label]", button) ?? button;
+    let done = true;
+    try { await navigator.clipboard.writeText(text); } catch {
+      if (source) getSelection().selectAllChildren(source);
+      done = false;
+    }
+    const before = label.dataset.before ??= label.textContent;
+    label.textContent = done ? "Copied" : "Press Ctrl+C";
+    say(done ? "Copied" : "Selected. Press Control and C to copy.");
+    clearTimeout(button.timer);
+    button.timer = setTimeout(() => { label.textContent = before; }, 2500);
+  };
+  const download = (button) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([$(button.dataset.download).textContent], { type: "text/plain" }));
+    link.download = button.dataset.name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  const show = (button) => {
+    const shown = $(button.dataset.show).classList.toggle("shown");
+    button.setAttribute("aria-pressed", String(shown));
+    button.textContent = shown ? "Hide" : "Show";
+  };
+  const open = (link) => {
+    const local = link.dataset.dialog && $(link.dataset.dialog), dialog = local || $("#dialog");
+    if (!dialog?.showModal || !local && !window.htmx) return false;
+    if (local) dialog.showModal();
+    else htmx.ajax("GET", link.getAttribute("href"), { source: link, target: dialog, swap: "innerHTML" }).then(() => { if (dialog.childElementCount && !dialog.open) dialog.showModal(); });
+    return true;
+  };
+  on("click", (event) => {
+    const { target } = event, plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
+    const button = target.closest("[data-copy], [data-copy-text], [data-download], [data-show], [data-hide], [data-close]");
+    if (button?.matches("[data-copy], [data-copy-text]")) copy(button);
+    else if (button?.dataset.download) download(button);
+    else if (button?.dataset.show) show(button);
+    else if (button?.dataset.hide) $(button.dataset.hide).hidden = true;
+    else if (button) { event.preventDefault(); button.closest("dialog")?.close(); }
+    const link = target.closest("[data-dialog]");
+    if (link && plain && open(link)) event.preventDefault();
+    if (target.matches("dialog") && target.open) {  // the backdrop
+      const box = target.getBoundingClientRect();
+      if (event.clientX < box.left || event.clientX > box.right || event.clientY < box.top || event.clientY > box.bottom) target.close();
+    }
+    all("details.menu[open]").forEach((menu) => { if (!menu.contains(target)) menu.open = false; });
+  });
+  on("close", ({ target }) => { if (target.id === "dialog") target.replaceChildren(); }, true);
+  on("close-dialog", () => all("dialog[open]").forEach((dialog) => dialog.close()));
+  on("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const menu = event.target.closest?.("details.menu[open]") ?? $("details.menu[open]");
+    if (menu) { menu.open = false; $("summary", menu).focus(); }
+  });
+  on("focusout", ({ relatedTarget }) => { if (relatedTarget) all("details.menu[open]").forEach((menu) => { if (!menu.contains(relatedTarget)) menu.open = false; }); });
+
+  /* Files: name and size in words. Filters: rows that do not match are hidden, groups without rows too. */
+  on("change", ({ target }) => {
+    if (!target.dataset?.file) return;
+    const file = target.files[0];
+    $(target.dataset.file).textContent = file ? `${file.name}, ${file.size < 1024 ? `${file.size} bytes` : `${(file.size / 1024).toFixed(1)} KB`}` : "";
+  });
+  const filter = (input, announce) => {
+    const list = $(input.dataset.filter);
+    if (!list) return;
+    const wanted = input.value.trim().toLowerCase();
+    const fits = (element) => (element.dataset.text ?? element.textContent).toLowerCase().includes(wanted);
+    all("[data-group]", list).concat(list).forEach((group) => {
+      const title = $("[data-group-title]", group), whole = group !== list && title && fits(title);
+      all("[data-row]", group).forEach((row) => { if (group !== list || !row.closest("[data-group]")) row.hidden = !!wanted && !whole && !fits(row); });
+      if (group !== list) group.hidden = !!wanted && !whole && !$("[data-row]:not([hidden])", group);
+    });
+    const rows = all("[data-row]", list), shown = rows.filter((row) => !row.hidden && !row.closest("[data-group][hidden]")).length;
+    if (announce) say(wanted ? `${shown} of ${rows.length} shown` : `All ${rows.length} shown`);
+    const none = $("[data-none]", list);
+    if (none) none.hidden = !wanted || shown > 0;
+  };
+  let typing = 0;
+  on("input", ({ target }) => { if (target.dataset.filter) { filter(target, false); clearTimeout(typing); typing = setTimeout(() => filter(target, true), 600); } });
+
+  /* After every swap and once at the start: errors get the focus, filters still hold. */
+  const settle = () => {
+    $("[data-focus]")?.focus();
+    all("[data-focus]").forEach((element) => element.removeAttribute("data-focus"));
+    all("input[data-filter]").forEach((input) => { if (input.value && input.value !== input.defaultValue) filter(input, false); });
+    all("form[data-guard]").forEach(guard);
+    ticker();
+  };
+  on("htmx:afterSettle", settle);
+  settle();
+
+  /* HX-Trigger: {"toast": "Copied to Production"}; only ever beside a result shown in place. */
+  on("toast", ({ detail }) => {
+    const toast = Object.assign(document.createElement("div"), { className: "toast", textContent: detail.value ?? detail });
+    $("#toasts").append(toast);
+    setTimeout(() => toast.remove(), 6000);
+  });
+})();

@@ -98,3 +98,9 @@ def icon(name: str, label: str = "") -> SafeString:
 def tone(level: Any) -> str:
     """A message level or a word to the tone of a callout: ok, warn, bad, info."""
     return TONES.get(str(level), "info")
+
+
+@register.filter
+def lines(values: list[Any]) -> str:
+    """One a line, for a code block."""
+    return "\n".join(str(value) for value in values)
