@@ -1,0 +1,93 @@
+"""A hosted vault with two environments and two Atoms, made by the real identities; used by the layout's rules."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from tests.servers import OpenBao
+from vaults import layout
+from vaults.transit import Vault, VaultError
+
+A, B, P, Q = (str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in ("env-a", "env-b", "atom-p", "atom-q"))
+GONE = str(uuid.uuid5(uuid.NAMESPACE_URL, "never made"))
+METADATA = json.dumps({"atom": P, "node": "n1", "enrolment": "e1"})
+
+
+@dataclass
+class Cast:
+    """tokens: {identity or runtime: Vault with its token}; sample: wrapped data keys by recipient."""
+
+    root: Vault
+    tokens: dict[str, Vault]
+    sample: dict[str, str]
+    accessors: dict[str, str]
+
+    def words(self) -> dict[str, str]:
+        """What the actions' paths and bodies may name."""
+        words = {"a": A, "b": B, "p": P, "q": Q, "gone": GONE, "metadata": METADATA}
+        return words | {f"sample_{name}": text for name, text in self.sample.items()} | self.accessors
+
+
+def make_cast(server: OpenBao) -> Cast:
+    """Install the layout and provision both environments and both Atoms, with documents and data keys."""
+    root = Vault(server.address, token=server.root_token)
+    layout.install(root)
+    tokens = {identity: platform_login(root, identity) for identity in layout.IDENTITIES}
+    accessors: dict[str, str] = {}
+    for name, recipient, mount in (
+        ("a", A, "environments"),
+        ("b", B, "environments"),
+        ("p", P, "atoms"),
+        ("q", Q, "atoms"),
+    ):
+        provision(tokens["provisioner"], recipient, mount)
+        tokens[f"runtime_{name}"], accessors[f"accessor_{name}"] = enrol(tokens, recipient, mount)
+    sample = {}
+    for name, recipient in (("a", A), ("b", B), ("p", P), ("q", Q)):
+        key = tokens["web"].new_data_key("intransit", recipient)
+        tokens["web"].add_to_document("datakeys", f"{recipient}/1", {"k1": key.wrapped})
+        sample[name] = key.wrapped
+    sample["at_p"] = tokens["runtime_p"].new_data_key("atrest", P).wrapped
+    sample["at_q"] = tokens["runtime_q"].new_data_key("atrest", Q).wrapped
+    return Cast(root, tokens, sample, accessors)
+
+
+def platform_login(root: Vault, identity: str) -> Vault:
+    credential = layout.issue_credential(root, identity)
+    return root.with_token(root.with_token("").login("platform", credential.role_id, credential.secret_id).token)
+
+
+def provision(provisioner: Vault, recipient: str, mount: str) -> None:
+    """What the worker does for a new environment or Atom."""
+    provisioner.call("POST", f"intransit/keys/{recipient}", layout.KEY_PARAMETERS)
+    if mount == "atoms":
+        provisioner.call("POST", f"atrest/keys/{recipient}", layout.KEY_PARAMETERS)
+    role = layout.ATOM_ROLE if mount == "atoms" else layout.ENVIRONMENT_ROLE
+    provisioner.call("POST", f"auth/{mount}/role/{recipient}", role)
+
+
+def enrol(tokens: dict[str, Vault], recipient: str, mount: str) -> tuple[Vault, str]:
+    """What a runtime does: unwrap both, log in. Returns its vault and the secret_id's accessor."""
+    role = tokens["provisioner"].wrapped("GET", f"auth/{mount}/role/{recipient}/role-id", seconds=300)
+    secret = tokens["issuer"].wrapped(
+        "POST", f"auth/{mount}/role/{recipient}/secret-id", {"metadata": METADATA}, seconds=300
+    )
+    nobody = tokens["web"].with_token("")
+    role_id = nobody.unwrap_response(role.token)["role_id"]
+    secret_id = nobody.unwrap_response(secret.token)["secret_id"]
+    return nobody.with_token(nobody.login(mount, role_id, secret_id).token), secret.accessor
+
+
+def status(vault: Vault, method: str, path: str, body: dict[str, Any] | None = None, wrap: str | None = None) -> int:
+    """What the vault answers: 200 for any success, else the status."""
+    content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    try:
+        vault.call(method, path, body, wrap_ttl=wrap, content_type=content_type)
+    except VaultError as error:
+        if error.status is None:
+            raise
+        return error.status
+    return 200

@@ -1,0 +1,165 @@
+"""What each identity may do at the hosted vault: the policy texts and the parameters they pin.
+
+Pure data. A policy names every path an identity may use; what is not named here is refused by the vault itself, so
+this file is the whole answer to "who could open a value" (DESIGN.md §1, I1 and I3). Written once, by the installer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+Rule = dict[str, Any]
+Paths = dict[str, Rule]
+
+INTRANSIT: Final = "intransit"
+ATREST: Final = "atrest"
+DATAKEYS: Final = "datakeys"
+PLATFORM: Final = "platform"
+ENVIRONMENTS: Final = "environments"
+ATOMS: Final = "atoms"
+
+ENVIRONMENT_POLICY: Final = "kms-environment"
+ATOM_POLICY: Final = "kms-atom"
+IDENTITIES: Final = ("web", "issuer", "provisioner", "rotator", "revoker", "shredder")
+
+# Shorter than 30 s and a slow runtime loses its enrolment, longer than 15 min and a stolen token lives too long.
+MIN_WRAPPING_TTL: Final = "30s"
+MAX_WRAPPING_TTL: Final = "15m"
+
+
+def _role(policy: str) -> dict[str, str]:
+    return {
+        "token_type": "batch",
+        "token_ttl": "5m",
+        "token_no_default_policy": "true",
+        "token_policies": policy,
+        "secret_id_ttl": "768h",
+        "secret_id_num_uses": "0",
+    }
+
+
+# What the provisioner sends, exactly: the vault compares strings literally, so "5m" is accepted and 300 is not.
+KEY_PARAMETERS: Final[Mapping[str, str]] = {"type": "aes256-gcm96"}
+ENVIRONMENT_ROLE: Final[Mapping[str, str]] = _role(ENVIRONMENT_POLICY)
+ATOM_ROLE: Final[Mapping[str, str]] = _role(ATOM_POLICY)
+# What the shredder sends before it deletes a key; a JSON true would be refused.
+ALLOW_DELETION: Final[Mapping[str, str]] = {"deletion_allowed": "true"}
+
+
+def policy_name(identity: str) -> str:
+    """The policy of a platform identity: ``web`` has ``kms-web``."""
+    return f"kms-{identity}"
+
+
+def policies(environments_accessor: str, atoms_accessor: str) -> dict[str, str]:
+    """Every policy as {name: JSON text}, templated on the accessors of the two runtime auth mounts.
+
+    `role_name` is set by the vault at login from the role itself; neither secret_id metadata nor any portal identity
+    can change it (entity metadata could be: measured to leak, so it is not used).
+    """
+    environment = _own_name(environments_accessor)
+    atom = _own_name(atoms_accessor)
+    texts = {
+        ENVIRONMENT_POLICY: _reader(environment),
+        ATOM_POLICY: _reader(atom) | _at_rest(atom),
+        policy_name("web"): _web(),
+        policy_name("issuer"): _issuer(),
+        policy_name("provisioner"): _provisioner(),
+        policy_name("rotator"): _rotator(),
+        policy_name("revoker"): _revoker(),
+        policy_name("shredder"): _shredder(),
+    }
+    return {name: orjson.dumps({"path": paths}).decode() for name, paths in texts.items()}
+
+
+def _own_name(accessor: str) -> str:
+    return "{{identity.entity.aliases." + accessor + ".metadata.role_name}}"
+
+
+def _reader(own: str) -> Paths:
+    return {
+        f"{INTRANSIT}/decrypt/{own}": {"capabilities": ["update"]},
+        f"{DATAKEYS}/data/{own}/+": {"capabilities": ["read"]},
+    }
+
+
+def _at_rest(own: str) -> Paths:
+    calls = ("datakey/plaintext", "datakey/wrapped", "decrypt", "rewrap")
+    return {f"{ATREST}/{call}/{own}": {"capabilities": ["update"]} for call in calls}
+
+
+def _web() -> Paths:
+    return {
+        f"{INTRANSIT}/datakey/plaintext/+": {"capabilities": ["update"], "allowed_parameters": {"bits": ["256"]}},
+        f"{DATAKEYS}/data/+/+": {"capabilities": ["create", "patch"]},
+    }
+
+
+def _issuer() -> Paths:
+    # Only wrapped and only with metadata: an accessor that nobody can explain is what the sweep looks for.
+    rule: Rule = {
+        "capabilities": ["create", "update"],
+        "required_parameters": ["metadata"],
+        "allowed_parameters": {"metadata": []},
+        **_wrapped(),
+    }
+    return {f"auth/{mount}/role/+/secret-id": rule for mount in (ENVIRONMENTS, ATOMS)}
+
+
+def _provisioner() -> Paths:
+    paths: Paths = {
+        f"{mount}/keys/+": {"capabilities": ["update"], **_pinned(KEY_PARAMETERS)} for mount in (INTRANSIT, ATREST)
+    }
+    for mount, role in ((ENVIRONMENTS, ENVIRONMENT_ROLE), (ATOMS, ATOM_ROLE)):
+        # `create` without `update`: an existing role is never altered. Creating it again is a 403, and a wrapped
+        # role_id that can be had tells "it exists" from "not allowed".
+        paths[f"auth/{mount}/role/+"] = {"capabilities": ["create"], **_pinned(role)}
+        paths[f"auth/{mount}/role/+/role-id"] = {"capabilities": ["read"], **_wrapped()}
+    return paths
+
+
+def _rotator() -> Paths:
+    paths: Paths = {
+        f"{INTRANSIT}/keys/+/config": {
+            "capabilities": ["update"],
+            "required_parameters": ["min_decryption_version"],
+            "allowed_parameters": {"min_decryption_version": []},
+        },
+        f"{INTRANSIT}/rewrap/+": {"capabilities": ["update"]},
+        f"{DATAKEYS}/data/+/+": {"capabilities": ["read", "patch"]},
+    }
+    for mount in (INTRANSIT, ATREST):
+        paths[f"{mount}/keys/+/rotate"] = {"capabilities": ["update"], "denied_parameters": {"*": []}}
+    return paths
+
+
+def _revoker() -> Paths:
+    paths: Paths = {}
+    for mount in (ENVIRONMENTS, ATOMS):
+        paths[f"auth/{mount}/role/+/secret-id"] = {"capabilities": ["list"]}
+        paths[f"auth/{mount}/role/+/secret-id-accessor/lookup"] = {"capabilities": ["update"]}
+        paths[f"auth/{mount}/role/+/secret-id-accessor/destroy"] = {"capabilities": ["update"]}
+        paths[f"auth/{mount}/role/+"] = {"capabilities": ["delete"]}
+    return paths
+
+
+def _shredder() -> Paths:
+    paths: Paths = {f"{DATAKEYS}/metadata/+/+": {"capabilities": ["delete"]}}
+    for mount in (INTRANSIT, ATREST):
+        paths[f"{mount}/keys/+/config"] = {"capabilities": ["update"], **_pinned(ALLOW_DELETION)}
+        paths[f"{mount}/keys/+"] = {"capabilities": ["delete"]}
+    return paths
+
+
+def _pinned(parameters: Mapping[str, str]) -> Rule:
+    return {
+        "required_parameters": sorted(parameters),
+        "allowed_parameters": {name: [value] for name, value in parameters.items()},
+    }
+
+
+def _wrapped() -> Rule:
+    return {"min_wrapping_ttl": MIN_WRAPPING_TTL, "max_wrapping_ttl": MAX_WRAPPING_TTL}
