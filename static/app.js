@@ -51,7 +51,7 @@
     if (!isPoll(detail)) all("[data-poll]").forEach((element) => { if (element.contains(detail.target)) tags.set(element, ""); });
   });
   const polled = (detail) => {
-    const element = document.getElementById(detail.elt.id);
+    const element = document.getElementById(detail.requestConfig.elt.id);
     if (!element) return;
     if (detail.xhr.status === 286) element.removeAttribute("data-poll");
     if (detail.xhr.status === 200) tags.set(element, detail.xhr.getResponseHeader("ETag") ?? "");
@@ -92,7 +92,7 @@
   on("htmx:afterRequest", ({ detail }) => {
     if (isPoll(detail)) polled(detail);
     if (detail.xhr.status >= 200 && detail.xhr.status < 400 && $("#network [data-sign-in]")?.hidden) $("#network").hidden = true;
-    release(detail.elt);
+    release(detail.requestConfig.elt);
     detail.target?.removeAttribute("aria-busy");
   });
 
