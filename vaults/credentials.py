@@ -1,7 +1,7 @@
 """The credentials files of the portal's processes: one file per process, mode 0600, written whole or not at all.
 
-Pure. Format 1: ``{"format": 1, "layout": 1, "identities": {"web": {"role_id", "secret_id", "expires"}}}``, where expires is
-ISO 8601 in UTC.
+Pure. Format 1: ``{"format": 1, "layout": 1, "identities": {"web": {"role_id", "secret_id", "expires"}}}``,
+where expires is ISO 8601 in UTC.
 """
 
 from __future__ import annotations

@@ -1,0 +1,112 @@
+"""The portal's own processes in the embedded stack: their commands and exactly the environment each is given."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import quote
+
+from kmsportal.demo.place import ROOT, DemoError, Place
+from kmsportal.demo.processes import Child, note_pid
+from kmsportal.demo.servers import OpenBao, Valkey
+
+# Anything else of these families in the caller's shell could point a part to another installation.
+_NOT_INHERITED: Final = ("KMS_", "DJANGO_", "VAULT_", "BAO_", "CELERY_", "GUNICORN_")
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def environment(place: Place, openbao: OpenBao, valkey: Valkey, credentials: str | None) -> dict[str, str]:
+    """The variables of docs/operations.md for one process. credentials: its file in VAR/credentials, if it has one."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_NOT_INHERITED) and name.lower() not in _PROXIES
+    }
+    own = {
+        "DJANGO_SETTINGS_MODULE": "kmsportal.settings",
+        "PYTHONUNBUFFERED": "1",
+        "KMS_MODE": "demo",
+        "KMS_VAR": str(place.var),
+        "KMS_PORT": str(place.port),
+        "KMS_SECRET_KEY_FILE": str(place.secret("secret_key")),
+        "KMS_ROW_KEY_FILE": str(place.secret("row_key")),
+        "KMS_AUDIT_KEY_FILE": str(place.secret("audit_key")),
+        "KMS_DATABASE_URL": f"sqlite:///{quote(str(place.database))}",
+        "KMS_REDIS_URL": valkey.url,
+        "KMS_VAULT_ADDR": openbao.address,
+        "KMS_RUNTIME_WHEELS": str(place.directory("wheels")),
+        "KMS_ALLOWED_HOSTS": "localhost,127.0.0.1",
+    }
+    if credentials:
+        own["KMS_VAULT_CREDENTIALS"] = str(place.directory("credentials") / credentials)
+    return inherited | own
+
+
+def runtime_environment() -> dict[str, str]:
+    """The container's program is told nothing of the portal but what stands on its command line."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+
+
+def worker(place: Place, variables: Mapping[str, str]) -> Child:
+    command = [
+        *(sys.executable, "-m", "celery", "-A", "kmsportal", "worker", "-Q", "interactive,bulk", "--concurrency", "2"),
+        *("--hostname", "worker@localhost", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+    ]
+    return _child(place, "worker", command, variables)
+
+
+def beat(place: Place, variables: Mapping[str, str]) -> Child:
+    schedule = str(place.directory("run") / "beat-schedule")
+    command = [sys.executable, "-m", "celery", "-A", "kmsportal", "beat", "--pidfile", "", "--schedule", schedule]
+    return _child(place, "beat", command, variables)
+
+
+def web(place: Place, variables: Mapping[str, str]) -> Child:
+    command = [
+        *(sys.executable, "-m", "gunicorn", "kmsportal.wsgi:application", "--bind", f"127.0.0.1:{place.port}"),
+        *("--worker-class", "gthread", "--workers", "2", "--threads", "8", "--graceful-timeout", "5"),
+        *("--no-control-socket", "--worker-tmp-dir", str(place.directory("run"))),
+    ]
+    return _child(place, "web", command, variables)
+
+
+def runtime(place: Place) -> Child:
+    command = [sys.executable, "-m", "runtime", "run", "--dir", str(place.directory("runtime"))]
+    return _child(place, "runtime", command, runtime_environment())
+
+
+def _child(place: Place, name: str, command: Sequence[str], variables: Mapping[str, str]) -> Child:
+    log, pid_file = place.directory("logs") / f"{name}.log", place.directory("run") / f"{name}.pid"
+    return Child(name, command, variables, ROOT, log, pid_file)
+
+
+def run_once(
+    place: Place,
+    name: str,
+    arguments: Sequence[str],
+    variables: Mapping[str, str],
+    *,
+    failure: str,
+    standard_input: str = "",
+) -> str:
+    """Run a Python program to its end; returns its output, which is not logged. Raises DemoError with `failure`."""
+    log, pid_file = place.directory("logs") / f"{name}.log", place.directory("run") / f"{name}.pid"
+    with log.open("ab") as errors:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            input=standard_input.encode(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=dict(variables),
+            cwd=ROOT,
+            check=False,
+            start_new_session=True,
+            preexec_fn=lambda: note_pid(pid_file),
+        )
+    pid_file.unlink(missing_ok=True)
+    if done.returncode:
+        raise DemoError(failure, f"The reason is at the end of {log}; mend it and start again.")
+    return done.stdout.decode()
