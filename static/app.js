@@ -63,7 +63,8 @@
     const type = detail.xhr.getResponseHeader("Content-Type") ?? "";
     if (detail.shouldSwap && type.startsWith("text/html") && /^\s*<!doctype/i.test(detail.xhr.responseText) && detail.target !== document.body) {
       detail.shouldSwap = false;  // a whole page, most likely sign-in: never inside a panel
-      network("Your session has ended. Nothing was saved. Sign in again in a new tab, then go on here.", true);
+      network("Your session has ended. Nothing was saved. Sign in again in a new tab, then go on here.", detail, true);
+      detail.xhr.refused = true;
       return;
     }
     opened = detail.target ? all("details[open][id]", detail.target).map((details) => details.id) : [];
@@ -71,27 +72,29 @@
   on("htmx:afterSwap", () => { opened.forEach((id) => { const d = document.getElementById(id); if (d) d.open = true; }); opened = []; });
 
   /* The network, in one line at the top. */
-  const network = (text, signIn = false) => {
+  const network = (text, detail, signIn = false) => {
     const banner = $("#network");
     if (!banner) return;
     $("[data-text]", banner).textContent = text;
     $("[data-sign-in]", banner).hidden = !signIn;
+    banner.dataset.by = isPoll(detail) ? "poll" : "act";
     banner.hidden = false;
   };
   const at = () => new Date(Date.now() + skew).toISOString().slice(11, 19) + " UTC";
-  const lost = (detail, what) => network(isPoll(detail) ? `${what} This page shows what was true before ${at()}; it goes on trying.` : `${what} Nothing was confirmed as saved. Check and try again.`);
+  const lost = (detail, what) => network(isPoll(detail) ? `${what} This page shows what was true before ${at()}; it goes on trying.` : `${what} Nothing was confirmed as saved. Check and try again.`, detail);
   on("htmx:sendError", ({ detail }) => lost(detail, "The portal does not answer."));
   on("htmx:timeout", ({ detail }) => lost(detail, "The portal took too long to answer."));
   on("htmx:responseError", ({ detail }) => {
     const status = detail.xhr.status;
-    if (status === 401 || status === 403) network(status === 401 ? "Your session has ended. Nothing was saved." : "The portal refused: you were signed out, or your roles do not allow this. Nothing was saved.", true);
-    else if (status === 404) network("This no longer exists, or you may no longer see it. Nothing was saved.");
-    else if (status === 429) network("Too many requests. Wait a minute and try again. Nothing was saved.");
+    if (status === 401 || status === 403) network(status === 401 ? "Your session has ended. Nothing was saved." : "The portal refused: you were signed out, or your roles do not allow this. Nothing was saved.", detail, true);
+    else if (status === 404) network("This no longer exists, or you may no longer see it. Nothing was saved.", detail);
+    else if (status === 429) network("Too many requests. Wait a minute and try again. Nothing was saved.", detail);
     else lost(detail, `The portal failed to answer (${status}).`);
   });
   on("htmx:afterRequest", ({ detail }) => {
     if (isPoll(detail)) polled(detail);
-    if (detail.xhr.status >= 200 && detail.xhr.status < 400 && $("#network [data-sign-in]")?.hidden) $("#network").hidden = true;
+    const banner = $("#network"), answered = [409, 413, 422].includes(detail.xhr.status) || detail.xhr.status >= 200 && detail.xhr.status < 400;
+    if (banner && answered && !detail.xhr.refused && (!isPoll(detail) || banner.dataset.by === "poll")) banner.hidden = true;
     release(detail.requestConfig.elt);
     detail.target?.removeAttribute("aria-busy");
   });
