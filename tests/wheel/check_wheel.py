@@ -1,0 +1,33 @@
+"""Tries the installed wheel in an environment that has no Django: `make runtime` runs it, isolated from the checkout."""
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+PURE = ("runtime", "vaults.envelope", "vaults.manifest", "vaults.secret", "vaults.transit")
+
+
+def main() -> None:
+    site = Path(sysconfig.get_path("purelib"))
+    for name in ("django", "celery", "kmsportal", "accounts"):
+        assert importlib.util.find_spec(name) is None, f"{name} must not be there"
+    for name in PURE:
+        module = importlib.import_module(name)
+        assert module.__file__ is not None
+        assert Path(module.__file__).is_relative_to(site), f"{name} comes from {module.__file__}"
+    from vaults.envelope import Place, open_sealed, seal
+
+    place = Place("account", "recipient", "canary", ("path",), 1, "key")
+    assert open_sealed(bytes(32), seal(bytes(32), b"value", place), place) == b"value"
+    command = [sys.executable, "-I", "-m", "runtime", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "enrol" in done.stdout, done.stdout
+    print("The wheel works without Django.")
+
+
+if __name__ == "__main__":
+    main()
