@@ -1,4 +1,4 @@
-"""Tries the installed wheel in an environment that has no Django: `make runtime` runs it, isolated from the checkout."""
+"""Tries the installed wheel where there is no Django: `make runtime` runs it, isolated from the checkout."""
 
 import importlib
 import importlib.util
