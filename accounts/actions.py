@@ -1,0 +1,38 @@
+"""Changes to who may do what."""
+
+from django.db import transaction
+
+from accounts import audit
+from accounts.models import Account, Membership, MembershipRole, Role, User
+
+
+class UnknownRole(Exception):
+    """The role is not one of this account's."""
+
+
+@transaction.atomic
+def create_account(name: str, *, code: str | None = None, actor: User | str) -> Account:
+    """A new account with a code of its own."""
+    account = Account(name=name, code=code or Account.new_code(name))
+    account.full_clean()
+    account.save(force_insert=True)
+    audit.record(account, actor=actor, type="account", action="ADD", subject_id=account.pk, message=f"Account {name} created")
+    return account
+
+
+@transaction.atomic
+def add_member(account: Account, user: User, roles: list[Role], *, actor: User | str) -> Membership:
+    """Make a user a member with these roles, or set a member's roles to exactly these."""
+    if any(role.account_id not in (None, account.pk) for role in roles):
+        raise UnknownRole("A role of another account cannot be given here.")
+    membership, _ = Membership.objects.get_or_create(account=account, user=user)
+    membership.membership_roles.exclude(role__in=roles).delete()
+    held = set(membership.membership_roles.values_list("role_id", flat=True))
+    for role in roles:
+        if role.pk not in held:
+            MembershipRole(membership=membership, role=role, account=account, user=user).save(force_insert=True)
+    names = ", ".join(role.name for role in roles) or "no role"
+    audit.record(
+        account, actor=actor, type="user", action="ADD", subject_id=user.pk, message=f"{user.email} is a member with {names}"
+    )
+    return membership

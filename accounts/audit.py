@@ -1,0 +1,62 @@
+"""The audit log: appended in the transaction of the act it tells of, chained so that an edit, a gap or a swap shows.
+
+It never holds a value: callers pass names, ids and counts.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.models import Account, AuditEntry, User
+
+FIRST = b"\0" * 32  # what the first entry of an account points back to
+
+
+def record(
+    account: Account,
+    *,
+    actor: User | str,
+    type: str,
+    action: str,
+    message: str,
+    modifier: str = "NONE",
+    subject_id: object = "",
+    properties: Mapping[str, Any] | None = None,
+) -> AuditEntry:
+    """Append an entry. Must run inside the transaction of the act; actor is a user or the name of a part or container."""
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("An audit entry belongs into the transaction of its act.")
+    # The account's row is the lock that keeps the chain from forking (SQLite's IMMEDIATE transactions need none).
+    Account.objects.select_for_update().only("pk").get(pk=account.pk)
+    last = AuditEntry.objects.filter(account=account).order_by("-seq").values_list("seq", "mac").first()
+    seq, previous = (last[0] + 1, bytes(last[1])) if last else (1, FIRST)
+    entry = AuditEntry(
+        account=account,
+        seq=seq,
+        at=timezone.now(),
+        actor=actor if isinstance(actor, User) else None,
+        actor_name=actor.email if isinstance(actor, User) else actor,
+        type=type,
+        action=action,
+        modifier=modifier,
+        subject_id=str(subject_id),
+        message=message[:500],
+        properties=dict(properties or {}),
+        previous=previous,
+    )
+    entry.mac = entry.expected_mac()
+    entry.save(force_insert=True)
+    return entry
+
+
+def first_broken(account: Account) -> int | None:
+    """The seq of the first entry that was changed, or before which one is missing; None when the chain holds."""
+    expected_seq, previous = 1, FIRST
+    for entry in AuditEntry.objects.filter(account=account).order_by("seq").iterator(1000):
+        genuine = bytes(entry.mac) == entry.expected_mac()
+        if entry.seq != expected_seq or bytes(entry.previous) != previous or not genuine:
+            return expected_seq
+        expected_seq, previous = entry.seq + 1, bytes(entry.mac)
+    return None

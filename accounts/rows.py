@@ -1,0 +1,69 @@
+"""Shapes every table shares: UUID keys, and rows that grant access and therefore carry a signature."""
+
+import hashlib
+import hmac
+import uuid
+from typing import Any, ClassVar, Self
+
+from django.conf import settings
+from django.db import models
+
+
+class RowForged(Exception):
+    """An access-granting row was written or changed past the application; it grants nothing."""
+
+
+class UuidModel(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+
+    class Meta:
+        abstract = True
+
+
+class SignedModel(UuidModel):
+    """A row that grants access: an HMAC-SHA-256 over `SIGNED`, under a key outside the database (DESIGN.md §2).
+
+    `save()` signs, `verified()` refuses. QuerySet.update() and bulk_create() do not sign, so they must not touch SIGNED.
+    """
+
+    SIGNED: ClassVar[tuple[str, ...]]
+
+    mac = models.BinaryField(editable=False, max_length=32)
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.mac = self._signature()
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], "mac"}
+        super().save(*args, **kwargs)
+
+    def is_genuine(self) -> bool:
+        return hmac.compare_digest(bytes(self.mac), self._signature())
+
+    def verified(self) -> Self:
+        """The row itself. Raises RowForged when it does not bear our signature."""
+        if not self.is_genuine():
+            raise RowForged(f"{self._meta.label} {self.pk} does not bear the portal's signature.")
+        return self
+
+    def _signature(self) -> bytes:
+        return signature(self._meta.label, self.pk, *(getattr(self, name) for name in self.SIGNED))
+
+
+def signature(*values: Any) -> bytes:
+    """HMAC-SHA-256 under the row key over length-prefixed texts of the values: the model's label, the id, the columns."""
+    texts = [_canonical(value).encode() for value in values]
+    message = b"".join(len(text).to_bytes(4, "big") + text for text in texts)
+    return hmac.digest(settings.ROW_KEY, message, hashlib.sha256)
+
+
+def _canonical(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bytes | memoryview):  # psycopg gives memoryviews
+        return f"={bytes(value).hex()}"
+    if hasattr(value, "isoformat"):
+        return f"={value.isoformat()}"
+    return f"={value}"

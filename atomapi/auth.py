@@ -1,0 +1,45 @@
+"""Who is asking: a node by one of its two credentials. One query finds it, its Atom, and where that is attached."""
+
+from typing import Any
+
+import structlog
+
+from django.http import HttpRequest
+from ninja.security import HttpBearer
+
+
+from atoms.models import Node, NodeCredential, token_hash
+
+log = structlog.get_logger()
+
+
+class NodeRequest(HttpRequest):
+    """A request of an authenticated node; `auth` is its credential, with node, atom, account and attachment loaded."""
+
+    auth: NodeCredential
+
+
+class NodeBearer(HttpBearer):
+    """A node's credential of one of `kinds`; enrolled nodes only, unless `enrolling`."""
+
+    def __init__(self, *kinds: str, enrolling: bool = False) -> None:
+        super().__init__()
+        self.kinds = kinds
+        self.states = (Node.State.ENROLLED, Node.State.ENROLLING) if enrolling else (Node.State.ENROLLED,)
+
+    def authenticate(self, request: HttpRequest, token: str) -> Any:
+        credential = (
+            NodeCredential.objects.select_related(
+                "node__atom__account__kms", "node__atom__attachment__environment", "node__atom__kms_settings"
+            )
+            .filter(token_hash=token_hash(token), kind__in=self.kinds, node__state__in=self.states)
+            .first()
+        )
+        if credential is not None and not credential.is_genuine():
+            log.error("node_credential_forged", credential=str(credential.pk))
+            return None
+        return credential
+
+
+any_credential = NodeBearer("sync", "settings", enrolling=True)
+sync_credential = NodeBearer("sync")

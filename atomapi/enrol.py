@@ -1,0 +1,168 @@
+"""Enrolment and hand-over of vault credentials (DESIGN.md §2). Nothing answered here opens anything by itself: what a node
+gets are single-use tokens it unwraps at the vault whose address only its own command line names.
+"""
+
+import binascii
+import uuid
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router, Schema
+from ninja.security import HttpBearer
+from pydantic import Field
+
+from atomapi.auth import NodeRequest, any_credential
+from vaults import actions
+from vaults.actions import EnrolmentRefused
+from vaults.models import Enrolment
+
+router = Router()
+POLL_SECONDS = 1.0
+
+
+class InstallerBearer(HttpBearer):
+    """Takes the installer token as it is; `begin_enrolment` judges it, so that each refusal has its own code."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> str:
+        return token
+
+
+class EnrolIn(Schema):
+    sync_hash: str = Field(pattern="^[0-9a-f]{64}$")
+    settings_hash: str = Field(pattern="^[0-9a-f]{64}$")
+    host_name: str = Field("", max_length=253)
+    version: str = Field("", max_length=32)
+
+
+class CredentialsIn(Schema):
+    reason: str = Field(pattern="^(attachment|renewal|lost)$")
+
+
+class ConfirmIn(Schema):
+    accessors: list[str] = Field(min_length=1, max_length=4)
+
+
+class IntrusionIn(Schema):
+    mount: str = Field(pattern="^(atoms|environments)$")
+
+
+class Waiting(Schema):
+    enrolment: uuid.UUID
+    node: uuid.UUID
+    state: str
+    sentence: str
+    poll_after: float
+
+
+class Reference(Schema):
+    id: uuid.UUID
+    name: str
+
+
+class AccountReference(Schema):
+    id: uuid.UUID
+    code: str
+
+
+class AtomReference(Reference):
+    type: str
+
+
+class GrantOut(Schema):
+    mount: str
+    recipient: uuid.UUID
+    role_id_token: str
+    secret_id_token: str
+    seconds: int
+
+
+class Delivery(Schema):
+    enrolment: uuid.UUID
+    node: uuid.UUID
+    account: AccountReference
+    atom: AtomReference
+    environment: Reference | None
+    attachment_revision: int
+    grants: list[GrantOut]
+
+
+def _waiting(enrolment: Enrolment) -> tuple[int, dict[str, object]]:
+    return 202, {
+        "enrolment": enrolment.pk,
+        "node": enrolment.node_id,
+        "state": enrolment.state,
+        "sentence": "The portal is preparing the vault credentials.",
+        "poll_after": POLL_SECONDS,
+    }
+
+
+def _enrolment(request: NodeRequest, enrolment_id: uuid.UUID) -> Enrolment:
+    """The node's own enrolment. Raises EnrolmentRefused for any other id, existing or not."""
+    found = Enrolment.objects.select_related("node__atom__account", "environment").filter(
+        pk=enrolment_id, node=request.auth.node_id
+    )
+    enrolment = found.first()
+    if enrolment is None:
+        raise EnrolmentRefused("enrolment_unknown", "This enrolment is not known. Start it again.")
+    if enrolment.state == Enrolment.State.INTRUDED:
+        raise EnrolmentRefused("enrolment_intruded", "This enrolment was stopped: its credentials were opened by somebody else.")
+    return enrolment
+
+
+@router.post("enrol", auth=InstallerBearer(), response={202: Waiting})
+def enrol(request: NodeRequest, body: EnrolIn) -> tuple[int, dict[str, object]]:
+    """Show an installer token and the hashes of the credentials this machine made for itself."""
+    enrolment = actions.begin_enrolment(
+        str(request.auth),
+        sync_hash=binascii.unhexlify(body.sync_hash),
+        settings_hash=binascii.unhexlify(body.settings_hash),
+        host_name=body.host_name,
+        version=body.version,
+    )
+    return _waiting(enrolment)
+
+
+@router.post("credentials", auth=any_credential, response={202: Waiting})
+def credentials(request: NodeRequest, body: CredentialsIn) -> tuple[int, dict[str, object]]:
+    """Ask for vault credentials again."""
+    return _waiting(actions.request_credentials(request.auth.node, reason=body.reason))
+
+
+@router.get("enrolments/{enrolment_id}", auth=any_credential, response={200: Delivery, 202: Waiting})
+def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> tuple[int, dict[str, object]]:
+    """The wrapped credentials once the worker is done; every answer carries new secret_ids."""
+    enrolment = _enrolment(request, enrolment_id)
+    grants = actions.deliver(enrolment)
+    if grants is None:
+        return _waiting(enrolment)
+    atom, environment = enrolment.node.atom, enrolment.environment
+    return 200, {
+        "enrolment": enrolment.pk,
+        "node": enrolment.node_id,
+        "account": {"id": atom.account_id, "code": atom.account.code},
+        "atom": {"id": atom.pk, "name": atom.name, "type": atom.type},
+        "environment": {"id": environment.pk, "name": environment.name} if environment else None,
+        "attachment_revision": enrolment.attachment_revision,
+        "grants": [GrantOut(**{name: getattr(grant, name) for name in GrantOut.model_fields}) for grant in grants],
+    }
+
+
+@router.post("enrolments/{enrolment_id}/again", auth=any_credential, response={202: Waiting})
+def again(request: NodeRequest, enrolment_id: uuid.UUID) -> tuple[int, dict[str, object]]:
+    """The wrapped role_ids ended, or were unwrapped by a process that died: make new ones."""
+    enrolment = _enrolment(request, enrolment_id)
+    actions.request_again(enrolment)
+    return _waiting(enrolment)
+
+
+@router.post("enrolments/{enrolment_id}/confirm", auth=any_credential)
+def confirm(request: NodeRequest, enrolment_id: uuid.UUID, body: ConfirmIn) -> HttpResponse:
+    """The node has logged in with the secret_ids of these accessors; all its others are destroyed."""
+    actions.confirm_enrolment(_enrolment(request, enrolment_id), body.accessors)
+    return HttpResponse(b"{}", content_type="application/json")
+
+
+@router.post("enrolments/{enrolment_id}/intrusion", auth=any_credential)
+def intrusion(request: NodeRequest, enrolment_id: uuid.UUID, body: IntrusionIn) -> HttpResponse:
+    """A wrapping token this node never used was used up within its time."""
+    actions.report_intrusion(_enrolment(request, enrolment_id))
+    return HttpResponse(b"{}", status=202, content_type="application/json")

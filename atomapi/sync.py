@@ -1,0 +1,174 @@
+"""What a runtime fetches and what it reports. The hot answers are bytes built directly from the rows."""
+
+import base64
+import hashlib
+import uuid
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import orjson
+from django.db import transaction
+from django.http import HttpResponse
+from django.utils import timezone
+from ninja import Router, Schema
+from pydantic import Field
+
+from accounts import audit
+from atomapi.auth import NodeRequest, sync_credential
+from atoms.models import Atom, Environment, Node
+from extensions.models import EnvironmentManifest, ExtensionValue, ProcessProperty
+from vaults.actions import EnrolmentRefused
+from vaults.models import ContainerReport, KmsAccount
+
+router = Router()
+SEEN_EVERY = timedelta(seconds=10)  # a 304 writes "last seen" at most this often
+FORMAT = 1
+
+
+@router.get("sync", auth=sync_credential)
+def sync(request: NodeRequest, environment: str = "", since: int = 0) -> HttpResponse:
+    """Everything the Atom's environment holds, or only what changed after revision `since` of that environment.
+
+    304 when the runtime's ETag is current. `environment` is the id the runtime holds; another one counts as nothing held.
+    """
+    node = request.auth.node
+    atom = node.atom
+    if not KmsAccount.is_active(atom.account):
+        raise EnrolmentRefused("kms_inactive", "The Key Management Service of this account is not active.")
+    attached = atom.environment
+    tag = _etag(atom, attached)
+    if request.headers.get("If-None-Match") == tag:
+        _seen(node)
+        return HttpResponse(status=304, headers={"ETag": tag})
+    since = since if attached and environment == str(attached.pk) else 0
+    body = _body(atom, attached, since)
+    _delivered(node, attached)
+    return HttpResponse(body, content_type="application/json", headers={"ETag": tag, "Cache-Control": "no-store"})
+
+
+def _settings_revision(atom: Atom) -> int:
+    settings = getattr(atom, "kms_settings", None)
+    return settings.revision if settings else 1
+
+
+def _etag(atom: Atom, attached: Environment | None) -> str:
+    state = (
+        f"{FORMAT}|{atom.pk}|{atom.name}|{atom.attachment_revision}|{_settings_revision(atom)}|"
+        f"{attached.pk if attached else ''}|{attached.name if attached else ''}|"
+        f"{attached.extensions_revision if attached else 0}"
+    )
+    return f'"{hashlib.sha256(state.encode()).hexdigest()[:32]}"'
+
+
+def _body(atom: Atom, attached: Environment | None, since: int) -> bytes:
+    answer: dict[str, Any] = {
+        "format": FORMAT,
+        "account": atom.account_id,
+        "atom": {"id": atom.pk, "name": atom.name, "type": atom.type},
+        "attachment_revision": atom.attachment_revision,
+        "settings_revision": _settings_revision(atom),
+        "environment": None,
+        "revision": 0,
+        "manifest": None,
+        "values": [],
+        "plain": [],
+    }
+    if attached is not None:
+        answer |= {"environment": {"id": attached.pk, "name": attached.name}, "revision": attached.extensions_revision}
+        answer |= _content(attached, since)
+    return orjson.dumps(answer)
+
+
+def _content(environment: Environment, since: int) -> dict[str, Any]:
+    """Manifest, sealed and plain values: three queries, whatever their number. A save between them is noticed by the
+    runtime (the manifest would not match) and asked for again."""
+    rows = ExtensionValue.objects.filter(environment=environment, revision__gt=since).order_by()
+    sealed = rows.filter(form="sealed").values_list(
+        "field__connection_id", "field__key", "revision", "data_key_id", "data_key__document", "sealed"
+    )
+    plain = (
+        rows.exclude(form="sealed")
+        .filter(field__encrypted=False)
+        .values_list("field__connection_id", "field__key", "revision", "plain")
+    )
+    properties = ProcessProperty.objects.filter(environment=environment, revision__gt=since).order_by()
+    manifest = (
+        EnvironmentManifest.objects.filter(environment=environment)
+        .values_list("data_key_id", "data_key__document", "sealed")
+        .first()
+    )
+    encode = base64.b64encode
+    return {
+        "manifest": {"data_key": manifest[0], "document": manifest[1], "sealed": encode(manifest[2]).decode()}
+        if manifest
+        else None,
+        "values": [
+            (("connection", connection, key), revision, data_key, document, encode(value).decode())
+            for connection, key, revision, data_key, document, value in sealed
+        ],
+        "plain": [(("connection", connection, key), revision, value) for connection, key, revision, value in plain]
+        + [(("property", name), revision, value) for name, revision, value in properties.values_list("name", "revision", "plain")],
+    }
+
+
+def _seen(node: Node) -> None:
+    now = timezone.now()
+    if node.last_seen_at is None or now - node.last_seen_at > SEEN_EVERY:
+        Node.objects.filter(pk=node.pk).update(last_seen_at=now)
+
+
+def _delivered(node: Node, environment: Environment | None) -> None:
+    """Remember what was handed out; content a node had not been given before is an audit entry."""
+    _seen(node)
+    if environment is None or environment.extensions_revision == 0:
+        return
+    known = node.delivered_environment_id == environment.pk and node.delivered_revision >= environment.extensions_revision
+    if known:
+        return
+    with transaction.atomic():
+        Node.objects.filter(pk=node.pk).update(
+            delivered_revision=environment.extensions_revision, delivered_environment=environment
+        )
+        audit.record(
+            node.atom.account,
+            actor=f"container {node}",
+            type="as.extensions",
+            action="DELIVER",
+            subject_id=environment.pk,
+            message=f"Revision {environment.extensions_revision} of {environment.name} delivered to a container of {node.atom.name}",
+            properties={"node": str(node.pk), "delivered": environment.extensions_revision},
+        )
+
+
+class ReportIn(Schema):
+    source: Literal["hosted", "byov"]
+    wrapped: bool = False
+    key_name: str = Field("", max_length=200)
+    key_version: int = Field(0, ge=0)
+    sealed_at: datetime | None = None
+    environment: uuid.UUID | None = None
+    revision: int = Field(0, ge=0)
+    values: int = Field(0, ge=0)
+    verdict: str = Field(pattern="^[a-z0-9_:]{1,64}$")
+    sentence: str = Field("", max_length=300)
+    attachment_revision: int = Field(0, ge=0)
+    version: str = Field("", max_length=32)
+    host_name: str = Field("", max_length=253)
+
+
+@router.post("report", auth=sync_credential)
+def report(request: NodeRequest, body: ReportIn) -> HttpResponse:
+    """What the container's store holds now, and what is wrong with it, in the runtime's words."""
+    node = request.auth.node
+    account = node.atom.account
+    environment = Environment.objects.filter(pk=body.environment, account=account).first() if body.environment else None
+    changes = body.model_dump(exclude={"environment", "attachment_revision", "version", "host_name"})
+    now = timezone.now()
+    with transaction.atomic():
+        ContainerReport.objects.update_or_create(
+            node=node, defaults={**changes, "environment": environment, "reported_at": now}
+        )
+        Node.objects.filter(pk=node.pk).update(
+            last_seen_at=now, version=body.version or node.version, host_name=body.host_name or node.host_name
+        )
+    return HttpResponse(status=204)

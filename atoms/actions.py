@@ -1,0 +1,214 @@
+"""Changes to environments and Atoms. What they need at the vault is asked for as operations, by name."""
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import Account, Role, User
+from atoms.models import Atom, Attachment, Environment, EnvironmentRole, InstallerToken, Node, token_hash
+from operations import actions as operations
+
+
+class EnvironmentInUse(Exception):
+    """Atoms are attached to the environment, so it cannot be deleted."""
+
+
+class NoFreeNode(Exception):
+    """An Atom or a Cloud has one node, and it is enrolled."""
+
+
+# -- environments -------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_environment(account: Account, *, name: str, classification: str, actor: User) -> Environment:
+    environment = Environment(account=account, name=name, classification=classification)
+    environment.save(force_insert=True)
+    operations.request(
+        "vaults.provision_environment",
+        account=account,
+        subject_id=environment.pk,
+        title=f"Make the keys of environment {name}",
+        actor=actor,
+    )
+    _audit(account, actor, "as.environment", "ADD", environment, f"Environment {name} created")
+    return environment
+
+
+@transaction.atomic
+def rename_environment(environment: Environment, *, name: str, actor: User) -> None:
+    old, environment.name = Environment.objects.get(pk=environment.pk).name, name
+    environment.save(update_fields=["name"])
+    _audit(
+        environment.account, actor, "as.environment", "UPDATE", environment, f"Environment {old} renamed to {name}", "NAME"
+    )
+
+
+@transaction.atomic
+def delete_environment(environment: Environment, *, actor: User) -> None:
+    """Raises EnvironmentInUse while Atoms are attached."""
+    locked = Environment.objects.select_for_update().get(pk=environment.pk)
+    if locked.attachments.exists():
+        raise EnvironmentInUse("Detach its Atoms first.")
+    _audit(environment.account, actor, "as.environment", "DELETE", environment, f"Environment {environment.name} deleted")
+    locked.delete()
+
+
+@transaction.atomic
+def set_environment_roles(environment: Environment, roles: list[Role], *, actor: User) -> None:
+    """Limit who sees the environment to members with one of these roles (and Administrators); none means everybody."""
+    environment.environment_roles.all().delete()
+    EnvironmentRole.objects.bulk_create(EnvironmentRole(environment=environment, role=role) for role in roles)
+    names = ", ".join(role.name for role in roles) or "every member"
+    _audit(
+        environment.account, actor, "as.environment", "UPDATE", environment, f"{environment.name} is seen by {names}", "ROLE"
+    )
+
+
+# -- Atoms --------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_atom(account: Account, *, name: str, type: str, environment: Environment | None, actor: User) -> Atom:
+    atom = Atom(account=account, name=name, type=type, created_by=actor)
+    atom.save(force_insert=True)
+    operations.request(
+        "vaults.provision_atom", account=account, subject_id=atom.pk, title=f"Make the keys of {name}", actor=actor
+    )
+    _audit(account, actor, "as.atom", "ADD", atom, f"{atom.get_type_display()} {name} created")
+    if environment is not None:
+        attach(atom, environment, actor=actor)
+    return atom
+
+
+@transaction.atomic
+def rename_atom(atom: Atom, *, name: str, actor: User) -> None:
+    old, atom.name = Atom.objects.get(pk=atom.pk).name, name
+    atom.save(update_fields=["name"])
+    _audit(atom.account, actor, "as.atom.properties", "SAVE", atom, f"{old} renamed to {name}")
+
+
+@transaction.atomic
+def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
+    """Attach an Atom, or move it: its containers get credentials for this environment and lose those for the other."""
+    if environment.account_id != atom.account_id:
+        raise ValueError("An Atom is attached to an environment of its own account.")
+    current = Attachment.objects.select_for_update().filter(atom=atom).first()
+    if current is not None and current.environment_id == environment.pk:
+        return
+    if current is not None:
+        _leave(atom, current, actor)
+    Attachment(atom=atom, environment=environment, attached_by=actor).save(force_insert=True)
+    Atom.objects.filter(pk=atom.pk).update(attachment_revision=F("attachment_revision") + 1)
+    message = f"{atom.name} attached to {environment.name}: its containers may read what the environment holds"
+    _audit(atom.account, actor, "as.environment", "ATTACH", atom, message, properties={"environment": str(environment.pk)})
+
+
+@transaction.atomic
+def detach(atom: Atom, *, actor: User) -> None:
+    current = Attachment.objects.select_for_update().filter(atom=atom).first()
+    if current is None:
+        return
+    _leave(atom, current, actor)
+    Atom.objects.filter(pk=atom.pk).update(attachment_revision=F("attachment_revision") + 1)
+
+
+def _leave(atom: Atom, attachment: Attachment, actor: User) -> None:
+    environment = attachment.environment
+    attachment.delete()
+    operations.request(
+        "vaults.leave_environment",
+        account=atom.account,
+        subject_id=atom.pk,
+        title=f"Take the credentials for {environment.name} from {atom.name}",
+        actor=actor,
+    )
+    message = f"{atom.name} detached from {environment.name}"
+    _audit(atom.account, actor, "as.environment", "DETACH", atom, message, properties={"environment": str(environment.pk)})
+
+
+@transaction.atomic
+def delete_atom(atom: Atom, *, actor: User) -> None:
+    """Forget an Atom: its containers lose every credential. Its keys stay in the vault until they are shredded."""
+    operations.request(
+        "vaults.forget_atom",
+        account=atom.account,
+        subject_id=atom.pk,
+        title=f"Destroy the vault credentials of {atom.name}",
+        actor=actor,
+    )
+    _audit(atom.account, actor, "as.atom", "DELETE", atom, f"{atom.get_type_display()} {atom.name} deleted")
+    atom.delete()
+
+
+@transaction.atomic
+def revoke_node(node: Node, *, actor: User) -> None:
+    """Cut one machine off: its portal credentials are refused at once, its secret_ids destroyed."""
+    node.credentials.all().delete()
+    Node.objects.filter(pk=node.pk).update(state=Node.State.REVOKED)
+    operations.request(
+        "vaults.revoke_node",
+        account=node.atom.account,
+        subject_id=node.pk,
+        title=f"Destroy the vault credentials of {node} of {node.atom.name}",
+        actor=actor,
+    )
+    _audit(node.atom.account, actor, "as.atom", "REVOKE", node.atom, f"Node {node} of {node.atom.name} revoked")
+
+
+# -- installer tokens ---------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[InstallerToken, str]:
+    """A token for one more node; earlier unused ones are withdrawn. Returns the row and the token, which is shown once.
+
+    Raises NoFreeNode for an Atom or a Cloud that has its node.
+    """
+    Atom.objects.select_for_update().get(pk=atom.pk)
+    if atom.type != Atom.Type.MOLECULE and atom.nodes.filter(state=Node.State.ENROLLED).exists():
+        raise NoFreeNode(f"{atom.name} has its node. Revoke that one first, or make a Molecule for several nodes.")
+    for other in atom.installer_tokens.open():
+        withdraw_installer_token(other, actor=actor)
+    token = InstallerToken.new_token(atom.type)
+    row = InstallerToken(
+        atom=atom,
+        token_hash=token_hash(token),
+        expires_at=timezone.now() + timedelta(minutes=minutes),
+        created_by=actor,
+    )
+    row.save(force_insert=True)
+    _audit(atom.account, actor, "as.installer", "ADD", atom, f"Installer token for {atom.name} made, valid {minutes} minutes")
+    return row, token
+
+
+@transaction.atomic
+def withdraw_installer_token(token: InstallerToken, *, actor: User) -> None:
+    token.withdrawn_at = timezone.now()
+    token.save(update_fields=["withdrawn_at"])
+    _audit(token.atom.account, actor, "as.installer", "DELETE", token.atom, f"Installer token for {token.atom.name} withdrawn")
+
+
+def _audit(
+    account: Account,
+    actor: User,
+    type: str,
+    action: str,
+    subject: Environment | Atom,
+    message: str,
+    modifier: str = "NONE",
+    properties: dict[str, str] | None = None,
+) -> None:
+    audit.record(
+        account,
+        actor=actor,
+        type=type,
+        action=action,
+        modifier=modifier,
+        subject_id=subject.pk,
+        message=message,
+        properties=properties,
+    )

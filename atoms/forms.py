@@ -1,0 +1,138 @@
+"""What people may type about environments and Atoms."""
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from accounts.models import Account, Membership, Role
+from atoms.models import Atom, Environment, InstallerToken
+
+
+class NamedForm(forms.ModelForm):
+    """A row of an account with a name that is unique there; the account is the view's, never the browser's."""
+
+    def __init__(self, *args: Any, account: Account, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.instance.account = account
+
+    def _get_validation_exclusions(self) -> set[str]:
+        return super()._get_validation_exclusions() - {"account"}  # so that the name's uniqueness is checked within it
+
+    def clean_name(self) -> str:
+        name = " ".join(self.cleaned_data["name"].split())
+        if not name.isprintable():
+            raise ValidationError("A name cannot contain control characters.")
+        return name
+
+
+class EnvironmentForm(NamedForm):
+    class Meta:
+        model = Environment
+        fields = ["name", "classification"]
+        help_texts = {
+            "name": "At most 80 characters.",
+            "classification": "Settled now: it cannot be changed later.",
+        }
+
+
+class EnvironmentRenameForm(NamedForm):
+    class Meta:
+        model = Environment
+        fields = ["name"]
+
+
+class EnvironmentRolesForm(forms.Form):
+    roles = forms.ModelMultipleChoiceField(
+        queryset=Role.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label="Roles with access",
+        help_text="Members with none of these roles do not see the environment. With none chosen, every member sees it. "
+        "Administrators always do.",
+    )
+
+    def __init__(self, *args: Any, roles: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["roles"].queryset = roles  # type: ignore[attr-defined]
+
+
+class AtomForm(NamedForm):
+    environment = forms.ModelChoiceField(
+        queryset=Environment.objects.none(),
+        required=False,
+        empty_label="Unattached",
+        help_text="Its containers may read what this environment holds. You can attach it later.",
+    )
+
+    class Meta:
+        model = Atom
+        fields = ["name", "type"]
+        help_texts = {"type": "An Atom runs on one machine, a Molecule on several nodes, a Cloud serves many accounts."}
+
+    def __init__(self, *args: Any, membership: Membership, may_attach: bool, **kwargs: Any) -> None:
+        super().__init__(*args, account=membership.account, **kwargs)
+        if may_attach:
+            self.fields["environment"].queryset = Environment.objects.visible_to(membership)  # type: ignore[attr-defined]
+        else:
+            del self.fields["environment"]
+
+
+class AtomRenameForm(NamedForm):
+    class Meta:
+        model = Atom
+        fields = ["name"]
+
+
+class AttachForm(forms.Form):
+    environment = forms.ModelChoiceField(queryset=Environment.objects.none(), empty_label=None)
+
+    def __init__(self, *args: Any, membership: Membership, atom: Atom, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        current = atom.environment
+        others = Environment.objects.visible_to(membership).exclude(pk=current.pk if current else None)
+        self.fields["environment"].queryset = others  # type: ignore[attr-defined]
+
+
+class ConfirmNameForm(forms.Form):
+    """Typed confirmation: the name of what will be deleted."""
+
+    name = forms.CharField(max_length=80, strip=True)
+
+    def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.expected = expected
+        self.fields["name"].label = f"Type {expected} to confirm"
+        self.fields["name"].widget.attrs |= {"autocomplete": "off", "spellcheck": "false"}
+
+    def clean_name(self) -> str:
+        if self.cleaned_data["name"] != self.expected:
+            raise ValidationError(f"This is not the name. Type {self.expected} exactly.")
+        return self.expected
+
+
+class InstallerTokenForm(forms.Form):
+    minutes = forms.TypedChoiceField(
+        coerce=int,
+        choices=[(30, "30 minutes"), (60, "1 hour"), (240, "4 hours"), (480, "8 hours"), (InstallerToken.MINUTES[1], "24 hours")],
+        initial=60,
+        label="Token valid for",
+    )
+
+
+class TreeFilterForm(forms.Form):
+    """Search and filter of the tree; all of it is in the address."""
+
+    q = forms.CharField(required=False, max_length=80, label="Search Atoms and environments")
+    type = forms.ChoiceField(required=False, choices=[("", "All types"), *Atom.Type.choices])
+    status = forms.ChoiceField(
+        required=False,
+        choices=[
+            ("", "Any status"),
+            (Atom.Status.ONLINE, "Online"),
+            (Atom.Status.OFFLINE, "Offline"),
+            (Atom.Status.WARNING, "Cluster issues"),
+            (Atom.Status.UNKNOWN, "Never seen"),
+        ],
+    )
+

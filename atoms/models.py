@@ -1,0 +1,242 @@
+"""Where: environments, the Atoms attached to them, the nodes (enrolled machines) of an Atom, installer tokens."""
+
+import hashlib
+import secrets
+import uuid
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from accounts.models import ADMINISTRATOR, Account, Membership, Role, User
+from accounts.rows import SignedModel, UuidModel
+
+
+def token_hash(token: str) -> bytes:
+    """SHA-256 of a token. Tokens here have at least 122 random bits, so a plain hash is enough."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+class EnvironmentQuerySet(models.QuerySet["Environment"]):
+    def visible_to(self, membership: Membership) -> "EnvironmentQuerySet":
+        """Those without roles of their own, those of the member's roles, and for an Administrator all."""
+        from accounts.access import genuine_roles
+
+        roles = [row.role_id for row in genuine_roles(membership)]
+        environments = self.filter(account=membership.account_id)
+        if ADMINISTRATOR in roles:
+            return environments
+        links = EnvironmentRole.objects.filter(environment=OuterRef("pk"))
+        return environments.filter(~Exists(links) | Exists(links.filter(role__in=roles)))
+
+
+class Environment(UuidModel):
+    class Classification(models.TextChoices):
+        PROD = "PROD", "Production"
+        TEST = "TEST", "Test"
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="environments")
+    name = models.CharField(max_length=80)
+    classification = models.CharField(max_length=4, choices=Classification.choices, default=Classification.PROD)
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Written by extensions: what the environment holds, as a number that only grows.
+    extensions_revision = models.PositiveBigIntegerField(default=0)
+    extensions_changed_at = models.DateTimeField(null=True)
+    # Written by vaults: set once the hosted vault has this environment's key and role.
+    provisioned_at = models.DateTimeField(null=True)
+
+    objects = EnvironmentQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                "account", Lower("name"), name="environment_name_once", violation_error_message="This name is taken."
+            )
+        ]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class EnvironmentRole(UuidModel):
+    """A role whose members see the environment; an environment without any is seen by every member."""
+
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="environment_roles")
+    role = models.ForeignKey(Role, models.CASCADE, related_name="environment_roles")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["environment", "role"], name="environment_role_once")]
+
+    def __str__(self) -> str:
+        return f"{self.role} sees {self.environment}"
+
+
+class AtomQuerySet(models.QuerySet["Atom"]):
+    def visible_to(self, membership: Membership) -> "AtomQuerySet":
+        """Unattached Atoms, and those of environments the member sees."""
+        environments = Environment.objects.visible_to(membership)
+        atoms = self.filter(account=membership.account_id)
+        return atoms.filter(Q(attachment=None) | Q(attachment__environment__in=environments))
+
+
+class Atom(UuidModel):
+    """A runtime: an Atom on one machine, a Molecule on several nodes, or a Cloud."""
+
+    class Type(models.TextChoices):
+        ATOM = "ATOM", "Atom"
+        MOLECULE = "MOLECULE", "Molecule"
+        CLOUD = "CLOUD", "Cloud"
+
+    class Status(models.TextChoices):
+        UNKNOWN = "UNKNOWN", "Never seen"
+        ONLINE = "ONLINE", "Online"
+        WARNING = "WARNING", "Cluster issues"
+        OFFLINE = "OFFLINE", "Offline"
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="atoms")
+    name = models.CharField(max_length=80)
+    type = models.CharField(max_length=8, choices=Type.choices, default=Type.ATOM)
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Written by vaults.
+    provisioned_at = models.DateTimeField(null=True)
+    # Grows with every attach and detach, so that containers notice and fetch other credentials.
+    attachment_revision = models.PositiveIntegerField(default=0)
+
+    objects = AtomQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("account", Lower("name"), name="atom_name_once", violation_error_message="This name is taken.")
+        ]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def environment(self) -> Environment | None:
+        """Where it is attached. Raises RowForged for an attachment the application did not write."""
+        attachment = getattr(self, "attachment", None)
+        return attachment.verified().environment if attachment else None
+
+    def status(self) -> "Atom.Status":
+        """From the nodes' last contact (prefetched as `nodes` where lists are shown)."""
+        nodes = [node for node in self.nodes.all() if node.state == Node.State.ENROLLED]
+        online = [node for node in nodes if node.is_online]
+        if not nodes:
+            return self.Status.UNKNOWN
+        if not online:
+            return self.Status.OFFLINE
+        return self.Status.ONLINE if len(online) == len(nodes) else self.Status.WARNING
+
+
+class Attachment(SignedModel):
+    """An Atom's place in an environment: a grant to read that environment's secrets."""
+
+    SIGNED = ("atom_id", "environment_id")
+
+    atom = models.OneToOneField(Atom, models.CASCADE, related_name="attachment")
+    environment = models.ForeignKey(Environment, models.PROTECT, related_name="attachments")
+    attached_at = models.DateTimeField(auto_now_add=True)
+    attached_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"{self.atom} in {self.environment}"
+
+
+class Node(UuidModel):
+    """One enrolled machine of an Atom. A Molecule has several, an Atom or a Cloud one."""
+
+    class State(models.TextChoices):
+        ENROLLING = "enrolling", "Enrolling"
+        ENROLLED = "enrolled", "Enrolled"
+        REVOKED = "revoked", "Revoked"
+
+    ONLINE_WITHIN = timedelta(seconds=6 * settings.ATOM_POLL_SECONDS)
+
+    atom = models.ForeignKey(Atom, models.CASCADE, related_name="nodes")
+    host_name = models.CharField(max_length=253, blank=True)
+    version = models.CharField(max_length=32, blank=True)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.ENROLLING)
+    created_at = models.DateTimeField(auto_now_add=True)
+    enrolled_at = models.DateTimeField(null=True)
+    last_seen_at = models.DateTimeField(null=True)
+    # Written by atomapi: the newest content that was handed to it, so that each delivery is one audit entry.
+    delivered_revision = models.PositiveBigIntegerField(default=0)
+    delivered_environment = models.ForeignKey(Environment, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["created_at"]
+
+    def __str__(self) -> str:
+        return self.host_name or str(self.pk)
+
+    @property
+    def is_online(self) -> bool:
+        return bool(self.last_seen_at and timezone.now() - self.last_seen_at < self.ONLINE_WITHIN)
+
+
+class NodeCredential(SignedModel):
+    """What a node shows to the portal; only its hash is here.
+
+    A `sync` credential fetches what the environment holds, a `settings` credential only the Atom's own KMS settings:
+    with a wrapped encryption key the first lies inside the store, the second beside it.
+    """
+
+    SIGNED = ("node_id", "kind", "token_hash")
+
+    class Kind(models.TextChoices):
+        SYNC = "sync", "Sync"
+        SETTINGS = "settings", "Settings"
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="credentials")
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    token_hash = models.BinaryField(max_length=32, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "kind"], name="node_credential_once")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} credential of {self.node_id}"
+
+
+class InstallerTokenQuerySet(models.QuerySet["InstallerToken"]):
+    def open(self) -> "InstallerTokenQuerySet":
+        return self.filter(spent_at=None, withdrawn_at=None, expires_at__gt=timezone.now())
+
+
+class InstallerToken(SignedModel):
+    """Lets one machine enrol as a node of one Atom, once, for 30 to 1,440 minutes. Shown once, kept as a hash."""
+
+    SIGNED = ("atom_id", "token_hash", "expires_at", "spent_at", "withdrawn_at")
+    MINUTES = (30, 1440)
+
+    atom = models.ForeignKey(Atom, models.CASCADE, related_name="installer_tokens")
+    token_hash = models.BinaryField(max_length=32, unique=True)
+    expires_at = models.DateTimeField()
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    # The node that is enrolling with it: a second machine with the same token is refused before the first has finished.
+    node = models.OneToOneField(Node, models.SET_NULL, null=True, related_name="installer_token")
+    spent_at = models.DateTimeField(null=True)
+    withdrawn_at = models.DateTimeField(null=True)
+
+    objects = InstallerTokenQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"installer token for {self.atom}"
+
+    @staticmethod
+    def new_token(atom_type: str) -> str:
+        """A token of the form `atom-<uuid>`, with 122 random bits."""
+        return f"{atom_type.lower()}-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.spent_at is None and self.withdrawn_at is None and self.expires_at > timezone.now()

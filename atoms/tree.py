@@ -1,0 +1,52 @@
+"""The left pane: environments with their Atoms, and the unattached ones. Three queries, whatever the size."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Prefetch
+
+from accounts.access import AccountRequest
+from atoms.forms import TreeFilterForm
+from atoms.models import Atom, Environment, Node
+
+
+@dataclass
+class Branch:
+    """An environment (None: the unattached Atoms) and those of its Atoms that the filter lets through."""
+
+    environment: Environment | None
+    atoms: list[Atom] = field(default_factory=list)
+
+
+def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
+    """Context of `_atom_tree.html`: tree_form, branches, unattached, selected (an id), filtered, tree_count."""
+    form = TreeFilterForm(request.GET)
+    wanted = form.cleaned_data if form.is_valid() else {}
+    text = (wanted.get("q") or "").casefold()
+    kind, status = wanted.get("type"), wanted.get("status")
+    enrolled = Node.objects.filter(state=Node.State.ENROLLED)
+    atoms = Atom.objects.visible_to(request.membership).select_related("attachment")
+    branches = {env.pk: Branch(env) for env in Environment.objects.visible_to(request.membership)}
+    unattached = Branch(None)
+    shown = 0
+    for atom in atoms.prefetch_related(Prefetch("nodes", enrolled)):
+        attachment = getattr(atom, "attachment", None)
+        branch = branches.get(attachment.environment_id, unattached) if attachment else unattached
+        named = text in atom.name.casefold() or (branch.environment and text in branch.environment.name.casefold())
+        if named and (not kind or atom.type == kind) and (not status or atom.status() == status):
+            branch.atoms.append(atom)
+            shown += 1
+    filtered = bool(text or kind or status)
+    visible = [
+        branch
+        for branch in branches.values()
+        if not filtered or branch.atoms or (text and branch.environment and text in branch.environment.name.casefold())
+    ]
+    return {
+        "tree_form": form,
+        "branches": visible,
+        "unattached": unattached,
+        "selected": str(selected) if selected else "",
+        "filtered": filtered,
+        "tree_count": shown,
+    }

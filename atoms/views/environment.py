@@ -1,0 +1,118 @@
+"""The pages of one environment."""
+
+from allauth.account.decorators import reauthentication_required
+from django.contrib import messages
+from django.db.models import Q
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.access import AccountRequest, account_member
+from accounts.models import Privilege, Role
+from atoms import actions
+from atoms.forms import ConfirmNameForm, EnvironmentForm, EnvironmentRenameForm, EnvironmentRolesForm
+from atoms.models import Environment
+from atoms.tree import atom_tree
+from atoms.views.atom import READ
+from operations.models import Operation
+
+
+def find_environment(request: AccountRequest, environment_id: object) -> Environment:
+    """An environment the member sees; 404 otherwise."""
+    return get_object_or_404(Environment.objects.visible_to(request.membership), pk=environment_id)
+
+
+def environment_page(request: AccountRequest, environment: Environment, entry: str) -> dict[str, object]:
+    """What every page of an environment shows around its panel."""
+    return {
+        "section": "manage",
+        "environment": environment,
+        "entry": entry,
+        "can_edit": request.may(Privilege.ENV_MANAGEMENT),
+        **atom_tree(request, environment.pk),
+    }
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.ENV_MANAGEMENT)
+def environment_create(request: AccountRequest) -> HttpResponse:
+    form = EnvironmentForm(request.POST or None, account=request.account)
+    if request.method == "POST" and form.is_valid():
+        environment = actions.create_environment(
+            request.account,
+            name=form.cleaned_data["name"],
+            classification=form.cleaned_data["classification"],
+            actor=request.user,
+        )
+        return redirect("atoms:environment_detail", request.account.code, environment.pk)
+    return render(request, "atoms/environment_create.html", {"section": "manage", "form": form, **atom_tree(request)})
+
+
+@require_safe
+@account_member(*READ)
+def environment_detail(request: AccountRequest, environment_id: object) -> HttpResponse:
+    """Environment Properties."""
+    environment = find_environment(request, environment_id)
+    context = environment_page(request, environment, "properties") | _details(request, environment)
+    template = "atoms/_environment_detail.html" if request.htmx else "atoms/environment_detail.html"
+    return render(request, template, context)
+
+
+def _details(request: AccountRequest, environment: Environment) -> dict[str, object]:
+    chosen = environment.environment_roles.values_list("role_id", flat=True)
+    return {
+        "attachments": environment.attachments.select_related("atom"),
+        "rename_form": EnvironmentRenameForm(instance=environment, account=request.account),
+        "roles_form": EnvironmentRolesForm(roles=_roles(request), initial={"roles": list(chosen)}),
+        "operations": Operation.objects.filter(account=request.account).about(environment.pk).unfinished(),
+    }
+
+
+def _roles(request: AccountRequest) -> object:
+    return Role.objects.filter(Q(account=None) | Q(account=request.account)).order_by("name")
+
+
+@require_POST
+@account_member(Privilege.ENV_MANAGEMENT)
+def environment_rename(request: AccountRequest, environment_id: object) -> HttpResponse:
+    environment = find_environment(request, environment_id)
+    form = EnvironmentRenameForm(request.POST, instance=environment, account=request.account)
+    if form.is_valid():
+        actions.rename_environment(environment, name=form.cleaned_data["name"], actor=request.user)
+        messages.success(request, f"Renamed to {environment.name}.")
+        return redirect("atoms:environment_detail", request.account.code, environment.pk)
+    environment.name = Environment.objects.values_list("name", flat=True).get(pk=environment.pk)
+    context = environment_page(request, environment, "properties") | _details(request, environment) | {"rename_form": form}
+    return render(request, "atoms/environment_detail.html", context)
+
+
+@require_POST
+@account_member(Privilege.ENV_MANAGEMENT)
+def environment_roles(request: AccountRequest, environment_id: object) -> HttpResponse:
+    environment = find_environment(request, environment_id)
+    form = EnvironmentRolesForm(request.POST, roles=_roles(request))
+    if form.is_valid():
+        actions.set_environment_roles(environment, list(form.cleaned_data["roles"]), actor=request.user)
+        messages.success(request, "Roles with access saved.")
+        return redirect("atoms:environment_detail", request.account.code, environment.pk)
+    context = environment_page(request, environment, "properties") | _details(request, environment) | {"roles_form": form}
+    return render(request, "atoms/environment_detail.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.ENV_MANAGEMENT)
+@reauthentication_required
+def environment_delete(request: AccountRequest, environment_id: object) -> HttpResponse:
+    environment = find_environment(request, environment_id)
+    form = ConfirmNameForm(request.POST or None, expected=environment.name)
+    if request.method == "POST" and form.is_valid():
+        try:
+            actions.delete_environment(environment, actor=request.user)
+        except actions.EnvironmentInUse as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, f"{form.expected} is deleted.")
+            return redirect("atoms:atom_management", request.account.code)
+    attachments = environment.attachments.select_related("atom")
+    context = environment_page(request, environment, "properties") | {"form": form, "attachments": attachments}
+    return render(request, "atoms/environment_delete.html", context)

@@ -1,0 +1,85 @@
+"""Bringing a runtime to a container: the wheel, the installer token, the lines to run; and cutting a node off."""
+
+
+from allauth.account.decorators import reauthentication_required
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts.access import AccountRequest, account_member
+from accounts.models import Privilege
+from atoms import actions, wheel
+from atoms.forms import InstallerTokenForm
+from atoms.models import Atom, Node
+from atoms.views.atom import atom_page, find_atom
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.ATOM_MANAGEMENT)
+@reauthentication_required
+def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
+    """Make an installer token for one node; it is in this one answer and nowhere else."""
+    atom = find_atom(request, atom_id)
+    form = InstallerTokenForm(request.POST or None)
+    context = atom_page(request, atom, "installation") | {
+        "form": form,
+        "nodes": atom.nodes.exclude(state=Node.State.REVOKED),
+        "kms_active": getattr(atom.account, "kms", None) is not None,
+    }
+    if request.method == "POST" and form.is_valid():
+        try:
+            row, token = actions.create_installer_token(atom, minutes=form.cleaned_data["minutes"], actor=request.user)
+        except actions.NoFreeNode as error:
+            form.add_error(None, str(error))
+        else:
+            context |= {"token": token, "token_row": row}
+    context |= {"open_token": atom.installer_tokens.open().first(), "lines": _lines(request, atom)}
+    return render(request, "atoms/atom_install.html", context)
+
+
+def _lines(request: HttpRequest, atom: Atom) -> dict[str, str] | None:
+    """The exact lines for the container; None while no wheel was built."""
+    built = wheel.newest()
+    if built is None:
+        return None
+    portal = settings.PORTAL_URL or f"{request.scheme}://{request.get_host()}"
+    name = f"kms-{atom.pk.hex[:8]}"
+    address = portal + reverse("atoms:runtime_wheel", args=[built.name])
+    return {
+        "install": f"python3 -m venv {name}\n{name}/bin/pip install '{address}#sha256={built.sha256}'",
+        "enrol": f"{name}/bin/kms-runtime enrol --dir {name}/store --portal {portal} --vault {settings.VAULT_PUBLIC_ADDR}",
+        "run": f"{name}/bin/kms-runtime run --dir {name}/store",
+        "sha256": built.sha256,
+        "wheel": built.name,
+        "wheel_url": address,
+    }
+
+
+@require_safe
+@login_not_required
+def runtime_wheel(request: HttpRequest, name: str) -> HttpResponseBase:
+    """The runtime's wheel. Open to everybody: a container has no login yet, and the program is no secret."""
+    built = wheel.newest()
+    if built is None or built.name != name:
+        raise Http404("No such wheel.")
+    response = FileResponse(built.path.open("rb"), content_type="application/octet-stream")
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return response
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.ATOM_MANAGEMENT)
+@reauthentication_required
+def node_revoke(request: AccountRequest, atom_id: object, node_id: object) -> HttpResponse:
+    """Cut one machine off."""
+    atom = find_atom(request, atom_id)
+    node = get_object_or_404(atom.nodes.exclude(state=Node.State.REVOKED).select_related("report"), pk=node_id)
+    if request.method == "POST":
+        actions.revoke_node(node, actor=request.user)
+        messages.success(request, f"{node} is revoked.")
+        return redirect("atoms:atom_detail", request.account.code, atom.pk)
+    return render(request, "atoms/node_revoke.html", atom_page(request, atom, "information") | {"node": node})

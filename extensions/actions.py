@@ -1,0 +1,285 @@
+"""Saving what environments hold, and editing connections. Vault first, database second (DESIGN.md §3)."""
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import Account, AuditEntry, User
+from atoms.models import Environment
+from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty
+from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
+from vaults import sealing
+from vaults.models import KmsAccount
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """One save of somebody else's: who, when, and which fields ([connection, label, what happened])."""
+
+    by: str
+    at: object
+    fields: list[list[str]]
+
+
+class StaleRevision(Exception):
+    """Somebody saved meanwhile; nothing was written. `saves` tells who changed what, newest first."""
+
+    def __init__(self, saves: list[Save]) -> None:
+        super().__init__("The environment was changed by somebody else.")
+        self.saves = saves
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a save did: the environment's revision now, and how many rows it wrote and removed."""
+
+    revision: int
+    changed: int
+
+
+def save_extensions(
+    environment: Environment,
+    field_changes: Iterable[FieldChange],
+    property_changes: Iterable[PropertyChange] = (),
+    *,
+    expected_revision: int,
+    actor: User,
+) -> Saved:
+    """Save all of it or nothing. Returns after both stores have it durably.
+
+    Raises StaleRevision; sealing.KmsInactive and NotProvisioned; and the errors of vaults.transit, each before anything was
+    written to the database.
+    """
+    environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
+    _check_revision(environment, expected_revision)
+    plan = plan_save(environment, fields_of(environment.account), field_changes, property_changes)
+    if plan.is_empty:
+        return Saved(environment.extensions_revision, 0)
+    key = _key_for(plan)
+    with transaction.atomic():
+        locked = Environment.objects.select_for_update().get(pk=environment.pk)
+        _check_revision(locked, expected_revision)
+        _write(plan, key, actor)
+        count = len(plan.written) + len(plan.removed)
+        audit.record(
+            environment.account,
+            actor=actor,
+            type="as.extensions",
+            action="EDIT",
+            subject_id=environment.pk,
+            message=f"Environment extensions of {environment.name} saved: {count} changed",
+            properties={"revision": plan.revision, "fields": plan.touched()},
+        )
+    return Saved(plan.revision, count)
+
+
+def fields_of(account: Account) -> list[Field]:
+    return list(Field.objects.filter(connection__account=account).select_related("connection"))
+
+
+def saves_since(environment: Environment, revision: int) -> list[Save]:
+    """Every save after a revision, newest first."""
+    entries = AuditEntry.objects.filter(
+        account=environment.account_id,
+        type="as.extensions",
+        subject_id=str(environment.pk),
+        properties__revision__gt=revision,
+    )
+    return [Save(row.actor_name, row.at, row.properties.get("fields", [])) for row in entries]
+
+
+def _check_revision(environment: Environment, expected: int) -> None:
+    if environment.extensions_revision != expected:
+        raise StaleRevision(saves_since(environment, expected))
+
+
+def _key_for(plan: Plan) -> sealing.SaveKey | None:
+    """The save's data key. An account without KMS can hold plain values only, unsealed and unlisted."""
+    account = plan.environment.account
+    if not plan.secrets and not KmsAccount.is_active(account):
+        return None
+    return sealing.new_save_key(account, plan.environment.pk)
+
+
+def _write(plan: Plan, key: sealing.SaveKey | None, actor: User) -> None:
+    """Inside the transaction: rows, manifest, the environment's new revision."""
+    now, environment = timezone.now(), plan.environment
+    if key is not None:
+        key.record()
+    values, properties = [], []
+    for path, held in plan.written.items():
+        common = {"environment": environment, "revision": plan.revision, "set_at": now, "set_by": actor}
+        if held.field is None:
+            properties.append(ProcessProperty(name=held.label, plain=held.plain, **common))
+            continue
+        sealed = None
+        if held.form == "sealed":
+            assert key is not None
+            sealed = key.seal_value(path, plan.revision, plan.secrets[path].reveal())
+        values.append(
+            ExtensionValue(
+                field=held.field,
+                form=held.form,
+                plain=held.plain,
+                sealed=sealed,
+                data_key_id=key.id if key and sealed else None,
+                **common,
+            )
+        )
+    _upsert(ExtensionValue, values, ["environment", "field"], ["form", "plain", "sealed", "data_key"])
+    _upsert(ProcessProperty, properties, ["environment", "name"], ["plain"])
+    gone = [held.field.pk for held in plan.removed.values() if held.field is not None]
+    ExtensionValue.objects.filter(environment=environment, field__in=gone).delete()
+    names = [held.label for held in plan.removed.values() if held.field is None]
+    ProcessProperty.objects.filter(environment=environment, name__in=names).delete()
+    _write_manifest(plan, key)
+    Environment.objects.filter(pk=environment.pk).update(extensions_revision=plan.revision, extensions_changed_at=now)
+
+
+def _upsert(model: type, rows: Sequence[object], unique: list[str], updated: list[str]) -> None:
+    """One INSERT … ON CONFLICT for all rows."""
+    if rows:
+        model.objects.bulk_create(  # type: ignore[attr-defined]
+            rows,
+            update_conflicts=True,
+            unique_fields=unique,
+            update_fields=[*updated, "revision", "set_at", "set_by"],
+        )
+
+
+def _write_manifest(plan: Plan, key: sealing.SaveKey | None) -> None:
+    if key is None:
+        EnvironmentManifest.objects.filter(environment=plan.environment).delete()
+        return
+    EnvironmentManifest.objects.update_or_create(
+        environment=plan.environment,
+        defaults={"revision": plan.revision, "data_key_id": key.id, "sealed": key.seal_manifest(plan.manifest())},
+    )
+
+
+# -- connections --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """A field as the connection form gives it; `id` is None for a new one. key and encrypted count for new ones only."""
+
+    id: uuid.UUID | None
+    key: str
+    label: str
+    encrypted: bool
+    extensible: bool
+    component_value: str
+
+
+def save_connection(
+    account: Account, connection: Connection | None, *, name: str, fields: Sequence[FieldSpec], actor: User
+) -> Connection:
+    """Create or change a connection with exactly these fields, and bring every environment's content in line with it.
+
+    Raises what save_extensions raises for the vault; nothing is written then.
+    """
+    existing = {field.pk: field for field in connection.fields.all()} if connection else {}
+    renamed = connection is not None and connection.name != name
+    target = connection or Connection(account=account)
+    target.name = name
+    wanted = [_field(target, existing, spec, position) for position, spec in enumerate(fields)]
+
+    def write() -> None:
+        target.save()
+        kept = [field.pk for field in wanted]
+        for field in wanted:
+            field.connection = target
+            field.save()
+        target.fields.exclude(pk__in=kept).delete()
+        audit.record(
+            account,
+            actor=actor,
+            type="as.component",
+            action="UPDATE" if connection else "ADD",
+            subject_id=target.pk,
+            message=f"Connection {name} {'changed' if connection else 'created'}: {len(wanted)} fields",
+        )
+
+    others = [field for field in fields_of(account) if field.connection_id != target.pk]
+    _publish(account, [*others, *wanted], write, actor, renamed=target.pk if renamed else None)
+    return target
+
+
+def delete_connection(connection: Connection, *, actor: User) -> None:
+    """Delete a connection; what environments hold for it is deleted with it."""
+    account = connection.account
+
+    def write() -> None:
+        audit.record(
+            account,
+            actor=actor,
+            type="as.component",
+            action="DELETE",
+            subject_id=connection.pk,
+            message=f"Connection {connection.name} deleted",
+        )
+        connection.delete()
+
+    remaining = [field for field in fields_of(account) if field.connection_id != connection.pk]
+    _publish(account, remaining, write, actor, renamed=None)
+
+
+def _field(connection: Connection, existing: dict[uuid.UUID, Field], spec: FieldSpec, position: int) -> Field:
+    field = existing.get(spec.id) if spec.id else None
+    if field is None:
+        field = Field(key=spec.key, encrypted=spec.encrypted)
+    field.connection = connection
+    field.label, field.extensible, field.position = spec.label, spec.extensible, position
+    field.component_value = "" if field.encrypted else spec.component_value
+    return field
+
+
+def _publish(
+    account: Account, fields: list[Field], write: Callable[[], None], actor: User, renamed: uuid.UUID | None
+) -> None:
+    """Write a connection's change and the new content of every environment it changes, in one transaction.
+
+    One data key for each changed environment (each has a key of its own in the vault), all before the transaction.
+    """
+    for _ in range(3):
+        plans = [plan for plan in _changed_plans(account, fields, renamed)]
+        keys = [_key_for(plan) for plan in plans]
+        with transaction.atomic():
+            ids = [plan.environment.pk for plan in plans]
+            revisions = dict(
+                Environment.objects.select_for_update().filter(pk__in=ids).values_list("pk", "extensions_revision")
+            )
+            if any(revisions.get(plan.environment.pk) != plan.revision - 1 for plan in plans):
+                continue  # saved meanwhile: plan again on what is there now
+            # Rows of removed fields leave before the fields themselves do, new fields come before their rows.
+            gone = [h.field.pk for plan in plans for h in plan.removed.values() if h.field]
+            ExtensionValue.objects.filter(environment__in=ids, field__in=gone).delete()
+            write()
+            for plan, key in zip(plans, keys, strict=True):
+                _write(plan, key, actor)
+                audit.record(
+                    account,
+                    actor=actor,
+                    type="as.extensions",
+                    action="EDIT",
+                    modifier="COMPONENT",
+                    subject_id=plan.environment.pk,
+                    message=f"Environment extensions of {plan.environment.name} follow a connection's change",
+                    properties={"revision": plan.revision, "fields": plan.touched()},
+                )
+        return
+    raise StaleRevision([])
+
+
+def _changed_plans(account: Account, fields: list[Field], renamed: uuid.UUID | None) -> Iterable[Plan]:
+    published = account.environments.filter(extensions_revision__gt=0).select_related("account__kms")
+    for environment in published:
+        plan = plan_save(environment, fields)
+        plan.renamed = renamed is not None and any(path[1] == str(renamed) for path in plan.held)
+        if not plan.is_empty:
+            yield plan

@@ -1,0 +1,210 @@
+"""The Environment Extensions dialog's form: reads its many inputs at once and says what is wrong with which.
+
+A Django form per field would cost more than the save itself; this one keeps the shape (data, is_valid, errors, rows).
+Input names: `value.<field>`, `secret.<field>`, `component.<field>`, `clear.<field>` with the field's UUID, and
+`property.<n>.name`, `property.<n>.value`, `property.<n>.remove`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from extensions.models import MAX_SAVE_BYTES, MAX_SAVE_FIELDS, ExtensionValue, Field, ProcessProperty
+from extensions.plan import FieldChange, PropertyChange
+from extensions.values import BadValue, checked, checked_secret
+from vaults.secret import Secret
+
+NEW_PROPERTIES = 3  # empty rows offered
+
+
+@dataclass(slots=True)
+class FieldRow:
+    """A field as the dialog shows it: `held` is what the environment holds, `typed` what a refused save had typed."""
+
+    field: Field
+    held: ExtensionValue | None
+    value: str = ""
+    uses_component: bool = False
+    error: str = ""
+    retype: bool = False  # a secret was typed and, never being sent back, must be typed again
+
+    @property
+    def is_set(self) -> bool:
+        return self.held is not None and self.held.form == "sealed"
+
+    @property
+    def is_missing(self) -> bool:
+        """Nobody can use it as it is: an encrypted field without a value, or a plain one that is blank everywhere."""
+        if self.field.encrypted:
+            return self.held is None
+        return not (self.held.plain if self.held else self.field.component_value)
+
+
+@dataclass(slots=True)
+class PropertyRow:
+    index: int
+    name: str = ""
+    value: str = ""
+    held: ProcessProperty | None = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class ConnectionRows:
+    """A connection's part of the dialog."""
+
+    id: str
+    name: str
+    rows: list[FieldRow] = field(default_factory=list)
+
+    @property
+    def missing(self) -> int:
+        return sum(row.is_missing for row in self.rows)
+
+
+class ExtensionsForm:
+    """The dialog for one environment. Unbound it shows what is held; bound it yields field_changes and property_changes."""
+
+    def __init__(
+        self,
+        fields: list[Field],
+        values: Mapping[object, ExtensionValue],
+        properties: list[ProcessProperty],
+        data: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data = data
+        self.rows = [FieldRow(f, values.get(f.pk)) for f in fields if f.extensible]
+        for row in self.rows:
+            row.uses_component = row.held.form == "component" if row.held else not row.field.encrypted
+            row.value = row.held.plain if row.held and row.held.form == "plain" else ""
+        count = len(properties)
+        self.properties = [PropertyRow(i, p.name, p.plain, p) for i, p in enumerate(properties)]
+        self.properties += [PropertyRow(i) for i in range(count, count + NEW_PROPERTIES)]
+        self.field_changes: list[FieldChange] = []
+        self.property_changes: list[PropertyChange] = []
+        self.form_error = ""
+
+    @property
+    def connections(self) -> list[ConnectionRows]:
+        groups: dict[object, ConnectionRows] = {}
+        for row in self.rows:
+            connection = row.field.connection
+            groups.setdefault(connection.pk, ConnectionRows(str(connection.pk), connection.name)).rows.append(row)
+        return list(groups.values())
+
+    @property
+    def errors(self) -> list[tuple[str, str, str]]:
+        """(id of the input, label, what is wrong), in reading order."""
+        found = [(input_id(row), f"{row.field.connection.name} / {row.field.label}", row.error) for row in self.rows if row.error]
+        return found + [(f"property-{p.index}-name", p.name or "Process property", p.error) for p in self.properties if p.error]
+
+    @property
+    def retype(self) -> list[FieldRow]:
+        return [row for row in self.rows if row.retype]
+
+    def expected_revision(self) -> int | None:
+        text = (self.data or {}).get("expected_revision", "")
+        return int(text) if text.isdecimal() and len(text) < 16 else None
+
+    def is_valid(self) -> bool:
+        """Read every input. What is wrong stands beside its field; what was typed, except secrets, is kept."""
+        if self.data is None:
+            return False
+        size = 0
+        for row in self.rows:
+            size += self._read(row, self.data)
+        self._read_properties(self.data)
+        size += sum(len((change.value or "").encode()) for change in self.property_changes)
+        changes = len(self.field_changes) + len(self.property_changes)
+        if size > MAX_SAVE_BYTES:
+            self.form_error = f"This save has {size / 1048576:.1f} MiB of values; at most 4 MiB fit into one. Save it in parts."
+        elif changes > MAX_SAVE_FIELDS:
+            self.form_error = f"This save changes {changes:,} fields; at most {MAX_SAVE_FIELDS:,} fit into one. Save it in parts."
+        elif self.expected_revision() is None:
+            self.form_error = "This form is incomplete. Load the page again."
+        return not self.errors and not self.form_error
+
+    def _read(self, row: FieldRow, data: Mapping[str, str]) -> int:
+        """One field's inputs; returns the bytes of its new value."""
+        key = str(row.field.pk)
+        wants_component = f"component.{key}" in data
+        typed = data.get(f"secret.{key}" if row.field.encrypted else f"value.{key}")
+        row.retype = bool(row.field.encrypted and typed)
+        try:
+            if row.field.encrypted:
+                return self._read_secret(row, typed or "", wants_component, f"clear.{key}" in data)
+            return 0 if typed is None else self._read_plain(row, checked(typed), wants_component)
+        except BadValue as error:
+            row.error = str(error)
+            return 0
+
+    def _read_secret(self, row: FieldRow, typed: str, wants_component: bool, clear: bool) -> int:
+        if typed:
+            value = checked_secret(typed)
+            if wants_component and not row.uses_component:
+                raise BadValue("Choose one: the value typed here, or the connection component value.")
+            if clear:
+                raise BadValue("Choose one: replace the stored value, or remove it.")
+            self.field_changes.append(FieldChange(row.field, "secret", Secret(value)))
+            return len(value.encode())
+        if wants_component != row.uses_component:
+            self.field_changes.append(FieldChange(row.field, "component" if wants_component else "clear"))
+        elif clear and row.held is not None:
+            self.field_changes.append(FieldChange(row.field, "clear"))
+        row.uses_component = wants_component
+        return 0
+
+    def _read_plain(self, row: FieldRow, typed: str, wants_component: bool) -> int:
+        before, row.value = row.value, typed
+        if wants_component:
+            if typed and typed not in (before, row.field.component_value):
+                raise BadValue("Untick “Use connection component value” to use this value, or empty it.")
+            if not row.uses_component:
+                self.field_changes.append(FieldChange(row.field, "component"))
+            row.uses_component = True
+            return 0
+        if row.uses_component or typed != before:
+            self.field_changes.append(FieldChange(row.field, "plain", typed))
+        row.uses_component = False
+        return len(typed.encode())
+
+    def _read_properties(self, data: Mapping[str, str]) -> None:
+        posted = {int(key.split(".")[1]) for key in data if key.startswith("property.") and key.split(".")[1].isdecimal()}
+        known = {row.index: row for row in self.properties}
+        for index in sorted(posted - known.keys())[: MAX_SAVE_FIELDS + 1]:
+            self.properties.append(PropertyRow(index))
+        names: set[str] = set()
+        for row in self.properties:
+            try:
+                self._read_property(row, data, names)
+            except BadValue as error:
+                row.error = str(error)
+
+    def _read_property(self, row: PropertyRow, data: Mapping[str, str], names: set[str]) -> None:
+        prefix = f"property.{row.index}."
+        if f"{prefix}value" not in data:
+            return
+        value = checked(data[f"{prefix}value"])
+        if row.held is not None:
+            names.add(row.name)
+            if f"{prefix}remove" in data:
+                self.property_changes.append(PropertyChange(row.name, None))
+            elif value != row.value:
+                self.property_changes.append(PropertyChange(row.name, value))
+            row.value = value
+            return
+        row.name, row.value = " ".join(data.get(f"{prefix}name", "").split()), value
+        if not row.name and not value:
+            return
+        if not row.name:
+            raise BadValue("Give this property a name.")
+        if len(row.name) > 200 or not row.name.isprintable():
+            raise BadValue("A property's name has at most 200 characters and no control characters.")
+        if row.name in names:
+            raise BadValue(f"Another property has the name {row.name}.")
+        names.add(row.name)
+        self.property_changes.append(PropertyChange(row.name, value))
+
+
+def input_id(row: FieldRow) -> str:
+    """The id of the field's main input, for labels and error links."""
+    return f"{'secret' if row.field.encrypted else 'value'}-{row.field.pk}"

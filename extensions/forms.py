@@ -1,0 +1,107 @@
+"""What people may type about connections."""
+
+import uuid
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from atoms.forms import NamedForm
+from extensions.actions import FieldSpec
+from extensions.models import Connection, Field
+from extensions.values import BadValue, checked
+
+
+class ConnectionForm(NamedForm):
+    class Meta:
+        model = Connection
+        fields = ["name"]
+
+
+class FieldForm(forms.Form):
+    """One field of a connection. Of an existing one, id and kind are shown and stay as they are."""
+
+    id = forms.UUIDField(required=False, widget=forms.HiddenInput)
+    key = forms.CharField(max_length=64, label="Field id", validators=Field._meta.get_field("key").validators)
+    label = forms.CharField(max_length=80)
+    encrypted = forms.BooleanField(required=False)
+    extensible = forms.BooleanField(required=False, initial=True)
+    component_value = forms.CharField(
+        required=False,
+        strip=False,
+        label="Component value",
+        help_text="Used where an environment has no value of its own. Encrypted fields have none here.",
+    )
+
+    def clean_component_value(self) -> str:
+        try:
+            return checked(self.cleaned_data["component_value"])
+        except BadValue as error:
+            raise ValidationError(str(error)) from None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if cleaned.get("encrypted") and cleaned.get("component_value"):
+            self.add_error("component_value", "An encrypted field has no component value: set it in each environment.")
+        return cleaned
+
+
+class FieldFormSetBase(forms.BaseFormSet):
+    """All fields of a connection; `existing` are those stored, by id."""
+
+    def __init__(self, *args: Any, existing: dict[uuid.UUID, Field], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.existing = existing
+
+    def clean(self) -> None:
+        seen: set[str] = set()
+        for form in self.forms:
+            if form in self.deleted_forms or not form.has_changed() and not form.cleaned_data.get("id"):
+                continue
+            stored = self.existing.get(form.cleaned_data.get("id"))
+            key = stored.key if stored else form.cleaned_data.get("key")
+            if key and key in seen:
+                form.add_error("key", f"Another field has the id {key}.")
+            if stored and stored.encrypted and form.cleaned_data.get("component_value"):
+                form.add_error("component_value", "An encrypted field has no component value: set it in each environment.")
+            seen.add(key)
+
+    def specs(self) -> list[FieldSpec]:
+        """The fields as they shall be, in order; deleted and blank rows are left out."""
+        specs = []
+        for form in self.forms:
+            cleaned = form.cleaned_data
+            if form in self.deleted_forms or not cleaned.get("label"):
+                continue
+            stored = self.existing.get(cleaned.get("id"))
+            specs.append(
+                FieldSpec(
+                    id=stored.pk if stored else None,
+                    key=stored.key if stored else cleaned["key"],
+                    label=cleaned["label"],
+                    encrypted=stored.encrypted if stored else cleaned["encrypted"],
+                    extensible=cleaned["extensible"],
+                    component_value=cleaned["component_value"],
+                )
+            )
+        return specs
+
+
+FieldFormSet = forms.formset_factory(FieldForm, formset=FieldFormSetBase, extra=3, can_delete=True, max_num=2000)
+
+
+def field_formset(data: Any, connection: Connection | None) -> FieldFormSetBase:
+    """The formset of a connection's fields, bound when there is data."""
+    stored = list(connection.fields.all()) if connection else []
+    initial = [
+        {
+            "id": field.pk,
+            "key": field.key,
+            "label": field.label,
+            "encrypted": field.encrypted,
+            "extensible": field.extensible,
+            "component_value": field.component_value,
+        }
+        for field in stored
+    ]
+    return FieldFormSet(data, initial=initial, existing={field.pk: field for field in stored}, prefix="fields")  # type: ignore[return-value]

@@ -1,0 +1,153 @@
+"""What: connections with their fields, and what each environment holds for them."""
+
+from typing import ClassVar
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+from accounts.models import Account, User
+from accounts.rows import UuidModel
+from atoms.models import Environment
+from vaults.manifest import Entry, Form, digest
+from vaults.models import DataKey
+
+MAX_VALUE_BYTES = 64 * 1024
+MAX_SAVE_BYTES = 4 * 1024 * 1024
+MAX_SAVE_FIELDS = 2_000
+
+
+class Connection(UuidModel):
+    """A connection component of the account."""
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="connections")
+    name = models.CharField(max_length=80)
+    created_at = models.DateTimeField(auto_now_add=True)
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                "account", Lower("name"), name="connection_name_once", violation_error_message="This name is taken."
+            )
+        ]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Field(UuidModel):
+    """A field of a connection. Its id (key) and whether it is encrypted are settled when it is added.
+
+    `component_value` is the connection component's own value of a plain field; encrypted ones have none here, so that the
+    portal holds no secret outside an environment.
+    """
+
+    connection = models.ForeignKey(Connection, models.CASCADE, related_name="fields")
+    key = models.CharField(
+        "field id",
+        max_length=64,
+        validators=[RegexValidator(r"^[A-Za-z][A-Za-z0-9_.-]*$", "Start with a letter; then letters, digits, _ . and -.")],
+    )
+    label = models.CharField(max_length=80)
+    encrypted = models.BooleanField(default=False)
+    extensible = models.BooleanField(default=True)
+    component_value = models.TextField(blank=True)
+    position = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["connection", "key"], name="field_once"),
+            models.CheckConstraint(condition=Q(encrypted=False) | Q(component_value=""), name="no_secret_in_a_component"),
+        ]
+        ordering = ["position", "key"]
+
+    def __str__(self) -> str:
+        return f"{self.connection} / {self.label}"
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return ("connection", str(self.connection_id), self.key)
+
+
+class HeldRow(UuidModel):
+    """Shape of what an environment holds: sealed, plain, or the component's. `revision` is the environment's at its last change."""
+
+    FORMS: ClassVar[list[tuple[Form, str]]] = [("sealed", "Sealed"), ("plain", "Plain"), ("component", "Component value")]
+
+    revision = models.PositiveBigIntegerField()
+    plain = models.TextField(blank=True)
+    set_at = models.DateTimeField()
+    set_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        abstract = True
+
+
+class ExtensionValue(HeldRow):
+    """One field's value in one environment.
+
+    form `sealed`: ciphertext and its data key. `plain`: the environment's own plain value. `component`: the connection
+    component's value: of a plain field a copy is in `plain`, an encrypted field is left out by the runtime.
+    """
+
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="extension_values")
+    field = models.ForeignKey(Field, models.CASCADE, related_name="extension_values")
+    form = models.CharField(max_length=16, choices=HeldRow.FORMS)
+    sealed = models.BinaryField(null=True)
+    data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="extension_values")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "field"], name="value_once"),
+            models.CheckConstraint(
+                condition=Q(form="sealed", sealed__isnull=False, data_key__isnull=False, plain="")
+                | (~Q(form="sealed") & Q(sealed=None, data_key=None)),
+                name="sealed_has_key_and_nothing_plain",
+            ),
+        ]
+        indexes = [models.Index(fields=["environment", "revision"])]
+
+    def __str__(self) -> str:
+        return f"{self.field} in {self.environment} ({self.form})"
+
+
+class ProcessProperty(HeldRow):
+    """A dynamic process property: a plain name and value of one environment."""
+
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="process_properties")
+    name = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["environment", "name"], name="property_once")]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.environment}"
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return ("property", self.name)
+
+
+class EnvironmentManifest(UuidModel):
+    """The sealed list of everything an environment holds, made anew with each save."""
+
+    environment = models.OneToOneField(Environment, models.CASCADE, related_name="manifest")
+    revision = models.PositiveBigIntegerField()
+    data_key = models.ForeignKey(DataKey, models.PROTECT, related_name="manifests")
+    sealed = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"manifest {self.revision} of {self.environment}"
+
+
+def entry(path: tuple[str, ...], name: str, form: str, encrypted: bool, revision: int, plain: str) -> Entry:
+    """The manifest's entry for a held row: a plain field with the component's value is delivered, and listed, as plain."""
+    if form == "sealed":
+        return Entry("sealed", path, name, revision)
+    if form == "component" and encrypted:
+        return Entry("component", path, name, revision)
+    return Entry("plain", path, name, revision, digest(plain))

@@ -1,0 +1,162 @@
+"""Works out what a save would change, without changing it: which rows are written, which leave, what is held after it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from atoms.models import Environment
+from extensions.models import ExtensionValue, Field, ProcessProperty, entry
+from vaults.manifest import Manifest
+from vaults.secret import Secret
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """What a user wants for a field: a new secret, a plain value, the component's value, or nothing at all (`clear`)."""
+
+    field: Field
+    to: Literal["secret", "plain", "component", "clear"]
+    value: str | Secret = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyChange:
+    """A process property's new value, or None to remove it."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One thing an environment holds, as a row of either table."""
+
+    path: Path
+    name: str
+    label: str
+    form: str
+    encrypted: bool
+    revision: int
+    plain: str = ""
+    field: Field | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """A save worked out: `held` is everything after it, `written` the rows to write, `removed` the paths to delete."""
+
+    environment: Environment
+    revision: int  # the environment's after the save
+    held: dict[Path, Held]
+    written: dict[Path, Held] = field(default_factory=dict)
+    secrets: dict[Path, Secret] = field(default_factory=dict, repr=False)
+    removed: dict[Path, Held] = field(default_factory=dict)
+    renamed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing would change. The first save of an environment always changes something: it publishes."""
+        return not (self.written or self.removed or self.renamed) and self.revision > 1
+
+    def put(self, held: Held, secret: Secret | None = None) -> None:
+        held = replace(held, revision=self.revision)
+        self.held[held.path] = self.written[held.path] = held
+        if secret is not None:
+            self.secrets[held.path] = secret
+
+    def remove(self, path: Path) -> None:
+        self.removed[path] = self.held.pop(path)
+        self.written.pop(path, None)
+
+    def manifest(self) -> Manifest:
+        entries = (entry(h.path, h.name, h.form, h.encrypted, h.revision, h.plain) for h in self.held.values())
+        return Manifest(str(self.environment.pk), self.revision, tuple(entries))
+
+    def touched(self) -> list[list[str]]:
+        """For the audit log and the conflict page: [connection or "", label, what happened]; never a value."""
+        rows = [[h.name, h.label, _deed(h)] for h in self.written.values()]
+        return rows + [[h.name, h.label, "cleared"] for h in self.removed.values()]
+
+
+def _deed(held: Held) -> str:
+    return {"sealed": "new secret", "plain": "new value", "component": "component value"}[held.form]
+
+
+def plan_save(
+    environment: Environment,
+    fields: Sequence[Field],
+    field_changes: Iterable[FieldChange] = (),
+    property_changes: Iterable[PropertyChange] = (),
+) -> Plan:
+    """What saving these changes would do, for the account's fields as they are (or, for a connection's edit, will be)."""
+    plan = Plan(environment, environment.extensions_revision + 1, _held(environment, {f.pk: f for f in fields}))
+    for change in field_changes:
+        _apply(plan, change)
+    for wanted in property_changes:
+        _apply_property(plan, wanted)
+    _reconcile(plan, fields)
+    return plan
+
+
+def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path, Held]:
+    held: dict[Path, Held] = {}
+    rows = ExtensionValue.objects.filter(environment=environment).values_list("field_id", "form", "revision", "plain")
+    stray = [row for row in rows if row[0] not in fields]
+    known = dict(fields)
+    if stray:  # of fields that are being removed
+        known |= Field.objects.select_related("connection").in_bulk([row[0] for row in stray])
+    for field_id, form, revision, plain in rows:
+        found = known[field_id]
+        held[found.path] = Held(
+            found.path, found.connection.name, found.label, form, found.encrypted, revision, plain, found
+        )
+    properties = ProcessProperty.objects.filter(environment=environment).values_list("name", "revision", "plain")
+    for name, revision, plain in properties:
+        held["property", name] = Held(("property", name), "", name, "plain", False, revision, plain)
+    return held
+
+
+def _of(field: Field, form: str, plain: str = "") -> Held:
+    return Held(field.path, field.connection.name, field.label, form, field.encrypted, 0, plain, field)
+
+
+def _apply(plan: Plan, change: FieldChange) -> None:
+    path = change.field.path
+    current = plan.held.get(path)
+    if change.to == "secret":
+        assert isinstance(change.value, Secret) and change.field.encrypted
+        plan.put(_of(change.field, "sealed"), change.value)
+    elif change.to == "plain":
+        assert isinstance(change.value, str) and not change.field.encrypted
+        if current is None or (current.form, current.plain) != ("plain", change.value):
+            plan.put(_of(change.field, "plain", change.value))
+    elif change.to == "component":
+        if current is None or current.form != "component":
+            plan.put(_of(change.field, "component", change.field.component_value))
+    elif current is not None:
+        plan.remove(path)
+
+
+def _apply_property(plan: Plan, change: PropertyChange) -> None:
+    path = ("property", change.name)
+    current = plan.held.get(path)
+    if change.value is None:
+        if current is not None:
+            plan.remove(path)
+    elif current is None or current.plain != change.value:
+        plan.put(Held(path, "", change.name, "plain", False, 0, change.value))
+
+
+def _reconcile(plan: Plan, fields: Sequence[Field]) -> None:
+    """Make what is held agree with the fields: gone ones leave, plain ones follow the component unless overridden."""
+    extensible = {field.path: field for field in fields if field.extensible}
+    for path in [path for path in plan.held if path[0] == "connection" and path not in extensible]:
+        plan.remove(path)
+    for path, field in extensible.items():
+        current = plan.held.get(path)
+        if not field.encrypted and (
+            current is None or (current.form == "component" and current.plain != field.component_value)
+        ):
+            plan.put(_of(field, "component", field.component_value))

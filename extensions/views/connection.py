@@ -1,0 +1,72 @@
+"""Build: the connections of an account and their fields."""
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts.access import AccountRequest, account_member
+from accounts.models import Privilege
+from atoms.forms import ConfirmNameForm
+from extensions import actions
+from extensions.forms import ConnectionForm, field_formset
+from extensions.models import Connection, ExtensionValue
+from vaults.sealing import KmsInactive, NotProvisioned
+from vaults.transit import VaultError
+
+REFUSALS = (actions.StaleRevision, KmsInactive, NotProvisioned, VaultError)
+
+
+@require_safe
+@account_member(Privilege.BUILD)
+def connection_list(request: AccountRequest) -> HttpResponse:
+    connections = request.account.connections.prefetch_related("fields")
+    return render(request, "extensions/connection_list.html", {"section": "build", "connections": connections})
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.BUILD)
+def connection_create(request: AccountRequest) -> HttpResponse:
+    return _connection_edit(request, None)
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.BUILD)
+def connection_edit(request: AccountRequest, connection_id: object) -> HttpResponse:
+    return _connection_edit(request, get_object_or_404(request.account.connections, pk=connection_id))
+
+
+def _connection_edit(request: AccountRequest, connection: Connection | None) -> HttpResponse:
+    form = ConnectionForm(request.POST or None, instance=connection, account=request.account)
+    formset = field_formset(request.POST or None, connection)
+    if request.method == "POST" and form.is_valid() and formset.is_valid():
+        name = form.cleaned_data["name"]
+        stored = Connection.objects.get(pk=connection.pk) if connection else None
+        try:
+            actions.save_connection(request.account, stored, name=name, fields=formset.specs(), actor=request.user)
+        except REFUSALS as error:
+            form.add_error(None, f"Nothing was saved. {error}")
+        else:
+            messages.success(request, f"Connection {name} is saved.")
+            return redirect("extensions:connection_list", request.account.code)
+    title = Connection.objects.values_list("name", flat=True).get(pk=connection.pk) if connection else ""
+    context = {"section": "build", "form": form, "formset": formset, "connection": connection, "title": title}
+    return render(request, "extensions/connection_edit.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.BUILD)
+def connection_delete(request: AccountRequest, connection_id: object) -> HttpResponse:
+    connection = get_object_or_404(request.account.connections, pk=connection_id)
+    form = ConfirmNameForm(request.POST or None, expected=connection.name)
+    if request.method == "POST" and form.is_valid():
+        try:
+            actions.delete_connection(connection, actor=request.user)
+        except REFUSALS as error:
+            form.add_error(None, f"Nothing was deleted. {error}")
+        else:
+            messages.success(request, f"Connection {form.expected} is deleted.")
+            return redirect("extensions:connection_list", request.account.code)
+    held = ExtensionValue.objects.filter(field__connection=connection).exclude(form="component").count()
+    context = {"section": "build", "form": form, "connection": connection, "held": held}
+    return render(request, "extensions/connection_delete.html", context)

@@ -1,0 +1,100 @@
+"""The Environment Extensions dialog: one form, one Save, all or nothing."""
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods
+
+from accounts.access import AccountRequest, account_member
+from accounts.models import Privilege
+from atoms.models import Environment
+from atoms.views.atom import READ
+from atoms.views.environment import environment_page, find_environment
+from extensions import actions
+from extensions.dialog import ExtensionsForm
+from extensions.models import ExtensionValue, Field
+from vaults.models import KmsAccount
+from vaults.sealing import KmsInactive, NotProvisioned
+from vaults.transit import VaultError
+
+FILTERS = ("all", "missing", "set")
+
+
+@sensitive_variables()
+@sensitive_post_parameters()
+@require_http_methods(["GET", "POST"])
+@account_member(*READ)
+def environment_extensions(request: AccountRequest, environment_id: object) -> HttpResponse:
+    """Show what the environment holds (of secrets only that, since when and by whom), and save changes."""
+    environment = find_environment(request, environment_id)
+    if request.method == "GET":
+        return _page(request, environment, _form(environment), 200)
+    if not request.may(Privilege.ATOM_MANAGEMENT):
+        return render(request, "403.html", status=403)
+    form = _form(environment, request)
+    if not form.is_valid():
+        return _page(request, environment, form, 422)
+    try:
+        saved = actions.save_extensions(
+            environment,
+            form.field_changes,
+            form.property_changes,
+            expected_revision=form.expected_revision() or 0,
+            actor=request.user,
+        )
+    except actions.StaleRevision as stale:
+        return _page(request, environment, form, 409, saves=stale.saves)
+    except (KmsInactive, NotProvisioned) as error:
+        form.form_error = f"Nothing was saved. {error}"
+        return _page(request, environment, form, 422)
+    except VaultError as error:
+        form.form_error = f"Nothing was saved. {error.sentence} What you typed is still here; try again."
+        return _page(request, environment, form, 503, retry=True)
+    messages.success(request, f"Saved: {saved.changed} changed." if saved.changed else "Nothing was changed, nothing was saved.")
+    if not request.htmx:
+        return redirect("extensions:environment_extensions", request.account.code, environment.pk)
+    environment.refresh_from_db()
+    return _page(request, environment, _form(environment), 200)
+
+
+def _form(environment: Environment, request: AccountRequest | None = None) -> ExtensionsForm:
+    """The dialog of an environment: three queries."""
+    fields = list(
+        Field.objects.filter(connection__account=environment.account_id, extensible=True)
+        .select_related("connection")
+        .order_by("connection__name", "position", "key")
+    )
+    rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by").defer("sealed")
+    properties = list(environment.process_properties.select_related("set_by"))
+    return ExtensionsForm(fields, {row.field_id: row for row in rows}, properties, request.POST if request else None)
+
+
+def _page(
+    request: AccountRequest,
+    environment: Environment,
+    form: ExtensionsForm,
+    status: int,
+    saves: list[actions.Save] | None = None,
+    retry: bool = False,
+) -> HttpResponse:
+    """The page; for htmx the form when it was saved, and only the messages when it was not, so that nothing typed is lost."""
+    shown = request.GET.get("show", "all")
+    context = environment_page(request, environment, "extensions") | {
+        "form": form,
+        "can_edit": request.may(Privilege.ATOM_MANAGEMENT),
+        "kms_active": KmsAccount.is_active(request.account),
+        "show": shown if shown in FILTERS else "all",
+        "saves": saves,
+        "retry": retry,
+        "failed": status != 200,
+    }
+    if not request.htmx:
+        return render(request, "extensions/environment_extensions.html", context, status=status)
+    template = "extensions/_extensions_form.html" if status == 200 else "extensions/_extensions_errors.html"
+    # htmx swaps 422 and 409; a 503 is shown the same way, not as the network banner.
+    response = render(request, template, context, status=422 if status == 503 else status)
+    if status != 200:
+        response.headers["HX-Retarget"] = "#extensions-errors"
+        response.headers["HX-Reswap"] = "outerHTML"
+    return response

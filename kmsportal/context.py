@@ -1,0 +1,37 @@
+"""What the frame of every page shows."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from accounts.models import Account, Privilege
+from accounts.views import THEME_COOKIE
+
+SECTIONS = {
+    "build": (Privilege.BUILD,),
+    "manage": (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY),
+    "operations": (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY),
+    "audit": (Privilege.VIEW_AUDIT_LOGS,),
+}
+
+
+def chosen_theme(request: HttpRequest) -> str:
+    theme = request.COOKIES.get(THEME_COOKIE, "system")
+    return theme if theme in ("light", "dark") else "system"
+
+
+def frame(request: Any) -> dict[str, Any]:
+    """`theme`; and, for a signed-in user outside fragments, `frame`: accounts, sections, roles and the banner."""
+    context: dict[str, Any] = {"theme": chosen_theme(request)}
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated or getattr(request, "htmx", False):
+        return context
+    held = getattr(request, "privileges", frozenset())
+    context["frame"] = {
+        "accounts": Account.objects.of_member(user),
+        "sections": {name for name, wanted in SECTIONS.items() if held.intersection(wanted)},
+        "roles": getattr(request, "role_names", []),
+        "banner": "" if settings.MFA_REQUIRED else "Demo: two-factor sign-in is off, and all parts run on one machine.",
+    }
+    return context

@@ -1,0 +1,56 @@
+"""For load balancers and monitoring: alive, ready, metrics. None of it tells a stranger anything."""
+
+import hmac
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.utils import DatabaseError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from operations.models import Operation
+from vaults import hosted
+
+
+@require_safe
+@login_not_required
+def live(request: HttpRequest) -> HttpResponse:
+    """This process answers."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@require_safe
+@login_not_required
+def ready(request: HttpRequest) -> HttpResponse:
+    """Database, migrations and hosted vault are there; 503 names the part that is not."""
+    parts = {"database": _database(), "vault": hosted.health()}
+    return JsonResponse(parts, status=200 if set(parts.values()) == {"ok"} else 503)
+
+
+def _database() -> str:
+    try:
+        executor = MigrationExecutor(connection)
+        return "migrations_missing" if executor.migration_plan(executor.loader.graph.leaf_nodes()) else "ok"
+    except DatabaseError:
+        return "unavailable"
+
+
+@require_safe
+@login_not_required
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus text, for whoever has KMS_METRICS_TOKEN."""
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if not settings.METRICS_TOKEN or not hmac.compare_digest(given.encode(), settings.METRICS_TOKEN.encode()):
+        raise Http404
+    registry = CollectorRegistry()
+    unfinished = Operation.objects.unfinished()
+    oldest = unfinished.order_by("requested_at").values_list("requested_at", flat=True).first()
+    age = (timezone.now() - oldest).total_seconds() if oldest else 0
+    Gauge("kms_operations_unfinished", "Operations not finished", registry=registry).set(unfinished.count())
+    Gauge("kms_operations_oldest_seconds", "Age of the oldest unfinished operation", registry=registry).set(age)
+    Gauge("kms_vault_ready", "1 when the hosted vault answers unsealed", registry=registry).set(hosted.health() == "ok")
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,61 @@
+"""Logging: structured lines on standard error. Exceptions are logged by type and place, not by their text or variables.
+
+A third party's exception text can hold anything (hvac's hold plaintexts), so none is printed.
+"""
+
+import logging
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+
+def configure(options: dict[str, Any]) -> None:
+    """Called by Django with settings.LOGGING: {"level": name, "json": bool}."""
+    shared = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _place_only,
+    ]
+    last = structlog.processors.JSONRenderer() if options["json"] else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(options["level"])
+    logging.getLogger("django.server").propagate = True
+
+
+def _place_only(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Replace exception information by the exception's type and the lines it passed through."""
+    info = event.pop("exc_info", None)
+    record = event.get("_record")
+    if record is not None and record.exc_info:
+        info = record.exc_info
+        record.exc_info = record.exc_text = None
+    if info is True:
+        info = sys.exc_info()
+    if isinstance(info, BaseException):
+        info = (type(info), info, info.__traceback__)
+    if isinstance(info, tuple) and info[0] is not None:
+        event["error"] = info[0].__name__
+        event["at"] = _lines(info[2])
+    return event
+
+
+def _lines(trace: TracebackType | None) -> list[str]:
+    frames = traceback.extract_tb(trace)[-6:]
+    return [f"{frame.filename.rsplit('site-packages/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]

@@ -1,0 +1,75 @@
+"""What every answer to a browser gets, written once."""
+
+from collections.abc import Callable
+from typing import Any
+
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.cache import patch_vary_headers
+
+from kmsportal.context import chosen_theme
+from vaults.transit import VaultError
+
+Next = Callable[[HttpRequest], HttpResponse]
+PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
+
+
+def browser_headers(get_response: Next) -> Next:
+    """No page is stored by a browser or proxy unless a view says otherwise; signing out clears what there is."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if request.path.startswith("/api/"):
+            return response
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("Permissions-Policy", PERMISSIONS)
+        if request.path == reverse("account_logout") and request.method == "POST":
+            response.headers["Clear-Site-Data"] = '"cache", "storage"'
+        return response
+
+    return middleware
+
+
+def htmx_redirects(get_response: Next) -> Next:
+    """A redirect answers htmx with 204 and HX-Redirect, so that a login page never lands inside a panel."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        patch_vary_headers(response, ("HX-Request",))
+        if request.headers.get("HX-Request") == "true" and response.status_code in (301, 302, 303):
+            response.headers["HX-Redirect"] = response.headers.pop("Location")
+            response.status_code = 204
+        return response
+
+    return middleware
+
+
+def second_factor(get_response: Next) -> Next:
+    """Whoever has no second factor yet can do nothing but set it up, where it is required."""
+
+    def middleware(request: Any) -> HttpResponse:
+        exempt = request.path.startswith(("/auth/", "/api/", "/static/")) or request.path in ("/theme/", "/live", "/ready")
+        if settings.MFA_REQUIRED and not exempt and request.user.is_authenticated and not is_mfa_enabled(request.user):
+            return redirect("mfa_activate_totp")
+        return get_response(request)
+
+    return middleware
+
+
+class vault_errors:  # noqa: N801 (used like the functions beside it; a class because exceptions need process_exception)
+    """A vault error no view expected becomes a page with its sentence; the vault's own text is never shown."""
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, VaultError) or request.path.startswith("/api/"):
+            return None
+        context = {"sentence": exception.sentence, "code": exception.code, "theme": chosen_theme(request)}
+        return render(request, "503.html", context, status=503)

@@ -1,0 +1,215 @@
+"""Every setting of the portal, from the environment (names start with KMS_; a secret can be given as …_FILE).
+
+`KMS_MODE` is `production` (nothing is assumed), `demo` (the embedded stack of `make run`) or `development`.
+"""
+
+from pathlib import Path
+
+import environ
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.FileAwareEnv()
+
+MODE = env.str("KMS_MODE", default="development")
+if MODE not in ("production", "demo", "development"):
+    raise ImproperlyConfigured("KMS_MODE is production, demo or development.")
+PRODUCTION = MODE == "production"
+DEBUG = False
+VAR = Path(env.str("KMS_VAR", default=str(BASE_DIR / "var")))
+PORT = env.int("KMS_PORT", default=8000)
+
+
+def _required(name: str, development: str) -> str:
+    """A value production must be given; elsewhere a fixed, worthless one serves."""
+    value = env.str(name, default="" if PRODUCTION else development)
+    if not value:
+        raise ImproperlyConfigured(f"Set {name} or {name}_FILE.")
+    return value
+
+
+SECRET_KEY = _required("KMS_SECRET_KEY", "development-only")
+# Outside the database on purpose: they sign access-granting rows and the audit chain (DESIGN.md §2).
+ROW_KEY = _required("KMS_ROW_KEY", "development-only-row-key").encode()
+AUDIT_KEY = _required("KMS_AUDIT_KEY", "development-only-audit-key").encode()
+
+ALLOWED_HOSTS = env.list("KMS_ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "testserver"])
+PORTAL_URL = env.str("KMS_PORTAL_URL", default="" if PRODUCTION else f"http://localhost:{PORT}")
+
+# -- the hosted vault ---------------------------------------------------------------------------------------------------
+VAULT_ADDR = _required("KMS_VAULT_ADDR", "http://127.0.0.1:8200")
+VAULT_PUBLIC_ADDR = env.str("KMS_VAULT_PUBLIC_ADDR", default=VAULT_ADDR)  # what containers use
+VAULT_CA = env.str("KMS_VAULT_CA", default="") or None
+VAULT_CREDENTIALS = env.str("KMS_VAULT_CREDENTIALS", default="")  # this process's identities, a 0600 file
+RUNTIME_WHEELS = Path(env.str("KMS_RUNTIME_WHEELS", default=str(BASE_DIR / "dist")))
+
+# -- applications -------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "kmsportal.apps.PortalConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "csp",
+    "accounts",
+    "operations",
+    "atoms",
+    "vaults",
+    "extensions",
+    "atomapi",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "kmsportal.middleware.browser_headers",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "kmsportal.middleware.htmx_redirects",
+    "allauth.account.middleware.AccountMiddleware",
+    "kmsportal.middleware.second_factor",
+    "kmsportal.middleware.vault_errors",
+]
+
+ROOT_URLCONF = "kmsportal.urls"
+WSGI_APPLICATION = "kmsportal.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "kmsportal.context.frame",
+            ],
+        },
+    }
+]
+
+# -- database -----------------------------------------------------------------------------------------------------------
+DATABASES = {"default": env.db_url("KMS_DATABASE_URL", default="" if PRODUCTION else f"sqlite:///{VAR}/portal.sqlite3")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",  # a transaction that reads and then writes must not fail with "locked"
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;"
+        " PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# -- cache and queue ----------------------------------------------------------------------------------------------------
+REDIS_URL = env.str("KMS_REDIS_URL", default="" if PRODUCTION else "redis://127.0.0.1:6379/0")
+CACHES = {  # rate limits of sign-in only; in the database, so that they hold while Redis is down
+    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}
+}
+
+# -- signing in ---------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_ADAPTER = "accounts.adapter.ClosedSignUp"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"  # accounts are made by an operator or an administrator, who vouch for the address
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_SESSION_REMEMBER = False
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "http" if not PRODUCTION else "https"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_REQUIRED = env.bool("KMS_MFA_REQUIRED", default=MODE != "demo")
+EMAIL_CONFIG = env.email_url("KMS_EMAIL_URL", default="consolemail://")
+EMAIL_BACKEND = EMAIL_CONFIG["EMAIL_BACKEND"]
+DEFAULT_FROM_EMAIL = env.str("KMS_EMAIL_FROM", default="kms-portal@localhost")
+
+SESSION_COOKIE_NAME = f"__Host-session-{PORT}" if PRODUCTION else f"session-{PORT}"  # two stacks on one host
+CSRF_COOKIE_NAME = f"__Host-csrf-{PORT}" if PRODUCTION else f"csrf-{PORT}"
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_SERIALIZER = "django.contrib.sessions.serializers.JSONSerializer"
+
+# -- the browser --------------------------------------------------------------------------------------------------------
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "connect-src": [SELF],
+        "font-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = PRODUCTION
+SECURE_REDIRECT_EXEMPT = [r"^api/", r"^live$", r"^ready$"]  # a redirected API call would already have sent its token
+SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+if env.bool("KMS_BEHIND_TLS_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CSRF_TRUSTED_ORIGINS = env.list("KMS_TRUSTED_ORIGINS", default=[])
+
+# A save has at most 2,000 fields and 4 MiB of values; form encoding can triple a byte.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
+DATA_UPLOAD_MAX_MEMORY_SIZE = 13 * 1024 * 1024
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]  # never a temporary file
+
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.str("KMS_STATIC_ROOT", default=str(VAR / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if MODE == "development"
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = MODE == "development"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+# Nothing of a request's body may reach a report, whatever the field is called.
+DEFAULT_EXCEPTION_REPORTER_FILTER = "kmsportal.reports.NoValuesFilter"
+LOGGING_CONFIG = "kmsportal.logs.configure"
+LOGGING = {"level": env.str("KMS_LOG_LEVEL", default="INFO"), "json": PRODUCTION}
+METRICS_TOKEN = env.str("KMS_METRICS_TOKEN", default="")
+ATOM_POLL_SECONDS = 5  # how often a container asks; online means it asked within six of these
+BACKUP_RETENTION_DAYS = env.int("KMS_BACKUP_RETENTION_DAYS", default=35)

@@ -1,0 +1,19 @@
+"""Every address of the portal; each room lists its own."""
+
+from django.urls import include, path
+
+from atomapi.api import api
+from kmsportal import health
+
+urlpatterns = [
+    path("", include("accounts.urls")),
+    path("", include("operations.urls")),
+    path("", include("atoms.urls")),
+    path("", include("vaults.urls")),
+    path("", include("extensions.urls")),
+    path("auth/", include("allauth.urls")),
+    path("api/atom/v1/", api.urls),
+    path("live", health.live),
+    path("ready", health.ready),
+    path("metrics", health.metrics),
+]

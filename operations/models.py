@@ -1,0 +1,132 @@
+"""Durable work: a row says what has to be done, who asked, how far it is and who is on it.
+
+The row, not the queue, owns the work: Celery is only told the id. Whatever is lost on the way (Redis, a worker, a
+message) is found again by the sweeper through `due()`.
+"""
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from accounts.models import Account, User
+from accounts.rows import UuidModel
+
+LEASE = timedelta(seconds=60)  # longer than any single step; progress() renews it
+
+
+class OperationQuerySet(models.QuerySet["Operation"]):
+    def due(self) -> "OperationQuerySet":
+        """What somebody should be working on and nobody is."""
+        now = timezone.now()
+        ready = Q(state__in=(Operation.State.PENDING, Operation.State.WAITING), run_after__lte=now)
+        abandoned = Q(state=Operation.State.RUNNING, lease_until__lt=now)
+        return self.filter(ready | abandoned)
+
+    def unfinished(self) -> "OperationQuerySet":
+        return self.filter(state__in=Operation.UNFINISHED)
+
+    def about(self, subject_id: object) -> "OperationQuerySet":
+        return self.filter(subject_id=subject_id)
+
+
+class Operation(UuidModel):
+    class State(models.TextChoices):
+        PENDING = "pending", "Pending"
+        RUNNING = "running", "Running"
+        WAITING = "waiting", "Waiting"  # for the vault, until run_after
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    class Queue(models.TextChoices):
+        INTERACTIVE = "interactive", "Interactive"
+        BULK = "bulk", "Bulk"
+
+    UNFINISHED = (State.PENDING, State.RUNNING, State.WAITING)
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="operations")
+    kind = models.CharField(max_length=64)  # the name its handler is registered under
+    title = models.CharField(max_length=200)
+    subject_id = models.UUIDField()
+    requested_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    queue = models.CharField(max_length=16, choices=Queue.choices, default=Queue.INTERACTIVE)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
+    done = models.PositiveIntegerField(default=0)
+    total = models.PositiveIntegerField(default=1)
+    failed = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0)
+    run_after = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField(null=True)
+    lease = models.UUIDField(null=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    error_sentence = models.CharField(max_length=300, blank=True)
+    requested_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = OperationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-requested_at"]
+        indexes = [models.Index(fields=["state", "run_after"]), models.Index(fields=["account", "subject_id"])]
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.state})"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state not in self.UNFINISHED
+
+    @classmethod
+    def claim(cls, operation_id: object) -> "Operation | None":
+        """Take the lease if nobody has it; None when there is nothing to do. One UPDATE decides, so two workers cannot."""
+        now, lease = timezone.now(), uuid.uuid4()
+        taken = (
+            cls.objects.due()
+            .filter(pk=operation_id)
+            .update(
+                state=cls.State.RUNNING,
+                lease=lease,
+                lease_until=now + LEASE,
+                attempts=F("attempts") + 1,
+                started_at=models.functions.Coalesce("started_at", now),
+            )
+        )
+        return cls.objects.select_related("account", "requested_by").get(pk=operation_id) if taken else None
+
+    def _held(self) -> models.QuerySet["Operation"]:
+        """This row, as long as our lease is the current one."""
+        return Operation.objects.filter(pk=self.pk, lease=self.lease, state=self.State.RUNNING)
+
+    def progress(self, done: int, total: int | None = None, failed: int = 0) -> bool:
+        """Write progress and renew the lease. False: the lease is another worker's now, so stop."""
+        changes: dict[str, Any] = {"done": done, "failed": failed, "lease_until": timezone.now() + LEASE}
+        if total is not None:
+            changes["total"] = total
+        return bool(self._held().update(**changes))
+
+    def finish(self) -> bool:
+        return self._end(state=self.State.DONE, done=F("total"), error_code="", error_sentence="")
+
+    def fail(self, code: str, sentence: str) -> bool:
+        return self._end(state=self.State.FAILED, error_code=code, error_sentence=sentence[:300])
+
+    def _end(self, **changes: Any) -> bool:
+        return bool(self._held().update(finished_at=timezone.now(), lease=None, lease_until=None, **changes))
+
+    def wait(self, seconds: float, code: str, sentence: str) -> bool:
+        """Give the lease back and try again later."""
+        return bool(
+            self._held().update(
+                state=self.State.WAITING,
+                run_after=timezone.now() + timedelta(seconds=seconds),
+                lease=None,
+                lease_until=None,
+                error_code=code,
+                error_sentence=sentence[:300],
+            )
+        )

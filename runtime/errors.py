@@ -1,0 +1,174 @@
+"""What can go wrong, each with a stable code, one sentence (what is wrong, what to do) and a documented exit code.
+
+Pure. No error here ever carries a value, a token or an answer's text. docs/runtime.md lists the exit codes, and a test
+keeps that table equal to `EXIT_CODES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+EXIT_CODES: Final = {
+    "ok": 0,
+    "unexpected": 1,
+    "usage": 2,
+    "delivery_refused": 65,
+    "revision_lower": 66,
+    "not_enrolled": 67,
+    "enrolment_refused": 68,
+    "intrusion": 69,
+    "portal_unavailable": 70,
+    "portal_refused": 71,
+    "portal_misconfigured": 72,
+    "vault_unavailable": 73,
+    "vault_refused": 74,
+    "vault_misconfigured": 75,
+    "store_damaged": 76,
+    "storage_failed": 77,
+    "busy": 78,
+    "value_missing": 79,
+    "value_unusable": 80,
+    "command_not_executable": 126,
+    "command_not_found": 127,
+}
+
+
+class RuntimeProblem(Exception):
+    """Something the person at the container should read. `code` is for machines, `kind` chooses the exit code."""
+
+    kind = "unexpected"
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code, self.sentence = code, sentence
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.kind]
+
+
+class AddressRefused(RuntimeProblem):
+    """An address or a CA file on the command line cannot be used."""
+
+    kind = "usage"
+
+
+class SelectionRefused(RuntimeProblem):
+    """An option of `get` or `exec` is not understood."""
+
+    kind = "usage"
+
+
+class DeliveryRefused(RuntimeProblem):
+    """What the portal delivered does not fit together: something was moved, swapped, dropped, renamed or cannot be opened."""
+
+    kind = "delivery_refused"
+
+
+class RevisionLower(RuntimeProblem):
+    """The portal delivered an older state than this container has already held."""
+
+    kind = "revision_lower"
+
+
+class NotEnrolled(RuntimeProblem):
+    """There are no credentials in the directory."""
+
+    kind = "not_enrolled"
+
+
+class EnrolmentRefused(RuntimeProblem):
+    """The portal does not let this container enrol, or not like this."""
+
+    kind = "enrolment_refused"
+
+
+class Intrusion(RuntimeProblem):
+    """Somebody else opened credentials that were made for this container."""
+
+    kind = "intrusion"
+
+
+class PortalUnavailable(RuntimeProblem):
+    """The portal gives no answer, or fails: the same request may work later."""
+
+    kind = "portal_unavailable"
+
+
+class PortalRefused(RuntimeProblem):
+    """The portal answered no (4xx); `status` is the HTTP status."""
+
+    kind = "portal_refused"
+
+    def __init__(self, code: str, sentence: str, status: int = 0) -> None:
+        super().__init__(code, sentence)
+        self.status = status
+
+
+class PortalMisconfigured(RuntimeProblem):
+    """What answers at the portal's address is not the portal."""
+
+    kind = "portal_misconfigured"
+
+
+class VaultDown(RuntimeProblem):
+    """The hosted vault gives no answer, is sealed or fails."""
+
+    kind = "vault_unavailable"
+
+
+class VaultSaysNo(RuntimeProblem):
+    """The hosted vault does not accept these credentials."""
+
+    kind = "vault_refused"
+
+
+class VaultUnfit(RuntimeProblem):
+    """What answers at the vault's address is not a vault."""
+
+    kind = "vault_misconfigured"
+
+
+class StoreDamaged(RuntimeProblem):
+    """The store or its key cannot be read any more."""
+
+    kind = "store_damaged"
+
+
+class StorageFailed(RuntimeProblem):
+    """The directory cannot be written: disk full, wrong owner, read-only."""
+
+    kind = "storage_failed"
+
+
+class Busy(RuntimeProblem):
+    """Another run of this program is at work in the same directory."""
+
+    kind = "busy"
+
+
+class ValueMissing(RuntimeProblem):
+    """There is no such value here."""
+
+    kind = "value_missing"
+
+
+class ValueUnusable(RuntimeProblem):
+    """A value is there and cannot be handed over like this."""
+
+    kind = "value_unusable"
+
+
+class CommandNotFound(RuntimeProblem):
+    kind = "command_not_found"
+
+
+class CommandNotExecutable(RuntimeProblem):
+    kind = "command_not_executable"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Names in a sentence: "a, b and 4 more"."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

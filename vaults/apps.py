@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class VaultsConfig(AppConfig):
+    name = "vaults"
+
+    def ready(self) -> None:
+        from vaults import tasks  # noqa: F401  (registers the operations' handlers)

@@ -1,0 +1,78 @@
+"""Seals values: AES-256-GCM under a data key, bound to the place the value belongs to.
+
+Pure: no Django, no network, no options. One algorithm, one version, one exception for "does not open".
+It must never invent a data key, reuse a nonce on purpose, or put a plaintext or a key into an exception.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+VERSION: Final = 1
+NONCE_BYTES: Final = 12  # NIST SP 800-38D §8.2.2: random 96-bit nonces
+TAG_BYTES: Final = 16
+KEY_BYTES: Final = 32
+KINDS: Final = ("extension", "kms-file", "canary", "manifest", "stored")
+_FORMAT: Final = b"kmsportal/1"
+
+
+class SealBroken(Exception):
+    """The sealed value was changed, belongs to another place, or the data key is not its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sealed value belongs; all of it is authenticated, none of it is stored with the value.
+
+    account, recipient and data_key_id are ids (lower-case UUIDs as text), kind is one of KINDS, path is the value's
+    path (for example ``("connection", <connection id>, "password")``), revision counts from 1.
+    """
+
+    account: str
+    recipient: str
+    kind: str
+    path: tuple[str, ...]
+    revision: int
+    data_key_id: str
+
+    def associated_data(self) -> bytes:
+        """The bytes bound to the ciphertext: every part length-prefixed, so that no two places share them."""
+        if self.kind not in KINDS:
+            raise ValueError("unknown kind of sealed value")
+        parts = [_FORMAT, *(part.encode() for part in (self.account, self.recipient, self.kind))]
+        parts.append(len(self.path).to_bytes(4, "big"))
+        parts.extend(part.encode() for part in self.path)
+        parts.append(self.revision.to_bytes(8, "big"))
+        parts.append(self.data_key_id.encode())
+        return _length_prefixed(parts)
+
+
+def seal(data_key: bytes, plaintext: bytes, place: Place) -> bytes:
+    """Seal a plaintext for its place.
+
+    data_key: 32 bytes. Returns version (1 byte) + nonce (12) + ciphertext + tag (16): 29 bytes longer than the plaintext.
+    """
+    nonce = os.urandom(NONCE_BYTES)
+    return bytes((VERSION,)) + nonce + AESGCM(data_key).encrypt(nonce, plaintext, place.associated_data())
+
+
+def open_sealed(data_key: bytes, sealed: bytes, place: Place) -> bytes:
+    """Open a sealed value. Raises SealBroken, with nothing of the value in it."""
+    if len(sealed) < 1 + NONCE_BYTES + TAG_BYTES or sealed[0] != VERSION or len(data_key) != KEY_BYTES:
+        raise SealBroken("not a sealed value of version 1")
+    nonce, ciphertext = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+    try:
+        return AESGCM(data_key).decrypt(nonce, ciphertext, place.associated_data())
+    except InvalidTag:
+        pass
+    raise SealBroken("the sealed value does not belong here")
+
+
+def _length_prefixed(parts: Iterable[bytes]) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

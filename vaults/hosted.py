@@ -1,0 +1,170 @@
+"""The portal's side of the hosted vault: each identity logged in, each of its few calls.
+
+A process holds the identities of its own credentials file and no others (web: web, issuer; worker: provisioner, rotator,
+revoker). Tokens are batch tokens of 15 minutes, kept in memory.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+from django.conf import settings
+
+from vaults import layout
+from vaults.transit import DataKey, Vault, VaultError, VaultMisconfigured, VaultRefused, Wrapping
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_server: Vault | None = None
+_tokens: dict[str, tuple[Vault, float]] = {}
+
+
+class IdentityMissing(VaultError):
+    """This process was not given the identity it needs; an operator has to look at KMS_VAULT_CREDENTIALS."""
+
+
+def as_identity(name: str, call: Callable[[Vault], T]) -> T:
+    """Do `call` with a client logged in as a platform identity.
+
+    A refusal with a kept token is tried once more with a fresh one: the vault may have been restored in between.
+    """
+    vault, fresh = _logged_in(name)
+    try:
+        return call(vault)
+    except VaultRefused as refusal:
+        if fresh or refusal.status != 403:
+            raise
+    forget(name)
+    return call(_logged_in(name)[0])
+
+
+def forget(name: str | None = None) -> None:
+    """Drop kept tokens (and, without a name, the connections): after a fork, and in tests that change servers."""
+    global _server
+    with _lock:
+        if name is None:
+            _tokens.clear()
+            _server = None
+        else:
+            _tokens.pop(name, None)
+
+
+def _logged_in(name: str) -> tuple[Vault, bool]:
+    with _lock:
+        kept = _tokens.get(name)
+        if kept and kept[1] > time.monotonic():
+            return kept[0], False
+    server = _get_server()
+    role_id, secret_id = _credentials(name)
+    login = server.login("platform", role_id, secret_id)
+    vault = server.with_token(login.token)
+    with _lock:
+        _tokens[name] = (vault, time.monotonic() + login.seconds * 0.8)
+    return vault, True
+
+
+def _get_server() -> Vault:
+    global _server
+    with _lock:
+        if _server is None:
+            _server = Vault(settings.VAULT_ADDR, ca=settings.VAULT_CA)
+        return _server
+
+
+def _credentials(name: str) -> tuple[str, str]:
+    path = settings.VAULT_CREDENTIALS
+    problem = f"KMS_VAULT_CREDENTIALS of this process has no identity {name}."
+    try:
+        identity = orjson.loads(Path(path).read_bytes())["identities"][name] if path else None
+    except (OSError, ValueError, KeyError, TypeError):
+        identity = None
+    if identity is None:
+        raise IdentityMissing("identity_missing", problem)
+    return str(identity["role_id"]), str(identity["secret_id"])
+
+
+# -- web ----------------------------------------------------------------------------------------------------------------
+
+
+def new_data_key(recipient: object) -> DataKey:
+    """A data key of a recipient (identity web)."""
+    return as_identity("web", lambda vault: vault.new_data_key("intransit", str(recipient)))
+
+
+def store_wrapped_keys(recipient: object, document: int, wrapped: Mapping[str, str]) -> None:
+    """Add wrapped data keys {data key id: wrapped} to a recipient's document (identity web)."""
+    as_identity("web", lambda vault: vault.add_to_document("datakeys", f"{recipient}/{document}", wrapped))
+
+
+# -- issuer -------------------------------------------------------------------------------------------------------------
+
+
+def wrapped_secret_id(mount: str, recipient: object, metadata: Mapping[str, str], seconds: int) -> Wrapping:
+    """A response-wrapped secret_id for a recipient's role; its accessor is the wrapping's (identity issuer)."""
+    body = {"metadata": orjson.dumps(dict(metadata)).decode()}
+    wrapping = as_identity(
+        "issuer",
+        lambda vault: vault.wrapped("POST", f"auth/{mount}/role/{recipient}/secret-id", body, seconds=seconds),
+    )
+    if not wrapping.accessor:
+        raise VaultMisconfigured("answer_invalid", "The vault issued a secret_id without telling its accessor.")
+    return wrapping
+
+
+# -- provisioner --------------------------------------------------------------------------------------------------------
+
+
+def provision_environment(environment: object) -> None:
+    """Key and role of an environment; doing it again changes nothing (identity provisioner)."""
+    _provision(("intransit",), "environments", environment, layout.ENVIRONMENT_ROLE)
+
+
+def provision_atom(atom: object) -> None:
+    """Keys (in transit and at rest) and role of an Atom; doing it again changes nothing (identity provisioner)."""
+    _provision(("intransit", "atrest"), "atoms", atom, layout.ATOM_ROLE)
+
+
+def _provision(key_mounts: tuple[str, ...], auth_mount: str, recipient: object, role: Mapping[str, str]) -> None:
+    def call(vault: Vault) -> None:
+        for mount in key_mounts:
+            vault.call("POST", f"{mount}/keys/{recipient}", {"type": "aes256-gcm96"})
+        layout.create_role(vault, auth_mount, str(recipient), role)
+
+    as_identity("provisioner", call)
+
+
+def wrapped_role_id(mount: str, recipient: object, seconds: int) -> str:
+    """A wrapping token for a recipient's role_id (identity provisioner)."""
+    path = f"auth/{mount}/role/{recipient}/role-id"
+    return as_identity("provisioner", lambda vault: vault.wrapped("GET", path, seconds=seconds)).token
+
+
+# -- revoker ------------------------------------------------------------------------------------------------------------
+
+
+def destroy_secret_id(mount: str, recipient: object, accessor: str) -> None:
+    """Destroy a secret_id; one that is gone already is as good (identity revoker)."""
+
+    def call(vault: Vault) -> None:
+        try:
+            vault.call(
+                "POST", f"auth/{mount}/role/{recipient}/secret-id-accessor/destroy", {"secret_id_accessor": accessor}
+            )
+        except VaultRefused as refusal:
+            if refusal.status not in (400, 404, 500):
+                raise
+
+    as_identity("revoker", call)
+
+
+def health() -> str:
+    """`ok`, or the code of what is wrong; asks without a token."""
+    try:
+        _get_server().call("GET", "sys/health")
+    except VaultError as error:
+        return error.code
+    return "ok"

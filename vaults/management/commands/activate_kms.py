@@ -1,0 +1,22 @@
+"""Activates the Key Management Service of an account that was created without it."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from accounts.models import Account
+from vaults import actions
+
+
+class Command(BaseCommand):
+    help = "Activate the Key Management Service of an account."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("code", help="The account's code, for example acme-X1Y2Z3.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        account = Account.objects.filter(code=options["code"]).first()
+        if account is None:
+            raise CommandError(f"There is no account {options['code']}.")
+        actions.activate_kms(account, actor="operator")
+        self.stdout.write(f"The Key Management Service of {account.code} is active.")

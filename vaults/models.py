@@ -1,0 +1,176 @@
+"""Keys: the KMS of an account, recipients and their data keys, enrolments, and what containers reported."""
+
+from datetime import timedelta
+
+from django.db import models
+from django.utils import timezone
+
+from accounts.models import Account, User
+from accounts.rows import UuidModel
+from atoms.models import Atom, Environment, Node
+
+DOCUMENT_ENTRIES = 500  # data keys a vault document holds; 8,400 would exceed what the vault stores in one
+
+
+class KmsAccount(UuidModel):
+    """The Key Management Service of an account; no row means it was never activated."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active", "Active"
+        DISABLED = "disabled", "Disabled"
+        SHREDDED = "shredded", "Shredded"
+
+    account = models.OneToOneField(Account, models.CASCADE, related_name="kms")
+    state = models.CharField(max_length=16, choices=State.choices, default=State.ACTIVE)
+    since = models.DateTimeField(default=timezone.now)
+    changed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"KMS of {self.account}: {self.state}"
+
+    @staticmethod
+    def is_active(account: Account) -> bool:
+        kms = getattr(account, "kms", None)
+        return kms is not None and kms.state == KmsAccount.State.ACTIVE
+
+
+class Recipient(models.Model):
+    """An environment or an Atom as the hosted vault knows it: its UUID names its key, its role and its documents."""
+
+    class Kind(models.TextChoices):
+        ENVIRONMENT = "environment", "Environment"
+        ATOM = "atom", "Atom"
+
+    id = models.UUIDField(primary_key=True)
+    account = models.ForeignKey(Account, models.CASCADE, related_name="recipients")
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    in_transit_version = models.PositiveIntegerField(default=1)  # newest version of its key in intransit/
+    data_keys_made = models.PositiveIntegerField(default=0)  # decides into which document the next one goes
+    provisioned_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+    def next_document(self) -> int:
+        return self.data_keys_made // DOCUMENT_ENTRIES
+
+
+class DataKey(UuidModel):
+    """A data key by its id. The wrapped key itself is only in the hosted vault, in `datakeys/<recipient>/<document>`."""
+
+    recipient = models.ForeignKey(Recipient, models.CASCADE, related_name="data_keys")
+    document = models.PositiveIntegerField()
+    key_version = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True)  # left the vault's documents
+
+    class Meta:
+        indexes = [models.Index(fields=["recipient", "document"])]
+
+    def __str__(self) -> str:
+        return f"data key {self.pk}"
+
+
+class KmsSettings(UuidModel):
+    """How one Atom's secrets are sealed at rest. The customer's properties file will be sealed beside it."""
+
+    class Mode(models.TextChoices):
+        HOSTED = "hosted", "Hosted vault"
+        BYOV = "byov", "Bring Your Own Vault"
+
+    atom = models.OneToOneField(Atom, models.CASCADE, related_name="kms_settings")
+    mode = models.CharField(max_length=8, choices=Mode.choices, default=Mode.HOSTED)
+    wrapped = models.BooleanField(default=False)
+    revision = models.PositiveIntegerField(default=1)
+    changed_at = models.DateTimeField(auto_now=True)
+    changed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(wrapped=False) | models.Q(mode="byov"), name="wrapped_needs_bring_your_own_vault"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"KMS settings of {self.atom}"
+
+
+class Enrolment(UuidModel):
+    """One hand-over of vault credentials to a node: at installation, after re-attachment, or before the old ones end.
+
+    The worker puts wrapped role_ids here; wrapped secret_ids are made by web when the node asks and are never stored, so
+    the database alone opens nothing. Confirming ends it and clears what was wrapped.
+    """
+
+    class State(models.TextChoices):
+        REQUESTED = "requested", "Waiting for the vault"
+        READY = "ready", "Ready to be fetched"
+        CONFIRMED = "confirmed", "Confirmed"
+        INTRUDED = "intruded", "Opened by somebody else"
+
+    DELIVERIES = 20  # a runtime whose reply was lost asks again; a loop of asking is cut here
+    WRAP_SECONDS = 600
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="enrolments")
+    environment = models.ForeignKey(Environment, models.SET_NULL, null=True, related_name="+")
+    attachment_revision = models.PositiveIntegerField()
+    installing = models.BooleanField(default=False)  # confirms the installer token
+    state = models.CharField(max_length=16, choices=State.choices, default=State.REQUESTED)
+    wrapped_atom_role_id = models.CharField(max_length=200, blank=True)
+    wrapped_environment_role_id = models.CharField(max_length=200, blank=True)
+    ready_at = models.DateTimeField(null=True)
+    deliveries = models.PositiveIntegerField(default=0)
+    requested_at = models.DateTimeField(auto_now_add=True)
+    confirmed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-requested_at"]
+
+    def __str__(self) -> str:
+        return f"enrolment {self.pk} ({self.state})"
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the wrapped role_ids have ended, or soon will, before the node could open them."""
+        return bool(self.ready_at and timezone.now() - self.ready_at > timedelta(seconds=self.WRAP_SECONDS - 60))
+
+
+class SecretId(UuidModel):
+    """A secret_id that was issued, by its accessor: enough to destroy it, nothing to log in with."""
+
+    # Rows outlive node and Atom: what was issued must be destroyed even after they are deleted here.
+    enrolment = models.ForeignKey(Enrolment, models.SET_NULL, null=True, related_name="secret_ids")
+    node = models.ForeignKey(Node, models.SET_NULL, null=True, related_name="secret_ids")
+    atom_id = models.UUIDField(db_index=True)
+    attachment_revision = models.PositiveIntegerField()
+    mount = models.CharField(max_length=16)  # environments or atoms
+    recipient_id = models.UUIDField()
+    accessor = models.CharField(max_length=64, unique=True)
+    issued_at = models.DateTimeField(auto_now_add=True)
+    confirmed_at = models.DateTimeField(null=True)
+    superseded_at = models.DateTimeField(null=True)  # to be destroyed
+    destroyed_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"secret_id {self.accessor} at {self.mount}"
+
+
+class ContainerReport(UuidModel):
+    """What a node last said about its store: which key protects it, which revision it holds, and what is wrong."""
+
+    node = models.OneToOneField(Node, models.CASCADE, related_name="report")
+    reported_at = models.DateTimeField()
+    source = models.CharField(max_length=8, choices=KmsSettings.Mode.choices, default=KmsSettings.Mode.HOSTED)
+    wrapped = models.BooleanField(default=False)
+    key_name = models.CharField(max_length=200, blank=True)
+    key_version = models.PositiveIntegerField(default=0)
+    sealed_at = models.DateTimeField(null=True)  # when the store was last sealed under a new at-rest data key
+    environment = models.ForeignKey(Environment, models.SET_NULL, null=True, related_name="+")
+    revision = models.PositiveBigIntegerField(default=0)
+    values = models.PositiveIntegerField(default=0)
+    verdict = models.CharField(max_length=64, default="ok")
+    sentence = models.CharField(max_length=300, blank=True)
+
+    def __str__(self) -> str:
+        return f"report of {self.node}: {self.verdict}"

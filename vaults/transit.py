@@ -1,0 +1,384 @@
+"""The one client of a Vault or OpenBao server, for the portal and for the runtime.
+
+Pure of Django. hvac is used with everything explicit (address, token, CA, timeouts) and nothing taken from the
+environment: no proxies, no ambient token, no redirects. hvac's own exceptions can hold plaintexts of a batch, so they
+are never raised here: answers are read raw and turned into the four errors below, which carry a status and our words.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import hvac
+import orjson
+import requests
+from hvac.adapters import RawAdapter
+from requests.adapters import HTTPAdapter
+
+Item = TypeVar("Item")
+
+BATCH_ITEMS: Final = 400  # a default listener refuses 500: every JSON key and value counts towards 1,000 strings
+TIMEOUT: Final = (2.0, 5.0)  # seconds to connect, seconds to read
+
+
+class VaultError(Exception):
+    """The vault did not do what was asked. `code` is for machines, the text is a sentence for people."""
+
+    def __init__(self, code: str, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+        self.status = status
+
+
+class VaultUnavailable(VaultError):
+    """No answer, sealed, overloaded or failing: the same call may work later."""
+
+
+class VaultRefused(VaultError):
+    """The vault answered no (400, 403, 404, 405): the same call will be refused again."""
+
+
+class VaultMisconfigured(VaultError):
+    """What answers is not a vault we can talk to: a redirect, a web page, a wrong certificate."""
+
+
+class DataKeysBroken(VaultError):
+    """Some wrapped data keys of a batch did not unwrap; `positions` says which."""
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__("data_keys_broken", f"{len(positions)} wrapped data keys could not be unwrapped.")
+        self.positions = tuple(positions)
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A data key as the vault made it: 32 bytes in the clear and the same, wrapped by version `key_version`."""
+
+    plaintext: bytes = field(repr=False)
+    wrapped: str = field(repr=False)
+    key_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A vault token and the seconds it lives."""
+
+    token: str = field(repr=False)
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """A response-wrapping token, where it was made (`creation_path`) and the accessor of what it wraps, if any."""
+
+    token: str = field(repr=False)
+    creation_path: str
+    accessor: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrappingOrigin:
+    """Where a wrapping token was made, when (the vault's clock, seconds since 1970), and the seconds it was given."""
+
+    creation_path: str
+    created: int
+    seconds: int
+
+
+class Vault:
+    """A server's address and a token for it. Threads may share it; a token change is a new object on the same pool."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str = "",
+        namespace: str = "",
+        ca: str | None = None,
+        timeout: tuple[float, float] = TIMEOUT,
+        pool: int = 32,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise VaultMisconfigured("address_invalid", "The vault's address must start with https:// or http://.")
+        self.url = url.rstrip("/")
+        self._namespace = namespace.strip("/")
+        self._timeout = timeout
+        self._session = _session(ca, pool)
+        self._client = self._make(token)
+
+    def with_token(self, token: str) -> Vault:
+        """The same server with another token, sharing the connections."""
+        other = object.__new__(Vault)
+        other.url, other._namespace, other._timeout = self.url, self._namespace, self._timeout
+        other._session = self._session
+        other._client = other._make(token)
+        return other
+
+    def _make(self, token: str) -> hvac.Client:
+        return hvac.Client(
+            url=self.url,
+            token=token,
+            namespace=self._namespace or None,
+            verify=self._session.verify,
+            timeout=self._timeout,
+            allow_redirects=False,
+            session=self._session,
+            adapter=RawAdapter,
+            ignore_exceptions=True,
+        )
+
+    # -- every call ------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        wrap_ttl: str | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        """One request. Returns the decoded answer ({} when empty); raises VaultUnavailable, VaultRefused, VaultMisconfigured."""
+        status, answer = self._exchange(method, path, body, wrap_ttl, content_type)
+        if status < 300:
+            return answer
+        raise _refusal(status)
+
+    def _exchange(
+        self, method: str, path: str, body: Mapping[str, Any] | None, wrap_ttl: str | None, content_type: str
+    ) -> tuple[int, dict[str, Any]]:
+        failure: VaultError | None = None
+        response = None
+        headers = {"Content-Type": content_type} if body is not None else {}
+        try:
+            response = self._client.adapter.request(
+                method,
+                f"/v1/{path}",
+                headers=headers,
+                wrap_ttl=wrap_ttl,
+                data=orjson.dumps(body) if body is not None else None,
+            )
+        except requests.exceptions.SSLError:
+            failure = VaultMisconfigured(
+                "tls_failed", "The vault's certificate is not trusted here or names another host."
+            )
+        except requests.exceptions.Timeout:
+            failure = VaultUnavailable("vault_timeout", "The vault did not answer in time.")
+        except requests.exceptions.ConnectionError:
+            failure = VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
+        except requests.exceptions.RequestException:
+            failure = VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+        # Raised outside the handler: a chained exception would keep the request, token included, alive in tracebacks.
+        if failure is not None or response is None:
+            raise failure or VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
+        return response.status_code, _decode(response)
+
+    # -- logging in ------------------------------------------------------------------------------------------------
+
+    def login(self, mount: str, role_id: str, secret_id: str) -> Login:
+        """AppRole login at `auth/<mount>`. Raises VaultRefused when either id is not accepted (any more)."""
+        answer = self.call("POST", f"auth/{mount}/login", {"role_id": role_id, "secret_id": secret_id})
+        auth = _member(answer, "auth")
+        return Login(str(auth["client_token"]), int(auth["lease_duration"]))
+
+    def wrapped(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: int) -> Wrapping:
+        """Ask for an answer that only a single-use token can fetch, within `seconds`."""
+        info = _member(self.call(method, path, body, wrap_ttl=f"{seconds}s"), "wrap_info")
+        return Wrapping(
+            str(info["token"]), str(info["creation_path"]), str(info.get("wrapped_accessor") or ""), int(info["ttl"])
+        )
+
+    def creation_path(self, wrapping_token: str) -> str:
+        """The path a wrapping token was made at; does not use the token up."""
+        return self.lookup_wrapping(wrapping_token).creation_path
+
+    def lookup_wrapping(self, wrapping_token: str) -> WrappingOrigin:
+        """Where and when a wrapping token was made; does not use it up. Raises VaultRefused when it is used or expired."""
+        data = _member(self.call("POST", "sys/wrapping/lookup", {"token": wrapping_token}), "data")
+        try:
+            made = datetime.fromisoformat(str(data["creation_time"]))
+            return WrappingOrigin(str(data["creation_path"]), int(made.timestamp()), int(data["creation_ttl"]))
+        except (KeyError, ValueError, TypeError):
+            pass
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+
+    def server_time(self) -> int:
+        """The vault's own clock, in seconds since 1970; asks without a token."""
+        answer = self.call("GET", "sys/health?standbyok=true&perfstandbyok=true")
+        if not isinstance(answer.get("server_time_utc"), int):
+            raise VaultMisconfigured("not_a_vault", "What answers at the vault's address is not a vault.")
+        return int(answer["server_time_utc"])
+
+    def unwrap_response(self, wrapping_token: str) -> dict[str, Any]:
+        """Fetch what a wrapping token holds, once. Raises VaultRefused when it is used, expired or unknown."""
+        # The wrapping token is the login itself: named in the body, it needs another token with a policy for it (403).
+        answer = self.with_token(wrapping_token).call("POST", "sys/wrapping/unwrap")
+        return _member(answer, "data")
+
+    # -- data keys -------------------------------------------------------------------------------------------------
+
+    def new_data_key(self, mount: str, key: str) -> DataKey:
+        """A new 256-bit data key from transit key `key`, in the clear and wrapped."""
+        data = _member(self.call("POST", f"{mount}/datakey/plaintext/{key}", {"bits": "256"}), "data")
+        return DataKey(
+            _bytes(data["plaintext"]),
+            str(data["ciphertext"]),
+            int(data.get("key_version") or _version(data["ciphertext"])),
+        )
+
+    def unwrap_data_keys(self, mount: str, key: str, wrapped: Sequence[str]) -> list[bytes]:
+        """Unwrap at most BATCH_ITEMS data keys in one call, in order.
+
+        Raises DataKeysBroken naming each that failed, besides call()'s errors. The caller chunks (`chunks`).
+        """
+        results = self._batch(f"{mount}/decrypt/{key}", wrapped)
+        broken = [
+            position for position, result in enumerate(results) if result.get("error") or not result.get("plaintext")
+        ]
+        if broken:
+            raise DataKeysBroken(broken)
+        return [_bytes(result["plaintext"]) for result in results]
+
+    def rewrap_data_keys(self, mount: str, key: str, wrapped: Sequence[str]) -> list[str]:
+        """Wrap at most BATCH_ITEMS data keys again under the newest version, in order; nothing is opened on the way."""
+        results = self._batch(f"{mount}/rewrap/{key}", wrapped)
+        broken = [
+            position for position, result in enumerate(results) if result.get("error") or not result.get("ciphertext")
+        ]
+        if broken:
+            raise DataKeysBroken(broken)
+        return [str(result["ciphertext"]) for result in results]
+
+    def _batch(self, path: str, ciphertexts: Sequence[str]) -> list[dict[str, Any]]:
+        if len(ciphertexts) > BATCH_ITEMS:
+            raise ValueError("a batch has at most 400 items")
+        if not ciphertexts:
+            return []
+        body = {"batch_input": [{"ciphertext": text} for text in ciphertexts], "partial_failure_response_code": 200}
+        status, answer = self._exchange("POST", path, body, None, "application/json")
+        # When every item fails the status is 400 but the results are there: item by item, never by the status alone.
+        data = answer.get("data")
+        results = data.get("batch_results") if isinstance(data, dict) else None
+        if isinstance(results, list) and len(results) == len(ciphertexts):
+            return results
+        if status < 300:
+            raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+        raise _refusal(status)
+
+    # -- documents of wrapped data keys (kv v2) --------------------------------------------------------------------
+
+    def read_document(self, mount: str, path: str) -> dict[str, str]:
+        """The entries {data key id: wrapped data key} of a document. Raises VaultRefused (404) when there is none."""
+        data = _member(self.call("GET", f"{mount}/data/{path}"), "data").get("data")
+        if not isinstance(data, dict):
+            raise VaultRefused("document_missing", "The document of wrapped data keys is missing or deleted.", 404)
+        return data
+
+    def add_to_document(self, mount: str, path: str, entries: Mapping[str, str]) -> None:
+        """Merge entries into a document, creating it when there is none; a lost race to create it is merged too.
+
+        One call for an existing document, two or three for a new one. At most BATCH_ITEMS entries.
+        """
+        if self._patch_document(mount, path, entries):
+            return
+        try:
+            self.call("POST", f"{mount}/data/{path}", {"data": dict(entries), "options": {"cas": 0}})
+            return
+        except VaultRefused:
+            pass
+        if not self._patch_document(mount, path, entries):
+            raise VaultRefused("document_missing", "The document of wrapped data keys could not be created.", 404)
+
+    def _patch_document(self, mount: str, path: str, entries: Mapping[str, str]) -> bool:
+        if len(entries) > BATCH_ITEMS:
+            raise ValueError("a patch has at most 400 entries")
+        status, _ = self._exchange(
+            "PATCH", f"{mount}/data/{path}", {"data": dict(entries)}, None, "application/merge-patch+json"
+        )
+        if status == 404:
+            return False
+        if status >= 300:
+            raise _refusal(status)
+        return True
+
+
+def chunks(items: Sequence[Item], size: int = BATCH_ITEMS) -> Iterator[Sequence[Item]]:
+    """Consecutive slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _session(ca: str | None, pool: int) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # no proxies, no .netrc, no CA bundle from the environment
+    session.verify = ca or True
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=pool, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _decode(response: requests.Response) -> dict[str, Any]:
+    if 300 <= response.status_code < 400:
+        raise VaultMisconfigured(
+            "vault_redirects", "The vault's address answers with a redirect; name the address it leads to."
+        )
+    if not response.content:
+        return {}
+    failure = VaultMisconfigured("not_a_vault", "What answers at the vault's address is not a vault.")
+    if not response.headers.get("Content-Type", "").startswith("application/json"):
+        if response.status_code >= 500:
+            failure = VaultMisconfigured(
+                "not_a_vault", "The vault's address answers with an error page.", response.status_code
+            )
+        raise failure
+    try:
+        answer = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise failure
+    return answer
+
+
+def _refusal(status: int) -> VaultError:
+    if status == 503:
+        return VaultUnavailable("vault_sealed", "The vault is sealed.", status)
+    if status == 429:
+        return VaultUnavailable("vault_busy", "The vault is at its rate limit.", status)
+    if status >= 500:
+        return VaultUnavailable("vault_failing", "The vault reports an internal error.", status)
+    if status == 403:
+        return VaultRefused(
+            "permission_denied", "The vault refused: the token or its policy does not allow it.", status
+        )
+    if status == 404:
+        return VaultRefused("not_found", "The vault has nothing at this path.", status)
+    return VaultRefused("request_refused", "The vault refused the request.", status)
+
+
+def _member(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
+    member = answer.get(name)
+    if not isinstance(member, dict):
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return member
+
+
+def _version(ciphertext: str) -> int:
+    # "vault:v3:…", the format of the transit engine
+    return int(ciphertext.split(":", 2)[1].removeprefix("v"))
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
