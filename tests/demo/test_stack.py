@@ -1,0 +1,244 @@
+"""`make run` as a whole: first and later starts, crashes of every part, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.demo.running import PARTS, Stack, group_lives
+from tests.servers import free_port
+from vaults.credentials import FILES, read_credentials
+from vaults.transit import Vault
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stack") / "var"
+
+
+@pytest.fixture(scope="module")
+def stack(var: Path) -> Iterator[Stack]:
+    """A stack after its first start. Tests may crash it; they leave one running on the same VAR and port."""
+    running = Stack(var, free_port()).wait_running()
+    yield running
+    stop(running)
+
+
+def stop(running: Stack) -> None:
+    """Whatever a test left on this VAR: a start and an orderly end clear it."""
+    if running.process.poll() is None:
+        running.interrupt()
+    if any(group_lives(pid) for pid in running.groups()):
+        Stack(running.var, running.port).wait_running().interrupt()
+
+
+def again(stack: Stack) -> Stack:
+    """Start again on the same VAR and port; the fixture goes on with the new process."""
+    new = Stack(stack.var, stack.port)
+    stack.process, stack.lines, stack._new = new.process, new.lines, new._new
+    return stack.wait_running()
+
+
+class TestFirstStart:
+    def test_shows_a_line_per_step_the_address_and_the_logins(self, stack: Stack) -> None:
+        stack.wait_for_line("Ctrl-C")
+        text = "\n".join(stack.lines)
+        for step in ("vault", "Valkey", "database", "web server", "runtime"):
+            assert step in text
+        assert f"http://localhost:{stack.port}" in text
+        for user in stack.demo()["users"]:
+            assert user["email"] in text
+            assert user["password"] in text
+
+    def test_demo_json_has_the_documented_schema(self, stack: Stack) -> None:
+        demo = stack.demo()
+        assert demo["url"] == f"http://localhost:{stack.port}"
+        assert isinstance(demo["account"], str)
+        assert all(set(user) == {"email", "password", "role"} for user in demo["users"])
+        assert all(set(item) == {"id", "name"} for item in demo["environments"] + demo["atoms"])
+        assert len({user["password"] for user in demo["users"]}) == len(demo["users"])
+
+    def test_nobody_else_can_read_anything(self, stack: Stack) -> None:
+        assert stat.S_IMODE(stack.var.stat().st_mode) == 0o700
+        open_to_others = [path for path in stack.var.rglob("*") if stat.S_IMODE(path.lstat().st_mode) & 0o077]
+        assert [path for path in open_to_others if path.suffix != ".whl" and not path.is_symlink()] == []
+
+    def test_the_root_token_is_gone(self, stack: Stack) -> None:
+        # The recovery key alone makes no token while the endpoint is closed.
+        address = _vault_address(stack)
+        assert _status(address, "PUT", "sys/generate-root/attempt") in {403, 405}
+        for path in stack.var.rglob("*"):
+            if path.is_file() and path.suffix in {".json", ".log", ".hcl", ".conf"}:
+                assert b"root_token" not in path.read_bytes().replace(b'"root_token":"hmac-sha256:', b"")
+
+    def test_each_process_has_its_own_credentials_only(self, stack: Stack) -> None:
+        for name, identities in FILES.items():
+            assert set(read_credentials(stack.var / "credentials" / name).identities) == set(identities)
+        assert _environment(stack, "web")["KMS_VAULT_CREDENTIALS"].endswith("web.json")
+        assert _environment(stack, "worker")["KMS_VAULT_CREDENTIALS"].endswith("worker.json")
+        for part in ("beat", "runtime"):
+            assert "KMS_VAULT_CREDENTIALS" not in _environment(stack, part)
+        assert not any(name.startswith("KMS_") for name in _environment(stack, "runtime"))
+
+    def test_the_runtime_wheel_is_there_to_be_served(self, stack: Stack) -> None:
+        assert len(list((stack.var / "wheels").glob("kmsportal_runtime-*.whl"))) == 1
+
+    def test_a_second_stack_in_the_same_directory_is_refused(self, stack: Stack) -> None:
+        other = Stack(stack.var, free_port())
+        assert other.ended() != 0
+        _one_clear_line(other, "running in")
+        assert stack.is_ready()
+
+    def test_a_second_stack_runs_beside_it(self, stack: Stack, tmp_path: Path) -> None:
+        other = Stack(tmp_path / "var", free_port()).wait_running()
+        try:
+            assert other.is_ready()
+            assert stack.is_ready()
+            passwords = [{user["password"] for user in one.demo()["users"]} for one in (stack, other)]
+            assert passwords[0].isdisjoint(passwords[1])
+        finally:
+            assert other.interrupt() == 0
+        assert stack.is_ready()
+
+
+class TestCrashes:
+    @pytest.mark.parametrize("part", PARTS)
+    def test_a_part_that_dies_is_started_again_with_a_line(self, stack: Stack, part: str) -> None:
+        before = stack.pid(part)
+        os.kill(before, signal.SIGKILL)
+        stack.wait_for_line(f"{part} stopped (signal 9); starting it again", 10)
+        deadline = time.monotonic() + 20
+        while stack.pid(part) in (before, 0) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert stack.pid(part) not in (before, 0)
+        assert not group_lives(before)
+        stack.wait_ready()
+
+    def test_after_the_supervisor_was_killed_the_next_start_stops_what_it_left(self, stack: Stack) -> None:
+        left = stack.groups()
+        stack.kill()
+        assert any(group_lives(pid) for pid in left)
+        again(stack)
+        assert any("left running" in line for line in stack.lines)
+        assert not any(group_lives(pid) for pid in left)
+        assert stack.is_ready()
+
+    def test_a_power_cut_loses_nothing(self, stack: Stack) -> None:
+        demo, users = stack.demo(), _users(stack)
+        credentials = (stack.var / "credentials" / "web.json").read_bytes()
+        stack.power_cut()
+        again(stack)
+        assert stack.demo() == demo
+        assert _users(stack) == users
+        assert (stack.var / "credentials" / "web.json").read_bytes() == credentials
+        assert stack.is_ready()
+
+
+class TestStopping:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_stops_every_process_and_starts_again_in_ten_seconds_with_its_data(self, stack: Stack, number: int) -> None:
+        demo, users, groups = stack.demo(), _users(stack), stack.groups()
+        assert len(groups) == len(PARTS)
+        assert stack.interrupt(number) == 0
+        assert not any(group_lives(pid) for pid in groups)
+        assert list((stack.var / "run").glob("*.pid")) == []
+        begun = time.monotonic()
+        again(stack)
+        assert time.monotonic() - begun < 10
+        assert stack.demo() == demo
+        assert _users(stack) == users
+
+    def test_stops_in_the_middle_of_a_start(self, tmp_path: Path) -> None:
+        early = Stack(tmp_path / "var", free_port())
+        early.wait_for_line("Making the vault")
+        time.sleep(0.7)
+        groups = early.groups()
+        assert early.interrupt() == 0
+        assert not any(group_lives(pid) for pid in groups)
+
+
+class TestBrokenStarts:
+    def test_port_in_use(self, tmp_path: Path) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            refused = Stack(tmp_path / "var", port)
+            assert refused.ended() != 0
+        _one_clear_line(refused, f"Port {port} is in use", "make run PORT=")
+
+    def test_a_first_start_killed_between_initialisation_and_installation(self, tmp_path: Path) -> None:
+        var = tmp_path / "var"
+        broken = Stack(var, free_port())
+        deadline = time.monotonic() + 60
+        while not (var / "openbao" / "recovery.key").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        broken.kill()
+        assert not (var / "openbao" / "installed").exists()
+        whole = Stack(var, broken.port).wait_running()
+        try:
+            assert whole.is_ready()
+        finally:
+            whole.interrupt()
+
+    def test_a_database_without_its_vault_is_never_wiped_nor_served(self, tmp_path: Path) -> None:
+        var = tmp_path / "var"
+        var.mkdir()
+        (var / "portal.sqlite3").write_bytes(b"")
+        refused = Stack(var, free_port())
+        assert refused.ended() != 0
+        _one_clear_line(refused, "backup")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+    def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o500)
+        refused = Stack(tmp_path / "var", free_port())
+        assert refused.ended() != 0
+        _one_clear_line(refused, "cannot be used")
+
+
+def _one_clear_line(stack: Stack, *parts: str) -> None:
+    (line,) = [line for line in stack.lines if line.strip()]
+    for part in parts:
+        assert part in line
+
+
+def _users(stack: Stack) -> list[tuple[object, ...]]:
+    """The rows of the user table, whatever its name."""
+    with sqlite3.connect(f"file:{stack.var}/portal.sqlite3?mode=ro", uri=True) as database:
+        tables = [
+            name
+            for (name,) in database.execute("select name from sqlite_master where name like '%\\_user' escape '\\'")
+        ]
+        assert tables
+        return sorted(row[:1] for table in tables for row in database.execute(f'select * from "{table}"'))
+
+
+def _environment(stack: Stack, part: str) -> dict[str, str]:
+    raw = Path(f"/proc/{stack.pid(part)}/environ").read_bytes().split(b"\0")
+    return dict(entry.decode().split("=", 1) for entry in raw if entry)
+
+
+def _vault_address(stack: Stack) -> str:
+    return _environment(stack, "web")["KMS_VAULT_ADDR"]
+
+
+def _status(address: str, method: str, path: str) -> int | None:
+    from vaults.transit import VaultError
+
+    try:
+        Vault(address).call(method, path, {})
+    except VaultError as error:
+        return error.status
+    return 200

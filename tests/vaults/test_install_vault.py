@@ -1,0 +1,150 @@
+"""`manage.py install_vault` against a Vault that somebody else runs: what it writes, and that it shows no secret."""
+
+from __future__ import annotations
+
+import io
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.servers import OpenBao, free_port, start_openbao
+from vaults import layout
+from vaults.credentials import FILES, Credential, read_credentials
+from vaults.transit import Vault
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OpenBao]:
+    running = start_openbao()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "credentials"
+
+
+def run(server: OpenBao, directory: Path, *more: str) -> str:
+    """What the command prints."""
+    out = io.StringIO()
+    common = ("--address", server.address, "--credentials", str(directory))
+    call_command("install_vault", *common, "--token", server.root_token, *more, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def logins(directory: Path) -> dict[str, Credential]:
+    return {identity: one for name in FILES for identity, one in read_credentials(directory / name).identities.items()}
+
+
+def test_writes_one_private_file_per_process(server: OpenBao, directory: Path) -> None:
+    run(server, directory)
+    vault = Vault(server.address)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
+    for name, identities in FILES.items():
+        assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600
+        assert tuple(read_credentials(directory / name).identities) == identities
+    assert all(layout.still_good(vault, credential) for credential in logins(directory).values())
+
+
+def test_prints_nothing_secret(server: OpenBao, directory: Path) -> None:
+    shown = run(server, directory) + run(server, directory, "--rotate-credentials")
+    assert server.root_token not in shown
+    for credential in logins(directory).values():
+        assert credential.secret_id not in shown
+        assert credential.role_id not in shown
+
+
+def test_a_second_run_keeps_the_credentials(server: OpenBao, directory: Path) -> None:
+    run(server, directory)
+    before = {name: (directory / name).read_bytes() for name in FILES}
+    assert run(server, directory).count("is kept") == len(FILES)
+    assert {name: (directory / name).read_bytes() for name in FILES} == before
+
+
+def test_what_is_missing_or_used_up_is_written_again(server: OpenBao, directory: Path) -> None:
+    run(server, directory)
+    before = logins(directory)
+    (directory / "shredder.json").unlink()
+    layout.revoke_credential(Vault(server.address, token=server.root_token), "issuer", before["issuer"])
+    run(server, directory)
+    after = logins(directory)
+    assert {name for name in before if before[name] != after[name]} == {"web", "issuer", "shredder"}
+
+
+def test_rotation_destroys_the_old_ones(server: OpenBao, directory: Path) -> None:
+    run(server, directory)
+    old = logins(directory)
+    run(server, directory, "--rotate-credentials")
+    vault = Vault(server.address)
+    assert not any(layout.still_good(vault, credential) for credential in old.values())
+    assert all(layout.still_good(vault, credential) for credential in logins(directory).values())
+
+
+def test_the_files_of_another_machine_stay_good(server: OpenBao, tmp_path: Path) -> None:
+    run(server, tmp_path / "one")
+    run(server, tmp_path / "two", "--rotate-credentials")
+    run(server, tmp_path / "two", "--rotate-credentials")
+    assert all(layout.still_good(Vault(server.address), one) for one in logins(tmp_path / "one").values())
+
+
+def test_token_from_a_file_and_from_standard_input(
+    server: OpenBao, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("install_vault", "--address", server.address, "--credentials", str(directory))
+    (tmp_path / "token").write_text(server.root_token + "\n")
+    call_command(*common, "--token-file", str(tmp_path / "token"), stdout=io.StringIO())
+    for arguments in (["--token", "-"], []):
+        monkeypatch.setattr("sys.stdin", io.StringIO(server.root_token + "\n"))
+        call_command(*common, *arguments, stdout=io.StringIO())
+
+
+class TestRefusals:
+    """Each is one line that says what is wrong."""
+
+    def refused(self, address: str, directory: Path, *more: str) -> str:
+        with pytest.raises(CommandError) as caught:
+            call_command("install_vault", "--address", address, "--credentials", str(directory), *more)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def test_wrong_token(self, server: OpenBao, directory: Path) -> None:
+        assert "does not accept this token" in self.refused(server.address, directory, "--token", "s.wrong")
+
+    @pytest.mark.parametrize("token", ["", "  ", "with\nbreak", "é"])
+    def test_no_token(self, server: OpenBao, directory: Path, token: str) -> None:
+        assert "No usable token" in self.refused(server.address, directory, "--token", token)
+
+    def test_weak_token(self, server: OpenBao, directory: Path) -> None:
+        root = Vault(server.address, token=server.root_token)
+        weak = root.call("POST", "auth/token/create", {"policies": ["default"]})["auth"]["client_token"]
+        assert "does not allow it" in self.refused(server.address, directory, "--token", weak)
+
+    def test_nobody_there(self, directory: Path) -> None:
+        assert "cannot be reached" in self.refused(f"http://127.0.0.1:{free_port()}", directory, "--token", "x")
+
+    def test_no_address(self, directory: Path) -> None:
+        assert "must start with https://" in self.refused("vault.example.org", directory, "--token", "x")
+
+    def test_missing_ca(self, server: OpenBao, directory: Path) -> None:
+        assert "ca.pem does not exist" in self.refused(server.address, directory, "--token", "x", "--ca", "ca.pem")
+
+    def test_missing_token_file(self, server: OpenBao, directory: Path) -> None:
+        assert "cannot be read" in self.refused(server.address, directory, "--token-file", "/nonexistent")
+
+    def test_directory_that_is_a_file(self, server: OpenBao, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        assert "cannot be made" in self.refused(server.address, tmp_path / "file", "--token", server.root_token)
+
+    def test_older_layout(self, directory: Path) -> None:
+        old = start_openbao()
+        try:
+            root = Vault(old.address, token=old.root_token)
+            root.call("POST", "sys/mounts/intransit", {"type": "transit", "description": "KMS Portal, layout 0: x"})
+            assert "layout 0" in self.refused(old.address, directory, "--token", old.root_token)
+        finally:
+            old.stop()
+        assert list(directory.iterdir()) == []
