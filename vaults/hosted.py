@@ -14,6 +14,7 @@ import orjson
 from django.conf import settings
 
 from vaults import layout
+from vaults.credentials import CredentialsBroken, read_credentials
 from vaults.transit import DataKey, Vault, VaultError, VaultMisconfigured, VaultRefused, Wrapping
 
 T = TypeVar("T")
@@ -76,15 +77,13 @@ def _get_server() -> Vault:
 
 
 def _credentials(name: str) -> tuple[str, str]:
-    path = settings.VAULT_CREDENTIALS
-    problem = f"KMS_VAULT_CREDENTIALS of this process has no identity {name}."
     try:
-        identity = orjson.loads(Path(path).read_bytes())["identities"][name] if path else None
-    except (OSError, ValueError, KeyError, TypeError):
+        identity = read_credentials(Path(settings.VAULT_CREDENTIALS or "/nonexistent")).identities.get(name)
+    except CredentialsBroken:
         identity = None
     if identity is None:
-        raise IdentityMissing("identity_missing", problem)
-    return str(identity["role_id"]), str(identity["secret_id"])
+        raise IdentityMissing("identity_missing", f"KMS_VAULT_CREDENTIALS of this process gives no identity {name}.")
+    return identity.role_id, identity.secret_id
 
 
 # -- web ----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,213 @@
+"""The cast, and the real servers they meet.
+
+Alice administers the account, Bob may only read, Charlie is in another account. The hosted vault is a real OpenBao with the
+portal's layout; `portal` is the whole portal as separate processes (gunicorn, Celery worker, beat) on the tests' database.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.test import Client
+
+from accounts import actions as accounts
+from accounts.models import Account, Role, User
+from accounts.privileges import ADMINISTRATOR, BUILT_IN_ROLES, Privilege
+from atoms import actions as atoms
+from atoms.models import Atom, Environment
+from extensions import actions as extensions
+from extensions.models import Connection, Field
+from operations.actions import sweep
+from tests.live import LivePortal, start_portal
+from tests.servers import OpenBao, start_openbao
+from vaults import hosted, layout
+from vaults.actions import activate_kms
+from vaults.credentials import FILES, Credentials, write_credentials
+from vaults.transit import Vault
+
+PASSWORD = "correct horse battery staple"  # noqa: S105 (for tests' own users)
+
+
+@dataclass
+class HostedVault:
+    """A real OpenBao with the layout, and the credentials files of the portal's processes."""
+
+    server: OpenBao
+    credentials: Path
+    root: Vault = field(repr=False)
+
+    @property
+    def address(self) -> str:
+        return self.server.address
+
+
+@pytest.fixture(scope="session")
+def hosted_vault_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedVault]:
+    server = start_openbao()
+    try:
+        yield install_layout(server, tmp_path_factory.mktemp("credentials"))
+    finally:
+        server.stop()
+
+
+def install_layout(server: OpenBao, directory: Path) -> HostedVault:
+    """Install the layout and write the credentials files, plus `all.json` for tests that play every process."""
+    root = Vault(server.address, token=server.root_token)
+    layout.install(root)
+    every = {}
+    for name, identities in FILES.items():
+        issued = {identity: layout.issue_credential(root, identity) for identity in identities}
+        write_credentials(directory / name, Credentials(layout.LAYOUT_VERSION, issued))
+        every |= issued
+    write_credentials(directory / "all.json", Credentials(layout.LAYOUT_VERSION, every))
+    return HostedVault(server, directory, root)
+
+
+@pytest.fixture
+def hosted_vault(hosted_vault_server: HostedVault, settings: Any) -> Iterator[HostedVault]:
+    """The hosted vault, with this process playing web and worker alike."""
+    settings.VAULT_ADDR = hosted_vault_server.address
+    settings.VAULT_PUBLIC_ADDR = hosted_vault_server.address
+    settings.VAULT_CREDENTIALS = str(hosted_vault_server.credentials / "all.json")
+    hosted.forget()
+    yield hosted_vault_server
+    hosted.forget()
+
+
+@pytest.fixture
+def built_in_roles(db: None) -> None:
+    """Transactional tests empty every table, the migrations' rows included."""
+    for role_id, (name, privileges) in BUILT_IN_ROLES.items():
+        if not Role.objects.filter(pk=role_id).exists():
+            Role(pk=role_id, name=name, privileges=" ".join(privileges)).save(force_insert=True)
+
+
+def client_of(user: User) -> Client:
+    """A browser of this user, freshly signed in."""
+    client = Client(headers={"accept": "text/html"})
+    signed_in = client.post("/auth/login/", {"login": user.email, "password": PASSWORD})
+    assert signed_in.status_code == 302, "signing in failed"
+    return client
+
+
+@dataclass
+class Cast:
+    account: Account
+    alice: User
+    bob: User
+    charlie: User
+    other: Account
+
+    def __post_init__(self) -> None:
+        self._clients: dict[str, Client] = {}
+
+    def client(self, name: str) -> Client:
+        """The signed-in client of alice, bob or charlie."""
+        if name not in self._clients:
+            self._clients[name] = client_of(getattr(self, name))
+        return self._clients[name]
+
+
+def read_only_role(account: Account) -> Role:
+    role = Role(account=account, name="Readers", privileges=Privilege.ATOM_MANAGEMENT_READ_ONLY)
+    role.save(force_insert=True)
+    return role
+
+
+@pytest.fixture
+def cast(built_in_roles: None) -> Cast:
+    """Accounts and people; KMS is not active."""
+    from django.core.cache import cache
+
+    cache.clear()  # sign-in rate limits of earlier tests
+    administrator = Role.objects.get(pk=ADMINISTRATOR)
+    people = [User.objects.create_user(f"{name}@example.com", PASSWORD) for name in ("alice", "bob", "charlie")]
+    account = accounts.create_account("Acme Corp", actor="tests")
+    other = accounts.create_account("Other Ltd", actor="tests")
+    accounts.add_member(account, people[0], [administrator], actor="tests")
+    accounts.add_member(account, people[1], [read_only_role(account)], actor="tests")
+    accounts.add_member(other, people[2], [administrator], actor="tests")
+    return Cast(account, *people, other)
+
+
+@dataclass
+class Stage:
+    """Alice's account with KMS active: two environments, two Atoms in the first, one connection."""
+
+    cast: Cast
+    production: Environment
+    test: Environment
+    atom: Atom
+    second: Atom
+    connection: Connection
+
+    @property
+    def alice(self) -> User:
+        return self.cast.alice
+
+    @property
+    def account(self) -> Account:
+        return self.cast.account
+
+    def field(self, key: str) -> Field:
+        return Field.objects.select_related("connection").get(connection=self.connection, key=key)
+
+
+@pytest.fixture
+def stage(transactional_db: None, cast: Cast, hosted_vault: HostedVault) -> Stage:
+    """Provisioned at a real vault. Use with transactional tests: the vault is never called inside a transaction."""
+    return set_stage(cast)
+
+
+def set_stage(cast: Cast) -> Stage:
+    activate_kms(cast.account, actor="tests")
+    cast.account.refresh_from_db()
+    alice = cast.alice
+    production = atoms.create_environment(cast.account, name="Production", classification="PROD", actor=alice)
+    test = atoms.create_environment(cast.account, name="Test", classification="TEST", actor=alice)
+    atom = atoms.create_atom(cast.account, name="Orders Atom", type="ATOM", environment=production, actor=alice)
+    second = atoms.create_atom(cast.account, name="Second Atom", type="ATOM", environment=production, actor=alice)
+    sweep()
+    specs = [
+        extensions.FieldSpec(None, "host", "Host", False, True, "db.example.com"),
+        extensions.FieldSpec(None, "user", "User", False, True, "app"),
+        extensions.FieldSpec(None, "password", "Password", True, True, ""),
+        extensions.FieldSpec(None, "apiKey", "API key", True, True, ""),
+        extensions.FieldSpec(None, "internal", "Internal", False, False, "not extensible"),
+    ]
+    connection = extensions.save_connection(cast.account, None, name="Orders database", fields=specs, actor=alice)
+    rows: list[Any] = [production, test, atom, second]
+    for row in rows:
+        row.refresh_from_db()
+    return Stage(cast, production, test, atom, second, connection)
+
+
+@pytest.fixture(scope="session")
+def live_processes(
+    django_db_setup: None, hosted_vault_server: HostedVault, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LivePortal]:
+    """gunicorn, worker, beat and Valkey on the tests' database and vault."""
+    database = django_settings.DATABASES["default"]["NAME"]
+    portal = start_portal(hosted_vault_server, str(database), tmp_path_factory.mktemp("portal"))
+    try:
+        yield portal
+    finally:
+        portal.stop()
+
+
+@pytest.fixture
+def portal(live_processes: LivePortal, stage: Stage, settings: Any) -> Iterator[LivePortal]:
+    """The running portal with `stage` in its database. `portal.url`, `portal.vault_address`, `portal.stage`."""
+    settings.PORTAL_URL = live_processes.url
+    live_processes.stage = stage
+    with contextlib.ExitStack() as stack:
+        live_processes.runtimes = stack
+        yield live_processes
+
+
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright's synchronous interface runs an event loop

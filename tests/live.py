@@ -1,0 +1,102 @@
+"""The whole portal as its own processes, on the tests' database and hosted vault; and runtimes that talk to it."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.servers import Valkey, _listens, free_port, start_valkey
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class LivePortal:
+    """A running portal. `stage` is the scene of the present test, `runtimes` closes what the test started."""
+
+    url: str
+    vault_address: str
+    directory: Path
+    environment: dict[str, str] = field(repr=False)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    valkey: Valkey | None = None
+    stage: Any = None
+    runtimes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def start(self, name: str) -> None:
+        """Start web, worker or beat (again)."""
+        commands = {
+            "web": [
+                *("gunicorn", "kmsportal.wsgi:application", "--bind", self.url.removeprefix("http://")),
+                *("--worker-class", "gthread", "--threads", "8", "--workers", "1", "--log-level", "warning"),
+            ],
+            "worker": [*("celery", "-A", "kmsportal", "worker", "-Q", "interactive,bulk", "-c", "1", "-l", "WARNING")],
+            "beat": ["celery", "-A", "kmsportal", "beat", "-l", "WARNING"],
+        }
+        credentials = {"web": "web.json", "worker": "worker.json", "beat": ""}[name]
+        environment = dict(self.environment)
+        if credentials:
+            environment["KMS_VAULT_CREDENTIALS"] = f"{environment['CREDENTIALS']}/{credentials}"
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", *commands[name]],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, name: str) -> None:
+        """kill -9, children included."""
+        process = self.processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.wait()
+
+    def wait_until_up(self) -> None:
+        port = int(self.url.rsplit(":", 1)[1])
+        deadline = time.monotonic() + 30
+        while not _listens(port):
+            if time.monotonic() > deadline or self.processes["web"].poll() is not None:
+                raise RuntimeError((self.directory / "web.log").read_text()[-3000:])
+            time.sleep(0.05)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in self.directory.glob("*.log"))
+
+    def stop(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+        if self.valkey is not None:
+            self.valkey.stop()
+
+
+def start_portal(vault: Any, database: str, directory: Path) -> LivePortal:
+    """Start Valkey, web, worker and beat; returns when web answers."""
+    port = free_port()
+    valkey = start_valkey()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))},
+        "DJANGO_SETTINGS_MODULE": "kmsportal.settings",
+        "KMS_MODE": "development",
+        "KMS_MFA_REQUIRED": "0",
+        "KMS_VAR": str(directory),
+        "KMS_PORT": str(port),
+        "KMS_PORTAL_URL": f"http://127.0.0.1:{port}",
+        "KMS_DATABASE_URL": database if "://" in database else f"sqlite:///{database}",
+        "KMS_REDIS_URL": valkey.url,
+        "KMS_VAULT_ADDR": vault.address,
+        "KMS_RUNTIME_WHEELS": str(directory / "wheels"),
+        "CREDENTIALS": str(vault.credentials),
+    }
+    portal = LivePortal(f"http://127.0.0.1:{port}", vault.address, directory, environment, valkey=valkey)
+    for name in ("web", "worker", "beat"):
+        portal.start(name)
+    portal.wait_until_up()
+    return portal

@@ -1,0 +1,16 @@
+"""The portal's settings for the test run: a database file of its own, quick password hashes, no second factor."""
+
+import os
+import tempfile
+
+os.environ.setdefault("KMS_VAR", tempfile.mkdtemp(prefix="test-var-"))
+os.environ.setdefault("KMS_MFA_REQUIRED", "0")
+os.environ.setdefault("KMS_REDIS_URL", "redis://127.0.0.1:1/0")  # nobody listens there: a dead queue is an everyday case
+os.environ.setdefault("KMS_LOG_LEVEL", "WARNING")
+
+from kmsportal.settings import *  # noqa: E402, F403
+from kmsportal.settings import DATABASES, VAR  # noqa: E402
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["TEST"] = {"NAME": str(VAR / "test.sqlite3")}  # a file: other processes use it too
