@@ -16,7 +16,9 @@ def create_account(name: str, *, code: str | None = None, actor: User | str) -> 
     account = Account(name=name, code=code or Account.new_code(name))
     account.full_clean()
     account.save(force_insert=True)
-    audit.record(account, actor=actor, type="account", action="ADD", subject_id=account.pk, message=f"Account {name} created")
+    audit.record(
+        account, actor=actor, type="account", action="ADD", subject_id=account.pk, message=f"Account {name} created"
+    )
     return account
 
 
@@ -33,6 +35,11 @@ def add_member(account: Account, user: User, roles: list[Role], *, actor: User |
             MembershipRole(membership=membership, role=role, account=account, user=user).save(force_insert=True)
     names = ", ".join(role.name for role in roles) or "no role"
     audit.record(
-        account, actor=actor, type="user", action="ADD", subject_id=user.pk, message=f"{user.email} is a member with {names}"
+        account,
+        actor=actor,
+        type="user",
+        action="ADD",
+        subject_id=user.pk,
+        message=f"{user.email} is a member with {names}",
     )
     return membership

@@ -52,7 +52,9 @@ class Account(UuidModel):
     """A customer. Its code, of the form `acme-X1Y2Z3`, is part of every address and of customers' key names."""
 
     code = models.CharField(
-        max_length=64, unique=True, validators=[RegexValidator(r"^[a-z0-9_]+-[A-Z0-9]{6}$", "A code looks like acme-X1Y2Z3.")]
+        max_length=64,
+        unique=True,
+        validators=[RegexValidator(r"^[a-z0-9_]+-[A-Z0-9]{6}$", "A code looks like acme-X1Y2Z3.")],
     )
     name = models.CharField(max_length=80)
     created_at = models.DateTimeField(auto_now_add=True)

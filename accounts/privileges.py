@@ -9,7 +9,10 @@ class Privilege(models.TextChoices):
     API = "API", "API Access"
     ATOM_MANAGEMENT = "ATOM_MANAGEMENT", "Atom Management"
     ATOM_MANAGEMENT_READ_ONLY = "ATOM_MANAGEMENT_READ_ONLY", "Atom Management Read Access"
-    ATOM_ATTACHMENT = "ATOM_ATTACHMENT", "Atom Attachment"  # ours: attaching lets a container read an environment's secrets
+    ATOM_ATTACHMENT = (
+        "ATOM_ATTACHMENT",
+        "Atom Attachment",
+    )  # ours: attaching lets a container read an environment's secrets
     ENV_MANAGEMENT = "ENV_MANAGEMENT", "Environment Management"
     BUILD = "BUILD", "Build"
     VIEW_AUDIT_LOGS = "VIEW_AUDIT_LOGS", "View Audit Logs"

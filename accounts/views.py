@@ -33,7 +33,12 @@ def theme(request: HttpRequest) -> HttpResponse:
     response = redirect(target)
     if form.is_valid():
         response.set_cookie(
-            THEME_COOKIE, form.cleaned_data["theme"], max_age=365 * 86400, samesite="Lax", secure=request.is_secure(), httponly=True
+            THEME_COOKIE,
+            form.cleaned_data["theme"],
+            max_age=365 * 86400,
+            samesite="Lax",
+            secure=request.is_secure(),
+            httponly=True,
         )
     return response
 

@@ -33,13 +33,17 @@ def refused(request: HttpRequest, error: Any) -> HttpResponse:
 
 @api.exception_handler(AuthenticationError)
 def unknown_credential(request: HttpRequest, error: Any) -> HttpResponse:
-    sentence = "This credential is not known: it was revoked, or the Atom was deleted. Enrol with a new installer token."
+    sentence = (
+        "This credential is not known: it was revoked, or the Atom was deleted. Enrol with a new installer token."
+    )
     return problem(401, "credential_unknown", sentence)
 
 
 @api.exception_handler(RowForged)
 def forged(request: HttpRequest, error: Any) -> HttpResponse:
-    sentence = "The portal's record of this Atom was changed outside the portal, so it grants nothing. Tell its operator."
+    sentence = (
+        "The portal's record of this Atom was changed outside the portal, so it grants nothing. Tell its operator."
+    )
     return problem(403, "record_forged", sentence)
 
 

@@ -3,10 +3,8 @@
 from typing import Any
 
 import structlog
-
 from django.http import HttpRequest
 from ninja.security import HttpBearer
-
 
 from atoms.models import Node, NodeCredential, token_hash
 

@@ -6,7 +6,7 @@ import binascii
 import uuid
 
 from django.http import HttpRequest, HttpResponse
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 from ninja.security import HttpBearer
 from pydantic import Field
 
@@ -85,14 +85,15 @@ class Delivery(Schema):
     grants: list[GrantOut]
 
 
-def _waiting(enrolment: Enrolment) -> tuple[int, dict[str, object]]:
-    return 202, {
+def _waiting(enrolment: Enrolment) -> Status:
+    answer = {
         "enrolment": enrolment.pk,
         "node": enrolment.node_id,
         "state": enrolment.state,
         "sentence": "The portal is preparing the vault credentials.",
         "poll_after": POLL_SECONDS,
     }
+    return Status(202, answer)
 
 
 def _enrolment(request: NodeRequest, enrolment_id: uuid.UUID) -> Enrolment:
@@ -104,12 +105,14 @@ def _enrolment(request: NodeRequest, enrolment_id: uuid.UUID) -> Enrolment:
     if enrolment is None:
         raise EnrolmentRefused("enrolment_unknown", "This enrolment is not known. Start it again.")
     if enrolment.state == Enrolment.State.INTRUDED:
-        raise EnrolmentRefused("enrolment_intruded", "This enrolment was stopped: its credentials were opened by somebody else.")
+        raise EnrolmentRefused(
+            "enrolment_intruded", "This enrolment was stopped: its credentials were opened by somebody else."
+        )
     return enrolment
 
 
 @router.post("enrol", auth=InstallerBearer(), response={202: Waiting})
-def enrol(request: NodeRequest, body: EnrolIn) -> tuple[int, dict[str, object]]:
+def enrol(request: NodeRequest, body: EnrolIn) -> Status:
     """Show an installer token and the hashes of the credentials this machine made for itself."""
     enrolment = actions.begin_enrolment(
         str(request.auth),
@@ -122,20 +125,20 @@ def enrol(request: NodeRequest, body: EnrolIn) -> tuple[int, dict[str, object]]:
 
 
 @router.post("credentials", auth=any_credential, response={202: Waiting})
-def credentials(request: NodeRequest, body: CredentialsIn) -> tuple[int, dict[str, object]]:
+def credentials(request: NodeRequest, body: CredentialsIn) -> Status:
     """Ask for vault credentials again."""
     return _waiting(actions.request_credentials(request.auth.node, reason=body.reason))
 
 
 @router.get("enrolments/{enrolment_id}", auth=any_credential, response={200: Delivery, 202: Waiting})
-def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> tuple[int, dict[str, object]]:
+def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status:
     """The wrapped credentials once the worker is done; every answer carries new secret_ids."""
     enrolment = _enrolment(request, enrolment_id)
     grants = actions.deliver(enrolment)
     if grants is None:
         return _waiting(enrolment)
     atom, environment = enrolment.node.atom, enrolment.environment
-    return 200, {
+    answer = {
         "enrolment": enrolment.pk,
         "node": enrolment.node_id,
         "account": {"id": atom.account_id, "code": atom.account.code},
@@ -144,10 +147,11 @@ def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> tuple[int, dict[s
         "attachment_revision": enrolment.attachment_revision,
         "grants": [GrantOut(**{name: getattr(grant, name) for name in GrantOut.model_fields}) for grant in grants],
     }
+    return Status(200, answer)
 
 
 @router.post("enrolments/{enrolment_id}/again", auth=any_credential, response={202: Waiting})
-def again(request: NodeRequest, enrolment_id: uuid.UUID) -> tuple[int, dict[str, object]]:
+def again(request: NodeRequest, enrolment_id: uuid.UUID) -> Status:
     """The wrapped role_ids ended, or were unwrapped by a process that died: make new ones."""
     enrolment = _enrolment(request, enrolment_id)
     actions.request_again(enrolment)

@@ -107,7 +107,10 @@ def _content(environment: Environment, since: int) -> dict[str, Any]:
             for connection, key, revision, data_key, document, value in sealed
         ],
         "plain": [(("connection", connection, key), revision, value) for connection, key, revision, value in plain]
-        + [(("property", name), revision, value) for name, revision, value in properties.values_list("name", "revision", "plain")],
+        + [
+            (("property", name), revision, value)
+            for name, revision, value in properties.values_list("name", "revision", "plain")
+        ],
     }
 
 
@@ -122,7 +125,9 @@ def _delivered(node: Node, environment: Environment | None) -> None:
     _seen(node)
     if environment is None or environment.extensions_revision == 0:
         return
-    known = node.delivered_environment_id == environment.pk and node.delivered_revision >= environment.extensions_revision
+    known = (
+        node.delivered_environment_id == environment.pk and node.delivered_revision >= environment.extensions_revision
+    )
     if known:
         return
     with transaction.atomic():
@@ -135,7 +140,7 @@ def _delivered(node: Node, environment: Environment | None) -> None:
             type="as.extensions",
             action="DELIVER",
             subject_id=environment.pk,
-            message=f"Revision {environment.extensions_revision} of {environment.name} delivered to a container of {node.atom.name}",
+            message=f"Revision {environment.extensions_revision} of {environment.name} delivered to {node.atom.name}",
             properties={"node": str(node.pk), "delivered": environment.extensions_revision},
         )
 

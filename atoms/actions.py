@@ -43,7 +43,13 @@ def rename_environment(environment: Environment, *, name: str, actor: User) -> N
     old, environment.name = Environment.objects.get(pk=environment.pk).name, name
     environment.save(update_fields=["name"])
     _audit(
-        environment.account, actor, "as.environment", "UPDATE", environment, f"Environment {old} renamed to {name}", "NAME"
+        environment.account,
+        actor,
+        "as.environment",
+        "UPDATE",
+        environment,
+        f"Environment {old} renamed to {name}",
+        "NAME",
     )
 
 
@@ -53,7 +59,9 @@ def delete_environment(environment: Environment, *, actor: User) -> None:
     locked = Environment.objects.select_for_update().get(pk=environment.pk)
     if locked.attachments.exists():
         raise EnvironmentInUse("Detach its Atoms first.")
-    _audit(environment.account, actor, "as.environment", "DELETE", environment, f"Environment {environment.name} deleted")
+    _audit(
+        environment.account, actor, "as.environment", "DELETE", environment, f"Environment {environment.name} deleted"
+    )
     locked.delete()
 
 
@@ -64,7 +72,13 @@ def set_environment_roles(environment: Environment, roles: list[Role], *, actor:
     EnvironmentRole.objects.bulk_create(EnvironmentRole(environment=environment, role=role) for role in roles)
     names = ", ".join(role.name for role in roles) or "every member"
     _audit(
-        environment.account, actor, "as.environment", "UPDATE", environment, f"{environment.name} is seen by {names}", "ROLE"
+        environment.account,
+        actor,
+        "as.environment",
+        "UPDATE",
+        environment,
+        f"{environment.name} is seen by {names}",
+        "ROLE",
     )
 
 
@@ -104,7 +118,9 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
     Attachment(atom=atom, environment=environment, attached_by=actor).save(force_insert=True)
     Atom.objects.filter(pk=atom.pk).update(attachment_revision=F("attachment_revision") + 1)
     message = f"{atom.name} attached to {environment.name}: its containers may read what the environment holds"
-    _audit(atom.account, actor, "as.environment", "ATTACH", atom, message, properties={"environment": str(environment.pk)})
+    _audit(
+        atom.account, actor, "as.environment", "ATTACH", atom, message, properties={"environment": str(environment.pk)}
+    )
 
 
 @transaction.atomic
@@ -127,7 +143,9 @@ def _leave(atom: Atom, attachment: Attachment, actor: User) -> None:
         actor=actor,
     )
     message = f"{atom.name} detached from {environment.name}"
-    _audit(atom.account, actor, "as.environment", "DETACH", atom, message, properties={"environment": str(environment.pk)})
+    _audit(
+        atom.account, actor, "as.environment", "DETACH", atom, message, properties={"environment": str(environment.pk)}
+    )
 
 
 @transaction.atomic
@@ -181,7 +199,14 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
         created_by=actor,
     )
     row.save(force_insert=True)
-    _audit(atom.account, actor, "as.installer", "ADD", atom, f"Installer token for {atom.name} made, valid {minutes} minutes")
+    _audit(
+        atom.account,
+        actor,
+        "as.installer",
+        "ADD",
+        atom,
+        f"Installer token for {atom.name} made, valid {minutes} minutes",
+    )
     return row, token
 
 
@@ -189,7 +214,14 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
 def withdraw_installer_token(token: InstallerToken, *, actor: User) -> None:
     token.withdrawn_at = timezone.now()
     token.save(update_fields=["withdrawn_at"])
-    _audit(token.atom.account, actor, "as.installer", "DELETE", token.atom, f"Installer token for {token.atom.name} withdrawn")
+    _audit(
+        token.atom.account,
+        actor,
+        "as.installer",
+        "DELETE",
+        token.atom,
+        f"Installer token for {token.atom.name} withdrawn",
+    )
 
 
 def _audit(

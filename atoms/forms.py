@@ -114,7 +114,13 @@ class ConfirmNameForm(forms.Form):
 class InstallerTokenForm(forms.Form):
     minutes = forms.TypedChoiceField(
         coerce=int,
-        choices=[(30, "30 minutes"), (60, "1 hour"), (240, "4 hours"), (480, "8 hours"), (InstallerToken.MINUTES[1], "24 hours")],
+        choices=[
+            (30, "30 minutes"),
+            (60, "1 hour"),
+            (240, "4 hours"),
+            (480, "8 hours"),
+            (InstallerToken.MINUTES[1], "24 hours"),
+        ],
         initial=60,
         label="Token valid for",
     )
@@ -135,4 +141,3 @@ class TreeFilterForm(forms.Form):
             (Atom.Status.UNKNOWN, "Never seen"),
         ],
     )
-

@@ -111,7 +111,9 @@ class Atom(UuidModel):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint("account", Lower("name"), name="atom_name_once", violation_error_message="This name is taken.")
+            models.UniqueConstraint(
+                "account", Lower("name"), name="atom_name_once", violation_error_message="This name is taken."
+            )
         ]
         ordering = ["name"]
 

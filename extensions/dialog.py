@@ -94,8 +94,14 @@ class ExtensionsForm:
     @property
     def errors(self) -> list[tuple[str, str, str]]:
         """(id of the input, label, what is wrong), in reading order."""
-        found = [(input_id(row), f"{row.field.connection.name} / {row.field.label}", row.error) for row in self.rows if row.error]
-        return found + [(f"property-{p.index}-name", p.name or "Process property", p.error) for p in self.properties if p.error]
+        found = [
+            (input_id(row), f"{row.field.connection.name} / {row.field.label}", row.error)
+            for row in self.rows
+            if row.error
+        ]
+        return found + [
+            (f"property-{p.index}-name", p.name or "Process property", p.error) for p in self.properties if p.error
+        ]
 
     @property
     def retype(self) -> list[FieldRow]:
@@ -116,9 +122,13 @@ class ExtensionsForm:
         size += sum(len((change.value or "").encode()) for change in self.property_changes)
         changes = len(self.field_changes) + len(self.property_changes)
         if size > MAX_SAVE_BYTES:
-            self.form_error = f"This save has {size / 1048576:.1f} MiB of values; at most 4 MiB fit into one. Save it in parts."
+            self.form_error = (
+                f"This save has {size / 1048576:.1f} MiB of values; at most 4 MiB fit into one. Save it in parts."
+            )
         elif changes > MAX_SAVE_FIELDS:
-            self.form_error = f"This save changes {changes:,} fields; at most {MAX_SAVE_FIELDS:,} fit into one. Save it in parts."
+            self.form_error = (
+                f"This save changes {changes:,} fields; at most {MAX_SAVE_FIELDS:,} fit into one. Save it in parts."
+            )
         elif self.expected_revision() is None:
             self.form_error = "This form is incomplete. Load the page again."
         return not self.errors and not self.form_error
@@ -168,7 +178,9 @@ class ExtensionsForm:
         return len(typed.encode())
 
     def _read_properties(self, data: Mapping[str, str]) -> None:
-        posted = {int(key.split(".")[1]) for key in data if key.startswith("property.") and key.split(".")[1].isdecimal()}
+        posted = {
+            int(key.split(".")[1]) for key in data if key.startswith("property.") and key.split(".")[1].isdecimal()
+        }
         known = {row.index: row for row in self.properties}
         for index in sorted(posted - known.keys())[: MAX_SAVE_FIELDS + 1]:
             self.properties.append(PropertyRow(index))

@@ -63,7 +63,9 @@ class FieldFormSetBase(forms.BaseFormSet):
             if key and key in seen:
                 form.add_error("key", f"Another field has the id {key}.")
             if stored and stored.encrypted and form.cleaned_data.get("component_value"):
-                form.add_error("component_value", "An encrypted field has no component value: set it in each environment.")
+                form.add_error(
+                    "component_value", "An encrypted field has no component value: set it in each environment."
+                )
             seen.add(key)
 
     def specs(self) -> list[FieldSpec]:

@@ -49,7 +49,9 @@ class Field(UuidModel):
     key = models.CharField(
         "field id",
         max_length=64,
-        validators=[RegexValidator(r"^[A-Za-z][A-Za-z0-9_.-]*$", "Start with a letter; then letters, digits, _ . and -.")],
+        validators=[
+            RegexValidator(r"^[A-Za-z][A-Za-z0-9_.-]*$", "Start with a letter; then letters, digits, _ . and -.")
+        ],
     )
     label = models.CharField(max_length=80)
     encrypted = models.BooleanField(default=False)
@@ -60,7 +62,9 @@ class Field(UuidModel):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["connection", "key"], name="field_once"),
-            models.CheckConstraint(condition=Q(encrypted=False) | Q(component_value=""), name="no_secret_in_a_component"),
+            models.CheckConstraint(
+                condition=Q(encrypted=False) | Q(component_value=""), name="no_secret_in_a_component"
+            ),
         ]
         ordering = ["position", "key"]
 
@@ -75,7 +79,11 @@ class Field(UuidModel):
 class HeldRow(UuidModel):
     """Shape of what an environment holds: sealed, plain, or the component's. `revision` is the environment's at its last change."""
 
-    FORMS: ClassVar[list[tuple[Form, str]]] = [("sealed", "Sealed"), ("plain", "Plain"), ("component", "Component value")]
+    FORMS: ClassVar[list[tuple[Form, str]]] = [
+        ("sealed", "Sealed"),
+        ("plain", "Plain"),
+        ("component", "Component value"),
+    ]
 
     revision = models.PositiveBigIntegerField()
     plain = models.TextField(blank=True)

@@ -126,10 +126,10 @@ def _apply(plan: Plan, change: FieldChange) -> None:
     path = change.field.path
     current = plan.held.get(path)
     if change.to == "secret":
-        assert isinstance(change.value, Secret) and change.field.encrypted
+        assert isinstance(change.value, Secret)
         plan.put(_of(change.field, "sealed"), change.value)
     elif change.to == "plain":
-        assert isinstance(change.value, str) and not change.field.encrypted
+        assert isinstance(change.value, str)
         if current is None or (current.form, current.plain) != ("plain", change.value):
             plan.put(_of(change.field, "plain", change.value))
     elif change.to == "component":
@@ -151,12 +151,12 @@ def _apply_property(plan: Plan, change: PropertyChange) -> None:
 
 def _reconcile(plan: Plan, fields: Sequence[Field]) -> None:
     """Make what is held agree with the fields: gone ones leave, plain ones follow the component unless overridden."""
-    extensible = {field.path: field for field in fields if field.extensible}
+    extensible = {one.path: one for one in fields if one.extensible}
     for path in [path for path in plan.held if path[0] == "connection" and path not in extensible]:
         plan.remove(path)
-    for path, field in extensible.items():
+    for path, wanted in extensible.items():
         current = plan.held.get(path)
-        if not field.encrypted and (
-            current is None or (current.form == "component" and current.plain != field.component_value)
+        if not wanted.encrypted and (
+            current is None or (current.form == "component" and current.plain != wanted.component_value)
         ):
-            plan.put(_of(field, "component", field.component_value))
+            plan.put(_of(wanted, "component", wanted.component_value))

@@ -19,7 +19,7 @@ def checked(text: str) -> str:
     """
     text = text.replace("\r\n", "\n")
     if "\0" in text:
-        raise BadValue("This value contains a NUL character, which no program could be given. Encode binary data, for example as base64.")
+        raise BadValue("This value contains a NUL character. Encode binary data, for example as base64.")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -37,5 +37,7 @@ def checked_secret(text: str) -> str:
     if not text:
         raise BadValue("Type the new value.")
     if _PLACEHOLDER.fullmatch(text.strip()):
-        raise BadValue("This is the mark for a hidden value, not a value. Type the value itself, or leave the stored one.")
+        raise BadValue(
+            "This is the mark for a hidden value, not a value. Type the value itself, or leave the stored one."
+        )
     return text

@@ -20,7 +20,9 @@ def production_is_not_the_demo(**_: Any) -> list[Error]:
         if address.scheme != "https":
             errors.append(Error(f"{name} must be an https address in production.", id="kmsportal.E001"))
     if urlsplit(settings.VAULT_ADDR).hostname in LOOPBACK:
-        errors.append(Error("VAULT_ADDR is this machine: the embedded vault is for the demo only.", id="kmsportal.E002"))
+        errors.append(
+            Error("VAULT_ADDR is this machine: the embedded vault is for the demo only.", id="kmsportal.E002")
+        )
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         errors.append(Error("Production needs PostgreSQL (KMS_DATABASE_URL).", id="kmsportal.E003"))
     for name in ("SECRET_KEY", "ROW_KEY", "AUDIT_KEY"):

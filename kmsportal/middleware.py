@@ -51,7 +51,11 @@ def second_factor(get_response: Next) -> Next:
     """Whoever has no second factor yet can do nothing but set it up, where it is required."""
 
     def middleware(request: Any) -> HttpResponse:
-        exempt = request.path.startswith(("/auth/", "/api/", "/static/")) or request.path in ("/theme/", "/live", "/ready")
+        exempt = request.path.startswith(("/auth/", "/api/", "/static/")) or request.path in (
+            "/theme/",
+            "/live",
+            "/ready",
+        )
         if settings.MFA_REQUIRED and not exempt and request.user.is_authenticated and not is_mfa_enabled(request.user):
             return redirect("mfa_activate_totp")
         return get_response(request)

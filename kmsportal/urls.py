@@ -2,7 +2,6 @@
 
 from django.urls import include, path
 
-from atomapi.api import api
 from kmsportal import health
 
 urlpatterns = [
@@ -12,7 +11,7 @@ urlpatterns = [
     path("", include("vaults.urls")),
     path("", include("extensions.urls")),
     path("auth/", include("allauth.urls")),
-    path("api/atom/v1/", api.urls),
+    path("api/atom/v1/", include("atomapi.urls")),
     path("live", health.live),
     path("ready", health.ready),
     path("metrics", health.metrics),

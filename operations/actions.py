@@ -54,7 +54,13 @@ def request(
 ) -> Operation:
     """Write the operation, in the caller's transaction, and wake a worker once that is committed."""
     operation = Operation.objects.create(
-        account=account, kind=kind, subject_id=subject_id, title=title[:200], requested_by=actor, queue=queue, total=total
+        account=account,
+        kind=kind,
+        subject_id=subject_id,
+        title=title[:200],
+        requested_by=actor,
+        queue=queue,
+        total=total,
     )
     transaction.on_commit(lambda: wake(operation))
     return operation

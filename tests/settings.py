@@ -5,7 +5,9 @@ import tempfile
 
 os.environ.setdefault("KMS_VAR", tempfile.mkdtemp(prefix="test-var-"))
 os.environ.setdefault("KMS_MFA_REQUIRED", "0")
-os.environ.setdefault("KMS_REDIS_URL", "redis://127.0.0.1:1/0")  # nobody listens there: a dead queue is an everyday case
+os.environ.setdefault(
+    "KMS_REDIS_URL", "redis://127.0.0.1:1/0"
+)  # nobody listens there: a dead queue is an everyday case
 os.environ.setdefault("KMS_LOG_LEVEL", "WARNING")
 
 from kmsportal.settings import *  # noqa: E402, F403
@@ -14,3 +16,4 @@ from kmsportal.settings import DATABASES, VAR  # noqa: E402
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(VAR / "test.sqlite3")}  # a file: other processes use it too
+(VAR / "static").mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Account, User
-from atoms.models import Atom, Environment, InstallerToken, Node, NodeCredential, token_hash
+from atoms.models import Atom, InstallerToken, Node, NodeCredential, token_hash
 from operations import actions as operations
 from vaults import hosted
 from vaults.models import Enrolment, KmsAccount, KmsSettings, SecretId
@@ -29,8 +29,9 @@ def activate_kms(account: Account, *, actor: User | str) -> KmsAccount:
         account=account, defaults={"changed_by": actor if isinstance(actor, User) else None}
     )
     if created:
+        message = "Key Management Service activated"
         audit.record(
-            account, actor=actor, type="as.atom.kms", action="ACTIVATE", subject_id=account.pk, message="Key Management Service activated"
+            account, actor=actor, type="as.atom.kms", action="ACTIVATE", subject_id=account.pk, message=message
         )
         user = actor if isinstance(actor, User) else None
         for environment in account.environments.all():
@@ -43,7 +44,11 @@ def activate_kms(account: Account, *, actor: User | str) -> KmsAccount:
             )
         for atom in account.atoms.all():
             operations.request(
-                "vaults.provision_atom", account=account, subject_id=atom.pk, title=f"Make the keys of {atom.name}", actor=user
+                "vaults.provision_atom",
+                account=account,
+                subject_id=atom.pk,
+                title=f"Make the keys of {atom.name}",
+                actor=user,
             )
     return kms
 
@@ -56,11 +61,12 @@ def begin_enrolment(
     installer_token: str, *, sync_hash: bytes, settings_hash: bytes, host_name: str, version: str
 ) -> Enrolment:
     """A machine shows an installer token: make it a node, or find the node it already is (a lost reply is retried)."""
-    token = (
-        InstallerToken.objects.select_for_update().select_related("atom__account__kms", "node").filter(token_hash=token_hash(installer_token)).first()
-    )
+    tokens = InstallerToken.objects.select_for_update(of=("self",)).select_related("atom__account__kms", "node")
+    token = tokens.filter(token_hash=token_hash(installer_token)).first()
     if token is None or not token.is_genuine():
-        raise EnrolmentRefused("installer_token_unknown", "This installer token is not known. Make a new one on the Atom's page.")
+        raise EnrolmentRefused(
+            "installer_token_unknown", "This installer token is not known. Make a new one for the Atom."
+        )
     hashes = {NodeCredential.Kind.SYNC: sync_hash, NodeCredential.Kind.SETTINGS: settings_hash}
     if token.node is not None and _hashes(token.node) == hashes:
         enrolment = token.node.enrolments.filter(installing=True).first()
@@ -94,11 +100,17 @@ def _hashes(node: Node) -> dict[str, bytes]:
 
 def _refuse_unusable(token: InstallerToken) -> None:
     if token.withdrawn_at is not None:
-        raise EnrolmentRefused("installer_token_withdrawn", "This installer token was withdrawn. Make a new one on the Atom's page.")
+        raise EnrolmentRefused(
+            "installer_token_withdrawn", "This installer token was withdrawn. Make a new one for the Atom."
+        )
     if token.spent_at is not None:
-        raise EnrolmentRefused("installer_token_spent", "This installer token was used already. Make a new one on the Atom's page.")
+        raise EnrolmentRefused(
+            "installer_token_spent", "This installer token was used already. Make a new one for the Atom."
+        )
     if token.expires_at <= timezone.now():
-        raise EnrolmentRefused("installer_token_expired", "This installer token has expired. Make a new one on the Atom's page.")
+        raise EnrolmentRefused(
+            "installer_token_expired", "This installer token has expired. Make a new one for the Atom."
+        )
     if token.node is not None:
         raise EnrolmentRefused(
             "installer_token_in_use", "Another machine is enrolling with this installer token. Make one for each node."
@@ -189,7 +201,9 @@ def deliver(enrolment: Enrolment) -> list[Grant] | None:
         pk=enrolment.pk, state=Enrolment.State.READY, deliveries__lt=Enrolment.DELIVERIES
     ).update(deliveries=F("deliveries") + 1)
     if not counted:
-        raise EnrolmentRefused("too_many_deliveries", "These credentials were fetched too often. Start the enrolment again.")
+        raise EnrolmentRefused(
+            "too_many_deliveries", "These credentials were fetched too often. Start the enrolment again."
+        )
     grants = [_grant(enrolment, "atoms", enrolment.node.atom_id, enrolment.wrapped_atom_role_id)]
     if enrolment.environment_id and enrolment.wrapped_environment_role_id:
         grants.append(
@@ -298,5 +312,3 @@ def settings_of(atom: Atom) -> KmsSettings:
     """An Atom's KMS settings; hosted until somebody chose otherwise (not saved)."""
     found = KmsSettings.objects.filter(atom=atom).first()
     return found or KmsSettings(atom=atom)
-
-

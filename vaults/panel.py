@@ -74,25 +74,33 @@ def _status(atom: Atom, nodes: list[Node], reports: list[ContainerReport]) -> St
     """The first thing that is not as it should be, else that all is well."""
     kms = getattr(atom.account, "kms", None)
     if kms is None:
-        return Status("info", "Off", "The Key Management Service of this account was never activated.", None, "Ask the portal's operator to activate it.")
+        sentence = "The Key Management Service of this account was never activated."
+        return Status("info", "Off", sentence, None, "Ask the portal's operator to activate it.")
     if kms.state != KmsAccount.State.ACTIVE:
-        return Status("warn", kms.get_state_display(), "The Key Management Service of this account is not active.", kms.since)
+        sentence = "The Key Management Service of this account is not active."
+        return Status("warn", kms.get_state_display(), sentence, kms.since)
     if atom.provisioned_at is None:
         return Status("info", "Preparing", "The hosted vault is making this Atom's keys.", atom.created_at)
     enrolled = [node for node in nodes if node.state == Node.State.ENROLLED]
     if not enrolled:
-        return Status("info", "No container", "No container has enrolled yet.", atom.created_at, "Make an installer token under Installation and run the lines shown there.")
+        mend = "Make an installer token under Installation and run the lines shown there."
+        return Status("info", "No container", "No container has enrolled yet.", atom.created_at, mend)
     failing = [report for report in reports if report.verdict != "ok"]
     if failing:
         worst = failing[0]
         return Status("bad", "Failing", worst.sentence or f"A container reports: {worst.verdict}.", worst.reported_at)
     silent = [node for node in enrolled if not node.is_online]
-    if silent:
-        seen = max((node.last_seen_at for node in silent if node.last_seen_at), default=None)
-        word = "Offline" if len(silent) == len(enrolled) else "Cluster issues"
-        sentence = f"{len(silent)} of {len(enrolled)} nodes do not ask the portal." if len(enrolled) > 1 else "The container does not ask the portal."
-        return Status("warn", word, sentence, seen, "It goes on working from its store. Start it with `kms-runtime run`.")
-    return _content_status(atom, reports)
+    return _silent_status(silent, len(enrolled)) if silent else _content_status(atom, reports)
+
+
+def _silent_status(silent: list[Node], enrolled: int) -> Status:
+    seen = max((node.last_seen_at for node in silent if node.last_seen_at), default=None)
+    word = "Offline" if len(silent) == enrolled else "Cluster issues"
+    sentence = "The container does not ask the portal."
+    if enrolled > 1:
+        sentence = f"{len(silent)} of {enrolled} nodes do not ask the portal."
+    mend = "It goes on working from its store. Start it with `kms-runtime run`."
+    return Status("warn", word, sentence, seen, mend)
 
 
 def _content_status(atom: Atom, reports: list[ContainerReport]) -> Status:
@@ -104,10 +112,13 @@ def _content_status(atom: Atom, reports: list[ContainerReport]) -> Status:
             sentence += f" A container still holds {holding} values and drops them at its next contact."
         return Status("info", "Unattached", sentence)
     if environment.extensions_revision == 0:
-        return Status("info", "Nothing saved", f"{environment.name} holds nothing yet.", environment.created_at, "Save its environment extensions once.")
-    behind = [r for r in reports if r.environment_id != environment.pk or r.revision < environment.extensions_revision]
+        mend = "Save its environment extensions once."
+        return Status("info", "Nothing saved", f"{environment.name} holds nothing yet.", environment.created_at, mend)
+    revision = environment.extensions_revision
+    behind = [r for r in reports if r.environment_id != environment.pk or r.revision < revision]
     if behind or not reports:
-        return Status("info", "Delivering", f"Revision {environment.extensions_revision} of {environment.name} is on its way.", environment.extensions_changed_at)
+        sentence = f"Revision {revision} of {environment.name} is on its way."
+        return Status("info", "Delivering", sentence, environment.extensions_changed_at)
     since = min((report.sealed_at for report in reports if report.sealed_at), default=None)
-    return Status("ok", "Sealed", "Sealed by the hosted vault: each secret in transit for this environment only, at rest under a key of this Atom.", since)
-
+    sentence = "Sealed by the hosted vault: in transit for this environment only, at rest under a key of this Atom."
+    return Status("ok", "Sealed", sentence, since)

@@ -151,5 +151,3 @@ def atom_delete(request: AccountRequest, atom_id: object) -> HttpResponse:
     nodes = atom.nodes.filter(state=Node.State.ENROLLED).select_related("report")
     context = atom_page(request, atom, "information") | {"form": form, "nodes": nodes}
     return render(request, "atoms/atom_delete.html", context)
-
-

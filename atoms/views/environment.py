@@ -82,7 +82,9 @@ def environment_rename(request: AccountRequest, environment_id: object) -> HttpR
         messages.success(request, f"Renamed to {environment.name}.")
         return redirect("atoms:environment_detail", request.account.code, environment.pk)
     environment.name = Environment.objects.values_list("name", flat=True).get(pk=environment.pk)
-    context = environment_page(request, environment, "properties") | _details(request, environment) | {"rename_form": form}
+    context = (
+        environment_page(request, environment, "properties") | _details(request, environment) | {"rename_form": form}
+    )
     return render(request, "atoms/environment_detail.html", context)
 
 
@@ -95,7 +97,9 @@ def environment_roles(request: AccountRequest, environment_id: object) -> HttpRe
         actions.set_environment_roles(environment, list(form.cleaned_data["roles"]), actor=request.user)
         messages.success(request, "Roles with access saved.")
         return redirect("atoms:environment_detail", request.account.code, environment.pk)
-    context = environment_page(request, environment, "properties") | _details(request, environment) | {"roles_form": form}
+    context = (
+        environment_page(request, environment, "properties") | _details(request, environment) | {"roles_form": form}
+    )
     return render(request, "atoms/environment_detail.html", context)
 
 

@@ -1,6 +1,5 @@
 """Bringing a runtime to a container: the wheel, the installer token, the lines to run; and cutting a node off."""
 
-
 from allauth.account.decorators import reauthentication_required
 from django.conf import settings
 from django.contrib import messages

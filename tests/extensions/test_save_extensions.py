@@ -61,13 +61,19 @@ def test_the_manifest_lists_everything_the_environment_holds(stage: Stage, hoste
     assert listing.revision == 1
 
 
-def test_saving_nothing_writes_nothing_and_calls_nobody(stage: Stage, hosted_vault: HostedVault, settings: object) -> None:
+def test_saving_nothing_writes_nothing_and_calls_nobody(
+    stage: Stage, hosted_vault: HostedVault, settings: object
+) -> None:
     save(stage, 0, password="canary")
     keys, entries = DataKey.objects.count(), AuditEntry.objects.count()
     changes = [FieldChange(stage.field("host"), "component")]
     assert save_extensions(stage.production, changes, expected_revision=1, actor=stage.alice).changed == 0
     stage.production.refresh_from_db()
-    assert (stage.production.extensions_revision, DataKey.objects.count(), AuditEntry.objects.count()) == (1, keys, entries)
+    assert (stage.production.extensions_revision, DataKey.objects.count(), AuditEntry.objects.count()) == (
+        1,
+        keys,
+        entries,
+    )
 
 
 def test_a_stale_revision_writes_nothing_and_names_who_changed_what(stage: Stage, hosted_vault: HostedVault) -> None:
