@@ -28,7 +28,9 @@ class AccountRequest(HttpRequest):
     role_names: list[str]
     htmx: HtmxDetails
 
-    def may(self, *privileges: str) -> bool: ...
+    def may(self, *privileges: str) -> bool:
+        """Whether the member holds any of these."""
+        return not self.privileges.isdisjoint(privileges)
 
 
 View = Callable[Concatenate[AccountRequest, P], HttpResponseBase]

@@ -4,6 +4,7 @@ gets are single-use tokens it unwraps at the vault whose address only its own co
 
 import binascii
 import uuid
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema, Status
@@ -85,7 +86,7 @@ class Delivery(Schema):
     grants: list[GrantOut]
 
 
-def _waiting(enrolment: Enrolment) -> Status:
+def _waiting(enrolment: Enrolment) -> Status[Any]:
     answer = {
         "enrolment": enrolment.pk,
         "node": enrolment.node_id,
@@ -112,7 +113,7 @@ def _enrolment(request: NodeRequest, enrolment_id: uuid.UUID) -> Enrolment:
 
 
 @router.post("enrol", auth=InstallerBearer(), response={202: Waiting})
-def enrol(request: NodeRequest, body: EnrolIn) -> Status:
+def enrol(request: NodeRequest, body: EnrolIn) -> Status[Any]:
     """Show an installer token and the hashes of the credentials this machine made for itself."""
     enrolment = actions.begin_enrolment(
         str(request.auth),
@@ -125,13 +126,13 @@ def enrol(request: NodeRequest, body: EnrolIn) -> Status:
 
 
 @router.post("credentials", auth=any_credential, response={202: Waiting})
-def credentials(request: NodeRequest, body: CredentialsIn) -> Status:
+def credentials(request: NodeRequest, body: CredentialsIn) -> Status[Any]:
     """Ask for vault credentials again."""
     return _waiting(actions.request_credentials(request.auth.node, reason=body.reason))
 
 
 @router.get("enrolments/{enrolment_id}", auth=any_credential, response={200: Delivery, 202: Waiting})
-def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status:
+def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     """The wrapped credentials once the worker is done; every answer carries new secret_ids."""
     enrolment = _enrolment(request, enrolment_id)
     grants = actions.deliver(enrolment)
@@ -151,7 +152,7 @@ def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status:
 
 
 @router.post("enrolments/{enrolment_id}/again", auth=any_credential, response={202: Waiting})
-def again(request: NodeRequest, enrolment_id: uuid.UUID) -> Status:
+def again(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     """The wrapped role_ids ended, or were unwrapped by a process that died: make new ones."""
     enrolment = _enrolment(request, enrolment_id)
     actions.request_again(enrolment)

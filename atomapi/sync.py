@@ -99,11 +99,11 @@ def _content(environment: Environment, since: int) -> dict[str, Any]:
     )
     encode = base64.b64encode
     return {
-        "manifest": {"data_key": manifest[0], "document": manifest[1], "sealed": encode(manifest[2]).decode()}
+        "manifest": {"data_key": manifest[0], "document": manifest[1], "sealed": encode(bytes(manifest[2])).decode()}
         if manifest
         else None,
         "values": [
-            (("connection", connection, key), revision, data_key, document, encode(value).decode())
+            (("connection", connection, key), revision, data_key, document, encode(bytes(value or b"")).decode())
             for connection, key, revision, data_key, document, value in sealed
         ],
         "plain": [(("connection", connection, key), revision, value) for connection, key, revision, value in plain]

@@ -6,4 +6,4 @@ from atomapi.api import api
 
 urlpatterns, app_name, namespace = api.urls
 for pattern in urlpatterns:
-    pattern.callback = login_not_required(pattern.callback)
+    pattern.callback = login_not_required(pattern.callback)  # type: ignore[type-var]

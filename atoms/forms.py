@@ -17,7 +17,8 @@ class NamedForm(forms.ModelForm):
         self.instance.account = account
 
     def _get_validation_exclusions(self) -> set[str]:
-        return super()._get_validation_exclusions() - {"account"}  # so that the name's uniqueness is checked within it
+        exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        return exclusions - {"account"}  # so that the name's uniqueness is checked within it
 
     def clean_name(self) -> str:
         name = " ".join(self.cleaned_data["name"].split())
@@ -90,7 +91,7 @@ class AttachForm(forms.Form):
     def __init__(self, *args: Any, membership: Membership, atom: Atom, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         current = atom.environment
-        others = Environment.objects.visible_to(membership).exclude(pk=current.pk if current else None)
+        others = Environment.objects.visible_to(membership).exclude(pk__in=[current.pk] if current else [])
         self.fields["environment"].queryset = others  # type: ignore[attr-defined]
 
 

@@ -58,7 +58,7 @@ class FieldFormSetBase(forms.BaseFormSet):
         for form in self.forms:
             if form in self.deleted_forms or not form.has_changed() and not form.cleaned_data.get("id"):
                 continue
-            stored = self.existing.get(form.cleaned_data.get("id"))
+            stored = self._stored(form)
             key = stored.key if stored else form.cleaned_data.get("key")
             if key and key in seen:
                 form.add_error("key", f"Another field has the id {key}.")
@@ -66,7 +66,10 @@ class FieldFormSetBase(forms.BaseFormSet):
                 form.add_error(
                     "component_value", "An encrypted field has no component value: set it in each environment."
                 )
-            seen.add(key)
+            seen.add(key or "")
+
+    def _stored(self, form: Any) -> Field | None:
+        return self.existing.get(form.cleaned_data["id"]) if form.cleaned_data.get("id") else None
 
     def specs(self) -> list[FieldSpec]:
         """The fields as they shall be, in order; deleted and blank rows are left out."""
@@ -75,7 +78,7 @@ class FieldFormSetBase(forms.BaseFormSet):
             cleaned = form.cleaned_data
             if form in self.deleted_forms or not cleaned.get("label"):
                 continue
-            stored = self.existing.get(cleaned.get("id"))
+            stored = self._stored(form)
             specs.append(
                 FieldSpec(
                     id=stored.pk if stored else None,
@@ -89,7 +92,7 @@ class FieldFormSetBase(forms.BaseFormSet):
         return specs
 
 
-FieldFormSet = forms.formset_factory(FieldForm, formset=FieldFormSetBase, extra=3, can_delete=True, max_num=2000)
+FieldFormSet: Any = forms.formset_factory(FieldForm, formset=FieldFormSetBase, extra=3, can_delete=True, max_num=2000)
 
 
 def field_formset(data: Any, connection: Connection | None) -> FieldFormSetBase:
@@ -106,4 +109,7 @@ def field_formset(data: Any, connection: Connection | None) -> FieldFormSetBase:
         }
         for field in stored
     ]
-    return FieldFormSet(data, initial=initial, existing={field.pk: field for field in stored}, prefix="fields")  # type: ignore[return-value]
+    formset: FieldFormSetBase = FieldFormSet(
+        data, initial=initial, existing={field.pk: field for field in stored}, prefix="fields"
+    )
+    return formset

@@ -27,7 +27,7 @@ def frame(request: Any) -> dict[str, Any]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated or getattr(request, "htmx", False):
         return context
-    held = getattr(request, "privileges", frozenset())
+    held: frozenset[str] = getattr(request, "privileges", frozenset())
     context["frame"] = {
         "accounts": Account.objects.of_member(user),
         "sections": {name for name, wanted in SECTIONS.items() if held.intersection(wanted)},

@@ -14,7 +14,7 @@ import structlog
 
 def configure(options: dict[str, Any]) -> None:
     """Called by Django with settings.LOGGING: {"level": name, "json": bool}."""
-    shared = [
+    shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

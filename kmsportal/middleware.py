@@ -40,7 +40,8 @@ def htmx_redirects(get_response: Next) -> Next:
         response = get_response(request)
         patch_vary_headers(response, ("HX-Request",))
         if request.headers.get("HX-Request") == "true" and response.status_code in (301, 302, 303):
-            response.headers["HX-Redirect"] = response.headers.pop("Location")
+            response.headers["HX-Redirect"] = str(response.headers["Location"])
+            del response.headers["Location"]
             response.status_code = 204
         return response
 

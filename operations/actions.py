@@ -1,6 +1,7 @@
 """Asking for durable work, doing it, and finding what was lost. Knows no domain: handlers register under a name."""
 
 import random
+import uuid
 from collections.abc import Callable
 
 import structlog
@@ -46,7 +47,7 @@ def request(
     kind: str,
     *,
     account: Account,
-    subject_id: object,
+    subject_id: uuid.UUID,
     title: str,
     actor: User | None,
     queue: str = Operation.Queue.INTERACTIVE,
@@ -73,7 +74,7 @@ def wake(operation: Operation) -> None:
     publish(str(operation.pk), operation.queue)
 
 
-def run(operation_id: object) -> bool:
+def run(operation_id: uuid.UUID | str) -> bool:
     """Do one operation if it is due. Returns whether it was ours to do; never raises what a handler raised."""
     operation = Operation.claim(operation_id)
     if operation is None:

@@ -29,7 +29,7 @@ class OperationQuerySet(models.QuerySet["Operation"]):
     def unfinished(self) -> "OperationQuerySet":
         return self.filter(state__in=Operation.UNFINISHED)
 
-    def about(self, subject_id: object) -> "OperationQuerySet":
+    def about(self, subject_id: uuid.UUID | str) -> "OperationQuerySet":
         return self.filter(subject_id=subject_id)
 
 
@@ -82,7 +82,7 @@ class Operation(UuidModel):
         return self.state not in self.UNFINISHED
 
     @classmethod
-    def claim(cls, operation_id: object) -> "Operation | None":
+    def claim(cls, operation_id: uuid.UUID | str) -> "Operation | None":
         """Take the lease if nobody has it; None when there is nothing to do. One UPDATE decides, so two workers cannot."""
         now, lease = timezone.now(), uuid.uuid4()
         taken = (

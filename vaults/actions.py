@@ -1,5 +1,6 @@
 """Changes at the KMS: activating it, enrolling nodes, handing over and taking back vault credentials."""
 
+import uuid
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -224,7 +225,7 @@ def _is_current(enrolment: Enrolment) -> bool:
     return Atom.objects.filter(pk=enrolment.node.atom_id, attachment_revision=enrolment.attachment_revision).exists()
 
 
-def _grant(enrolment: Enrolment, mount: str, recipient: object, role_id_token: str) -> Grant:
+def _grant(enrolment: Enrolment, mount: str, recipient: uuid.UUID, role_id_token: str) -> Grant:
     metadata = {"atom": str(enrolment.node.atom_id), "node": str(enrolment.node_id), "enrolment": str(enrolment.pk)}
     wrapping = hosted.wrapped_secret_id(mount, recipient, metadata, Enrolment.WRAP_SECONDS)
     SecretId.objects.create(

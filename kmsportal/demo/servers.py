@@ -136,6 +136,8 @@ class OpenBao:
                     return True
         except (CredentialsBroken, KeyError):
             return True
+        except VaultError:
+            return False  # not answering just now; the next look decides
         return False
 
     def renew(self) -> None:

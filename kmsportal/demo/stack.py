@@ -17,13 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from kmsportal.demo import parts
-from kmsportal.demo.place import DemoError, Place, check_web_port, inner_ports, lock, open_place, write_json
+from kmsportal.demo import container, parts
+from kmsportal.demo.place import DemoError, Place, check_web_port, inner_ports, lock, open_place
 from kmsportal.demo.processes import Child, stop_leftovers
 from kmsportal.demo.servers import OpenBao, Valkey, wait_for
 from kmsportal.demo.wheel import build_wheel
 
 LOOK_SECONDS: Final = 0.5
+RENEWAL_LOOK_SECONDS: Final = 6 * 3600.0
 STEADY_SECONDS: Final = 60.0  # a part that lived this long starts again without waiting
 LONGEST_PAUSE: Final = 30.0
 Say = Callable[[str], None]
@@ -50,6 +51,7 @@ class Stack:
     place: Place
     say: Say
     parts: list[Watched] = field(default_factory=list)
+    openbao: OpenBao | None = None
 
     def start(self) -> None:
         """Every step up to a running portal. Raises DemoError; the caller stops what was started."""
@@ -78,9 +80,13 @@ class Stack:
         self._watch(openbao.child)
         self._step("Making the vault (OpenBao)" if first else "Starting the vault (OpenBao)")
         openbao.make() if first else openbao.start()
-        if openbao.needs_renewal():
+        self.openbao = openbao
+        self._renew_if_due()
+
+    def _renew_if_due(self) -> None:
+        if self.openbao is not None and self.openbao.needs_renewal():
             self._step("Renewing the portal's vault credentials")
-            openbao.renew()
+            self.openbao.renew()
 
     def _start_portal(self, openbao: OpenBao, valkey: Valkey, web: dict[str, str]) -> None:
         self._step("Starting web server and workers")
@@ -93,23 +99,9 @@ class Stack:
         wait_for(children[-1], lambda: _is_up(f"http://127.0.0.1:{self.place.port}/ready"))
 
     def _start_runtime(self, openbao: OpenBao, web: dict[str, str]) -> None:
-        """Enrol once per pair of addresses, by the same steps as on any other container, then run."""
-        portal = f"http://127.0.0.1:{self.place.port}"
-        addresses = {"portal": portal, "vault": openbao.address}
-        marker, directory = self.place.var / "runtime.json", self.place.directory("runtime")
-        if not marker.exists() or json.loads(marker.read_text()) != addresses:
+        if not container.is_enrolled(self.place, openbao.address):
             self._step("Enrolling the demo runtime")
-            token = parts.run_once(
-                *(self.place, "prepare", ["manage.py", "demo", "--installer-token"], web),
-                failure="The demo runtime got no installer token.",
-            )
-            arguments = ["-m", "runtime", "enrol", "--portal", portal, "--vault", openbao.address]
-            parts.run_once(
-                *(self.place, "runtime", [*arguments, "--dir", str(directory)], parts.runtime_environment()),
-                failure="The demo runtime cannot enrol.",
-                standard_input=token,
-            )
-            write_json(marker, addresses)
+            container.enrol(self.place, openbao.address, web)
         self._step("Starting the demo runtime")
         child = parts.runtime(self.place)
         self._watch(child)
@@ -121,9 +113,13 @@ class Stack:
 
     def watch(self) -> None:
         """Start again what dies, until Stopped."""
+        renewal_look = time.monotonic() + RENEWAL_LOOK_SECONDS
         while True:
             for part in self.parts:
                 self._look_at(part)
+            if time.monotonic() > renewal_look:
+                renewal_look += RENEWAL_LOOK_SECONDS
+                self._renew_if_due()
             time.sleep(LOOK_SECONDS)
 
     def _look_at(self, part: Watched) -> None:
