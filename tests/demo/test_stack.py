@@ -158,6 +158,22 @@ class TestStopping:
         assert stack.demo() == demo
         assert _users(stack) == users
 
+    def test_lost_credentials_are_renewed_and_the_way_to_a_root_token_is_closed_again(self, stack: Stack) -> None:
+        stack.interrupt()
+        (stack.var / "credentials" / "web.json").unlink()
+        again(stack)
+        assert any("Renewing" in line for line in stack.lines)
+        assert stack.is_ready()
+        assert _status(_vault_address(stack), "PUT", "sys/generate-root/attempt") in {403, 405}
+
+    def test_a_moved_directory_still_starts(self, stack: Stack) -> None:
+        demo = stack.demo()
+        stack.interrupt()
+        stack.var = stack.var.rename(stack.var.with_name("moved"))
+        again(stack)
+        assert stack.demo() == demo
+        assert stack.is_ready()
+
     def test_stops_in_the_middle_of_a_start(self, tmp_path: Path) -> None:
         early = Stack(tmp_path / "var", free_port())
         early.wait_for_line("Making the vault")
@@ -189,6 +205,20 @@ class TestBrokenStarts:
         whole = Stack(var, broken.port).wait_running()
         try:
             assert whole.is_ready()
+        finally:
+            whole.interrupt()
+
+    def test_a_first_start_killed_while_the_runtime_enrols(self, tmp_path: Path) -> None:
+        var = tmp_path / "var"
+        broken = Stack(var, free_port())
+        broken.wait_for_line("Enrolling the demo runtime")
+        time.sleep(0.5)
+        broken.kill()
+        whole = Stack(var, broken.port).wait_running()
+        try:
+            assert (var / "runtime.json").exists()
+            assert not (var / "secrets" / "installer_token").exists()
+            assert group_lives(whole.pid("runtime"))
         finally:
             whole.interrupt()
 
