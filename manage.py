@@ -6,6 +6,12 @@ import sys
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
-    from django.core.management import execute_from_command_line
+    try:
+        from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+        execute_from_command_line(sys.argv)
+    except ModuleNotFoundError as error:
+        # Without its packages nothing here can explain itself; with --traceback the import that failed is shown.
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(f"{error}: use .venv/bin/python; if that is what ran, delete .venv and run `make venv`.")
