@@ -49,7 +49,7 @@ check: $(TEST_STAMP) ## Format, lint, types, import rules, templates, settings, 
 	@$(BIN)/lint-imports
 	@$(BIN)/djlint templates --lint --quiet
 	@$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
-	@$(BIN)/python manage.py makemigrations --check --dry-run
+	@KMS_DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
 
 .PHONY: format
 format: $(TEST_STAMP) ## Format the code and repair what can be repaired
