@@ -136,6 +136,12 @@ class StoreDamaged(RuntimeProblem):
     kind = "store_damaged"
 
 
+class StoreForeign(RuntimeProblem):
+    """The store is another Atom's; it is never overwritten."""
+
+    kind = "store_damaged"
+
+
 class StorageFailed(RuntimeProblem):
     """The directory cannot be written: disk full, wrong owner, read-only."""
 

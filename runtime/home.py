@@ -1,9 +1,9 @@
 """The directory of one enrolled container: where each file is, and the addresses it was enrolled with.
 
-    config.json       addresses, CA files, where the at-rest key is      atom.json         what reaches the Atom's settings
-    handover.json     an enrolment or hand-over that is under way        environment.json  what reaches the values
-    store             the values, sealed                                 state.json        how the last contact went
-    at-rest-key.<id>  the store's data key (its place can be elsewhere)  lock, run.lock
+config.json       addresses, CA files, where the at-rest key is      atom.json         what reaches the Atom's settings
+handover.json     an enrolment or hand-over that is under way        environment.json  what reaches the values
+store             the values, sealed                                 state.json        how the last contact went
+at-rest-key.<id>  the store's data key (its place can be elsewhere)  lock, run.lock
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
 
 def damaged(path: Path) -> StoreDamaged:
     return StoreDamaged(
-        "file_damaged", f"{path} is damaged: restore it, or empty the directory and enrol again with a new installer token."
+        "file_damaged",
+        f"{path} is damaged: restore it, or empty the directory and enrol again with a new installer token.",
     )
 
 

@@ -1,0 +1,77 @@
+"""`run`: sync every few seconds, back off while something is wrong, stop cleanly when told to.
+
+Waiting is on the monotonic clock, so a jump of the wall clock neither stops nor floods the portal.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from runtime.errors import RuntimeProblem
+from runtime.home import Home
+from runtime.sync import Synchroniser
+
+POLL_SECONDS: Final = 5.0
+MOST_SECONDS: Final = 300.0
+JITTER: Final = 0.2  # each wait is up to this part shorter or longer: a thousand containers spread out
+
+
+class Daemon:
+    """Runs until SIGTERM or SIGINT, or until `stop()`."""
+
+    def __init__(self, home: Home, say: Callable[[str], None], poll: float = POLL_SECONDS) -> None:
+        self._home, self._say, self._poll = home, say, poll
+        self._stopping = threading.Event()
+        self._failures = 0
+        self._said = ""
+
+    def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Raises Busy when another daemon runs here, NotEnrolled, StoreDamaged for damaged credentials."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        with self._home.only_daemon():
+            synchroniser = Synchroniser(self._home, self._wait, self._say)
+            self._say("Started.")
+            while not self._stopping.is_set():
+                self._sync(synchroniser)
+                self._wait(self._pause())
+        self._say("Stopped.")
+
+    def _sync(self, synchroniser: Synchroniser) -> None:
+        try:
+            outcome = synchroniser.sync()
+        except RuntimeProblem as problem:
+            self._failures += 1
+            self._tell(f"{problem.sentence} [{problem.code}]")
+            return
+        if self._failures:
+            self._say("Works again.")
+        self._failures, self._said = 0, ""
+        if outcome.result == "unchanged":
+            return
+        if outcome.result == "detached":
+            self._tell(outcome.sentence)
+        else:
+            self._say(outcome.sentence)
+
+    def _tell(self, line: str) -> None:
+        """The same line once, not every five seconds."""
+        if line != self._said and not self._stopping.is_set():
+            self._say(line)
+        self._said = line
+
+    def _pause(self) -> float:
+        """5 s; while something is wrong 5 s, 10 s, 20 s … 5 min; each with jitter."""
+        base = min(self._poll * 2 ** max(self._failures - 1, 0), MOST_SECONDS)
+        return base * (1 + random.uniform(-JITTER, JITTER))  # noqa: S311 spreads load, hides nothing
+
+    def _wait(self, seconds: float) -> bool:
+        return not self._stopping.wait(seconds)

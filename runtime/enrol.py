@@ -1,0 +1,157 @@
+"""Enrolment and every later hand-over: begins or resumes the journal, drives it, and puts the result in its place.
+
+The old credentials stay in use until the new ones have logged in and the portal knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from runtime import credentials, files
+from runtime.credentials import AtomHalf, EnvironmentHalf, VaultLogin
+from runtime.errors import EnrolmentRefused, Intrusion, PortalUnavailable, RuntimeProblem, VaultDown
+from runtime.handover import Handover, HandoverVoid
+from runtime.home import Config, Home
+from runtime.hosted import hosted_vault
+from runtime.journal import Grant, Journal, Purpose, fingerprint, read_journal, write_journal
+from runtime.portal import Portal
+
+# Returns False when there is no time left to wait (asked to stop, or the caller's limit is reached).
+Wait = Callable[[float], bool]
+RETRY_SECONDS: Final = 2.0
+
+
+class NotYet(RuntimeProblem):
+    """The hand-over is not finished; running the same command again goes on with it."""
+
+    kind = "portal_unavailable"
+
+
+def enrol(home: Home, config: Config, installer_token: str, wait: Wait) -> AtomHalf:
+    """Enrol this container, or go on where an earlier run with the same token stopped. Returns who it is now.
+
+    Raises EnrolmentRefused, Intrusion, NotYet and the portal's, vault's and storage's errors.
+    """
+    home.prepare()
+    with home.lock():
+        journal = read_journal(home)
+        enrolled = credentials.read_atom(home) if home.atom.exists() else None
+        if enrolled is not None and (journal is None or journal.purpose != "installation"):
+            return _already(home, enrolled, installer_token)
+        home.write_config(config)
+        if journal is None or journal.installer != fingerprint(installer_token):
+            # Our own two credentials, durable before the portal hears of them: a lost reply is asked for again.
+            journal = Journal(
+                "installation",
+                fingerprint(installer_token),
+                credentials.new_portal_credential(),
+                credentials.new_portal_credential(),
+            )
+            write_journal(home, journal)
+        portal, vault = Portal(config.portal, config.portal_ca), hosted_vault(config)
+        _drive(home, Handover(portal, vault, journal, installer_token), wait)
+        return credentials.read_atom(home)
+
+
+def _already(home: Home, enrolled: AtomHalf, installer_token: str) -> AtomHalf:
+    if enrolled.installer == fingerprint(installer_token):
+        return enrolled
+    raise EnrolmentRefused(
+        "already_enrolled",
+        f"{home.directory} is enrolled as a node of {enrolled.atom_name}; enrol another one with another --dir.",
+    )
+
+
+def new_credentials(home: Home, config: Config, portal: Portal, purpose: Purpose, wait: Wait) -> None:
+    """Fetch vault credentials again, or go on with a hand-over that is under way. The lock is held by the caller.
+
+    Raises NotYet and the errors of `enrol`; the credentials in use are kept until the new ones work.
+    """
+    journal = read_journal(home)
+    if journal is None:
+        sync_token = credentials.read_environment(home).sync_token
+        settings_token = credentials.read_atom(home).settings_token
+        journal = Journal(purpose, "", sync_token, settings_token)
+    _drive(home, Handover(portal, hosted_vault(config), journal), wait)
+
+
+def under_way(home: Home) -> bool:
+    """Whether a hand-over was begun and not finished."""
+    return home.handover.exists()
+
+
+def _drive(home: Home, handover: Handover, wait: Wait) -> None:
+    try:
+        while not handover.done:
+            pause = _step(home, handover)
+            if pause and not wait(pause):
+                raise NotYet(
+                    "handover_waiting",
+                    "The portal has not handed over the credentials yet; run this again to go on waiting.",
+                )
+    except (HandoverVoid, Intrusion):
+        files.remove(home.handover)
+        raise
+    adopt(home, handover.journal)
+
+
+def _step(home: Home, handover: Handover) -> float:
+    try:
+        return handover.advance()
+    except (PortalUnavailable, VaultDown):
+        # At an installation somebody is watching and wants it to go on by itself; a daemon has a back-off of its own.
+        if handover.journal.purpose != "installation" or not handover.journal.enrolment:
+            raise
+        return RETRY_SECONDS
+    finally:
+        write_journal(home, handover.journal)
+
+
+def adopt(home: Home, journal: Journal) -> None:
+    """Put confirmed credentials in their place and end the journal. Safe to do again after a crash in between."""
+    delivery = journal.delivery
+    if delivery is None or not journal.confirmed:
+        raise RuntimeError("only a confirmed hand-over is adopted")
+    logins = {grant.mount: _login(grant) for grant in journal.grants}
+    installer = journal.installer
+    if home.atom.exists():
+        known = credentials.read_atom(home)
+        installer = installer or known.installer
+        if (known.account, known.atom) != (delivery.account, delivery.atom):
+            files.remove(home.handover)
+            raise EnrolmentRefused(
+                "atom_changed", "The portal handed over another Atom's credentials; they were not taken."
+            )
+    credentials.write_environment(
+        home,
+        EnvironmentHalf(
+            journal.sync_token,
+            delivery.environment,
+            delivery.environment_name,
+            delivery.attachment_revision,
+            logins.get("environments"),
+        ),
+    )
+    credentials.write_atom(
+        home,
+        AtomHalf(
+            account=delivery.account,
+            account_code=delivery.account_code,
+            atom=delivery.atom,
+            atom_name=delivery.atom_name,
+            atom_type=delivery.atom_type,
+            node=delivery.node,
+            installer=installer,
+            settings_token=journal.settings_token,
+            login=logins["atoms"],
+        ),
+    )
+    files.remove(home.handover)
+
+
+def _login(grant: Grant) -> VaultLogin:
+    half = grant.secret_id
+    return VaultLogin(
+        grant.mount, grant.recipient, grant.role_id.value, half.value, half.accessor, half.created, half.seconds
+    )

@@ -1,0 +1,74 @@
+"""At-rest data keys: where they come from (the seam for Bring Your Own Vault) and where they lie on this machine.
+
+A store names its key by id. A new key's file is durable before the store that needs it, and the old key's file goes after
+it, so at every moment the key of the store in use is there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from runtime import files
+from runtime.errors import StoreDamaged
+from runtime.home import read_document, write_document
+from vaults.envelope import KEY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class AtRestKey:
+    """A data key for one state of the store. source: ``hosted`` or ``byov``; name and version say which vault key made it."""
+
+    plaintext: bytes = field(repr=False)
+    wrapped: str = field(repr=False)
+    source: str
+    name: str
+    version: int
+
+
+class KeySource(Protocol):
+    """A vault that makes at-rest data keys and opens the ones it made.
+
+    Pure, like all of this file: what talks to a vault is in runtime/hosted_keys.py. Both raise VaultDown, VaultSaysNo and
+    VaultUnfit; `unwrap` raises StoreDamaged for a key the vault cannot open (any more).
+    """
+
+    def new_data_key(self) -> AtRestKey: ...
+
+    def unwrap(self, wrapped: str) -> bytes: ...
+
+
+class KeyFile:
+    """The files `<path>.<key id>`, mode 0600; the path can be on a tmpfs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def of(self, key_id: str) -> Path:
+        return self._path.with_name(f"{self._path.name}.{key_id}")
+
+    def write(self, key_id: str, key: bytes) -> None:
+        """Durable before this returns. Raises StorageFailed."""
+        if not self._path.parent.is_dir():
+            files.make_private_directory(self._path.parent)
+        write_document(self.of(key_id), {"id": key_id, "key": base64.b64encode(key).decode()})
+
+    def read(self, key_id: str) -> bytes | None:
+        """The key, None when its file is missing or damaged. Raises StorageFailed."""
+        with suppress(StoreDamaged, KeyError, TypeError, binascii.Error):
+            document = read_document(self.of(key_id))
+            if document is not None and document["id"] == key_id:
+                key = base64.b64decode(document["key"], validate=True)
+                return key if len(key) == KEY_BYTES else None
+        return None
+
+    def keep_only(self, key_id: str) -> None:
+        """Remove the files of other keys: of the store before, and of runs that did not finish."""
+        for path in self._path.parent.glob(f"{self._path.name}.*"):
+            if path.name != f"{self._path.name}.{key_id}":
+                with suppress(OSError):
+                    path.unlink()

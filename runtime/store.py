@@ -1,0 +1,197 @@
+"""The at-rest store: everything this container holds, sealed under one data key, in one file.
+
+    bytes                what
+    11                   magic "KMSSTORE/1\\n"
+    4                    length of the header, big-endian
+    n                    header (JSON, see Header): readable without a key
+    32                   SHA-256 of the header: tells damage of the header from damage elsewhere
+    4                    length of the sealed index, 0 when the store is empty
+    m                    index, sealed for its place (path ("index", SHA-256 of the header)): [[form, path, name, revision,
+                         digest, plain value, bytes of the sealed value], ...]
+    rest                 the sealed values, in the index's order, each bound to Atom, environment, path and revision
+
+Every byte is covered: magic, header and index by the seal of the index, values by their own. Values are opened one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import orjson
+
+from runtime.errors import StoreDamaged
+from vaults.envelope import KEY_BYTES, Bound, SealBroken
+from vaults.manifest import Entry, Form, Path
+
+MAGIC: Final = b"KMSSTORE/1\n"
+FORMAT: Final = 1
+_DIGEST_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a store says of itself. Times are for people (UTC, ISO 8601); revisions decide.
+
+    environment "" is detached (or not fetched yet); key_id "" is an empty store without a key. wrapped: the data key as
+    the vault `source` wrapped it with version key_version of its key key_name. seen: the highest revision ever accepted,
+    by environment; it outlives a detachment, so that nothing older is taken afterwards.
+    """
+
+    account: str
+    atom: str
+    environment: str = ""
+    environment_name: str = ""
+    revision: int = 0
+    attachment_revision: int = 0
+    settings_revision: int = 0
+    etag: str = ""
+    source: str = "hosted"
+    key_name: str = ""
+    key_version: int = 0
+    key_id: str = ""
+    wrapped: str = field(default="", repr=False)
+    sealed_at: str = ""
+    seen: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One thing the environment holds. plain: the value of a plain entry. start, size: where the sealed value is."""
+
+    form: Form
+    path: Path
+    name: str
+    revision: int
+    digest: str
+    plain: str = field(repr=False)
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store as read from its file; values stay sealed until `open` or `open_all`."""
+
+    header: Header
+    key: bytes = field(repr=False)
+    body: bytes = field(repr=False)
+    rows: Sequence[Sequence[Any]] = field(repr=False)
+
+    @cached_property
+    def held(self) -> list[Held]:
+        """Everything the environment holds, in the manifest's order."""
+        start, held = 0, []
+        for form, path, name, revision, digest, plain, size in self.rows:
+            held.append(Held(form, tuple(path), name, revision, digest, plain, start, size))
+            start += size
+        return held
+
+    def open(self, held: Held) -> bytes:
+        """A sealed entry's value. Raises StoreDamaged."""
+        sealed = self.body[held.start : held.start + held.size]
+        path = (self.header.environment, *held.path)
+        return _opened(self.header, self.key, [(path, held.revision, sealed)])[0]
+
+    def open_all(self) -> list[bytes]:
+        """The values of all sealed entries, in order. Raises StoreDamaged."""
+        environment, body = self.header.environment, self.body
+        start, values = 0, []
+        for form, path, _, revision, _, _, size in self.rows:
+            if form == "sealed":
+                values.append(((environment, *path), revision, body[start : start + size]))
+                start += size
+        return _opened(self.header, self.key, values)
+
+
+def encode(header: Header, key: bytes, entries: Sequence[tuple[Entry, bytes | str | None]]) -> list[bytes]:
+    """The parts of a store's file. entries: each with its value, bytes when sealed, text when plain, None for a component.
+
+    key: 32 bytes, used for this store only. An empty store (key_id "") has no entries and key b"".
+    """
+    text = orjson.dumps({"format": FORMAT} | asdict(header))
+    front = [MAGIC, len(text).to_bytes(4, "big"), text, hashlib.sha256(text).digest()]
+    if not header.key_id:
+        return [*front, (0).to_bytes(4, "big")]
+    bound = _bound(header)
+    secret = [
+        ((header.environment, *entry.path), entry.revision, value)
+        for entry, value in entries
+        if isinstance(value, bytes)
+    ]
+    sealed = bound.seal_many(key, header.key_id, secret)
+    sizes = iter(map(len, sealed))
+    rows = [
+        (entry.form, entry.path, entry.name, entry.revision, entry.digest)
+        + (("", next(sizes)) if isinstance(value, bytes) else (value or "", 0))
+        for entry, value in entries
+    ]
+    index = bound.seal_many(key, header.key_id, [(_index_path(text), header.revision, orjson.dumps(rows))])[0]
+    return [*front, len(index).to_bytes(4, "big"), index, *sealed]
+
+
+def read_header(content: bytes) -> Header:
+    """The header, without a key. Raises StoreDamaged when it was changed."""
+    text, _ = _front(content)
+    return _header(text)
+
+
+def decode(content: bytes, key: bytes) -> Store:
+    """Open a store's index. key: of the header's key_id; b"" for an empty store. Raises StoreDamaged."""
+    text, rest = _front(content)
+    header = _header(text)
+    size, body = int.from_bytes(rest[:4], "big"), rest[4:]
+    if len(rest) < 4 or bool(size) != bool(header.key_id) or len(body) < size or (not size and body):
+        raise damaged()
+    if not size:
+        return Store(header, b"", b"", ())
+    index = _opened(header, key, [(_index_path(text), header.revision, body[:size])])[0]
+    rows = orjson.loads(index)
+    if sum(row[6] for row in rows) != len(body) - size:
+        raise damaged()
+    return Store(header, key, body[size:], rows)
+
+
+def damaged() -> StoreDamaged:
+    return StoreDamaged("store_damaged", "The store is damaged: run kms-runtime sync to fetch everything anew.")
+
+
+def _front(content: bytes) -> tuple[bytes, bytes]:
+    """The header's text, its digest checked, and what follows it."""
+    at = len(MAGIC) + 4
+    end = at + int.from_bytes(content[len(MAGIC) : at], "big")
+    text, digest, rest = content[at:end], content[end : end + _DIGEST_BYTES], content[end + _DIGEST_BYTES :]
+    if not content.startswith(MAGIC) or hashlib.sha256(text).digest() != digest:
+        raise damaged()
+    return text, rest
+
+
+def _header(text: bytes) -> Header:
+    try:
+        document = orjson.loads(text)
+        if document.pop("format") == FORMAT:
+            return Header(**document)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        pass
+    raise StoreDamaged("store_unknown", "The store is of another version of kms-runtime: run kms-runtime sync.")
+
+
+def _opened(header: Header, key: bytes, values: list[tuple[Path, int, bytes]]) -> list[bytes]:
+    if len(key) != KEY_BYTES:
+        raise damaged()
+    try:
+        return _bound(header).open_many(key, header.key_id, values)
+    except SealBroken:
+        pass
+    raise damaged()
+
+
+def _bound(header: Header) -> Bound:
+    return Bound(header.account, header.atom, "stored")
+
+
+def _index_path(header_text: bytes) -> Path:
+    return ("index", hashlib.sha256(header_text).hexdigest())

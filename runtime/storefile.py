@@ -1,0 +1,126 @@
+"""The store on disk: reading it while another run may replace it, replacing it with its key so that no crash parts them."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from runtime import files, store
+from runtime.errors import RuntimeProblem, StoreDamaged
+from runtime.home import Config, Home
+from runtime.keys import AtRestKey, KeyFile, KeySource
+from runtime.store import Header, Store
+from vaults.manifest import Entry
+
+Entries = Sequence[tuple[Entry, bytes | str | None]]
+
+
+class StoreFile:
+    """The store of one directory. `source` is asked for only when the key's own file is missing."""
+
+    def __init__(self, home: Home, config: Config, source: Callable[[], KeySource] | None = None) -> None:
+        self.path = home.store
+        self._keys = KeyFile(home.key_path(config))
+        self._source = source
+
+    def signature(self) -> object:
+        """Tells whether the file was replaced or touched; None when there is none."""
+        with suppress(OSError):
+            found = self.path.stat()
+            return (found.st_ino, found.st_size, found.st_mtime_ns)
+        return None
+
+    def header(self) -> Header | None:
+        """What the store says of itself, without its key; None without a store. Raises StoreDamaged, StorageFailed."""
+        content = files.read_private(self.path)
+        return None if content is None else store.read_header(content)
+
+    def read(self) -> Store | None:
+        """The store, None when there is none. Raises StoreDamaged, StorageFailed, and the vault's errors.
+
+        A sync may replace store and key between our two reads: then the second look finds both.
+        """
+        for look in range(3):
+            content = files.read_private(self.path)
+            if content is None:
+                return None
+            header = store.read_header(content)
+            key = self._keys.read(header.key_id) if header.key_id else b""
+            if key is not None:
+                return store.decode(content, key)
+            if look and files.read_private(self.path) == content:
+                return store.decode(content, self._recovered(header))
+        raise store.damaged()
+
+    def _recovered(self, header: Header) -> bytes:
+        """The key from the vault, when its file was lost (a tmpfs after a restart); written again for the next time."""
+        missing = StoreDamaged(
+            "key_missing", f"{self._keys.of(header.key_id)} is missing: run kms-runtime sync to fetch everything anew."
+        )
+        if self._source is None or not header.wrapped:
+            raise missing
+        try:
+            key = self._source().unwrap(header.wrapped)
+        except RuntimeProblem as problem:
+            raise type(problem)(
+                problem.code,
+                f"{missing.sentence.partition(':')[0]} and the vault does not open it again. {problem.sentence}",
+            ) from None
+        self._keys.write(header.key_id, key)
+        return key
+
+    def write(self, header: Header, entries: Entries, key: AtRestKey) -> Header:
+        """Seal everything under a new key and replace the store. Returns the header as written. Raises StorageFailed."""
+        sealed = replace(
+            header,
+            source=key.source,
+            key_name=key.name,
+            key_version=key.version,
+            key_id=str(uuid.uuid4()),
+            wrapped=key.wrapped,
+            sealed_at=now(),
+        )
+        # The key's file is fsynced while the values are being sealed, and is durable before the store is.
+        keeping = _Beside(lambda: self._keys.write(sealed.key_id, key.plaintext))
+        parts = store.encode(sealed, key.plaintext, entries)
+        keeping.finish()
+        files.write_durably(self.path, parts)
+        self._keys.keep_only(sealed.key_id)
+        return sealed
+
+    def write_empty(self, header: Header) -> Header:
+        """Replace the store by one that holds nothing and has no key; the old key's file goes too."""
+        empty = replace(header, key_id="", wrapped="", key_name="", key_version=0, sealed_at="")
+        files.write_durably(self.path, store.encode(empty, b"", ()))
+        self._keys.keep_only("")
+        return empty
+
+
+class _Beside:
+    """Runs something in a thread; `finish` waits and raises what it raised."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._failure: RuntimeProblem | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except RuntimeProblem as problem:
+            self._failure = problem
+
+    def finish(self) -> None:
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+
+def now() -> str:
+    """This machine's clock, for people: UTC in ISO 8601, to the second."""
+    return datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
