@@ -81,6 +81,7 @@ class Child:
             time.sleep(0.02)
         # Before reaping: until then the number cannot belong to anybody else.
         _signal_group(self._process.pid, signal.SIGKILL)
+        _wait_gone(self._process.pid)
         self._process.wait()
         self._process = None
         self.pid_file.unlink(missing_ok=True)
