@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db.models import Prefetch
 
 from accounts.access import AccountRequest
+from accounts.models import Privilege
 from atoms.forms import TreeFilterForm
 from atoms.models import Atom, Environment, Node
 
@@ -19,7 +21,8 @@ class Branch:
 
 
 def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
-    """Context of `_atom_tree.html`: tree_form, branches, unattached, selected (an id), filtered, tree_count."""
+    """Context of `_atom_tree.html`: tree_form, branches, unattached, selected (an id), filtered, tree_count,
+    tree_query ("?type=ATOM" or ""), tree_new_atom and tree_new_environment (whether to offer them)."""
     form = TreeFilterForm(request.GET)
     wanted = form.cleaned_data if form.is_valid() else {}
     text = (wanted.get("q") or "").casefold()
@@ -49,4 +52,7 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
         "selected": str(selected) if selected else "",
         "filtered": filtered,
         "tree_count": shown,
+        "tree_query": "?" + urlencode({name: value for name, value in wanted.items() if value}) if filtered else "",
+        "tree_new_atom": request.may(Privilege.ATOM_MANAGEMENT),
+        "tree_new_environment": request.may(Privilege.ENV_MANAGEMENT),
     }

@@ -17,6 +17,7 @@ urlpatterns = [
     path(_atom + "detach/", atom.atom_detach, name="atom_detach"),
     path(_atom + "delete/", atom.atom_delete, name="atom_delete"),
     path(_atom + "installation/", install.atom_install, name="atom_install"),
+    path(_atom + "nodes/", install.atom_nodes, name="atom_nodes"),
     path(_atom + "nodes/<uuid:node_id>/revoke/", install.node_revoke, name="node_revoke"),
     path(_account + "environments/new/", environment.environment_create, name="environment_create"),
     path(_environment, environment.environment_detail, name="environment_detail"),

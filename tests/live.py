@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.servers import Valkey, _listens, free_port, start_valkey
+from tests.servers import Valkey, _answers, free_port, start_valkey
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,11 +27,11 @@ class LivePortal:
     stage: Any = None
     runtimes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, application: str = "kmsportal.wsgi:application") -> None:
         """Start web, worker or beat (again)."""
         commands = {
             "web": [
-                *("gunicorn", "kmsportal.wsgi:application", "--bind", self.url.removeprefix("http://")),
+                *("gunicorn", application, "--bind", self.url.removeprefix("http://")),
                 *("--worker-class", "gthread", "--threads", "8", "--workers", "1", "--log-level", "warning"),
             ],
             "worker": [*("celery", "-A", "kmsportal", "worker", "-Q", "interactive,bulk", "-c", "1", "-l", "WARNING")],
@@ -60,9 +60,8 @@ class LivePortal:
         process.wait()
 
     def wait_until_up(self) -> None:
-        port = int(self.url.rsplit(":", 1)[1])
         deadline = time.monotonic() + 30
-        while not _listens(port):
+        while not _answers(f"{self.url}/live"):
             if time.monotonic() > deadline or self.processes["web"].poll() is not None:
                 raise RuntimeError((self.directory / "web.log").read_text()[-3000:])
             time.sleep(0.05)
@@ -83,8 +82,9 @@ def start_portal(vault: Any, database: str, directory: Path) -> LivePortal:
     valkey = start_valkey()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))},
-        "DJANGO_SETTINGS_MODULE": "kmsportal.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",  # for the quick password hashes of the cast
         "KMS_MODE": "development",
+        "KMS_LOG_LEVEL": "INFO",
         "KMS_MFA_REQUIRED": "0",
         "KMS_VAR": str(directory),
         "KMS_PORT": str(port),

@@ -1,12 +1,12 @@
 """Atom Management: the tree, and the pages of one Atom."""
 
-from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.access import AccountRequest, account_member
+from accounts.access import AccountRequest, account_member, recently_authenticated
+from accounts.fragments import fragment
 from accounts.models import Privilege
 from atoms import actions
 from atoms.forms import AtomForm, AtomRenameForm, AttachForm, ConfirmNameForm
@@ -50,7 +50,7 @@ def atom_management(request: AccountRequest) -> HttpResponse:
 def atom_tree_fragment(request: AccountRequest) -> HttpResponse:
     """The tree alone, for polling."""
     context = {"section": "manage", **atom_tree(request, request.GET.get("selected"))}
-    return render(request, "atoms/_atom_tree.html", context)
+    return fragment(request, "atoms/_atom_tree.html", context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -79,8 +79,9 @@ def atom_detail(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Atom Information."""
     atom = find_atom(request, atom_id)
     context = atom_page(request, atom, "information") | _details(request, atom)
-    template = "atoms/_atom_detail.html" if request.htmx else "atoms/atom_detail.html"
-    return render(request, template, context)
+    if request.htmx:
+        return fragment(request, "atoms/_atom_detail.html", context)
+    return render(request, "atoms/atom_detail.html", context)
 
 
 def _details(request: AccountRequest, atom: Atom) -> dict[str, object]:
@@ -110,7 +111,7 @@ def atom_rename(request: AccountRequest, atom_id: object) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_ATTACHMENT)
-@reauthentication_required
+@recently_authenticated
 def atom_attach(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Attach, or move: what this grants, what it takes, and what the containers still hold."""
     atom = find_atom(request, atom_id)
@@ -127,7 +128,7 @@ def atom_attach(request: AccountRequest, atom_id: object) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_ATTACHMENT)
-@reauthentication_required
+@recently_authenticated
 def atom_detach(request: AccountRequest, atom_id: object) -> HttpResponse:
     atom = find_atom(request, atom_id)
     if request.method == "POST":
@@ -140,7 +141,7 @@ def atom_detach(request: AccountRequest, atom_id: object) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_MANAGEMENT)
-@reauthentication_required
+@recently_authenticated
 def atom_delete(request: AccountRequest, atom_id: object) -> HttpResponse:
     atom = find_atom(request, atom_id)
     form = ConfirmNameForm(request.POST or None, expected=atom.name)

@@ -1,13 +1,13 @@
 """The pages of one environment."""
 
-from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.access import AccountRequest, account_member
+from accounts.access import AccountRequest, account_member, recently_authenticated
+from accounts.fragments import fragment
 from accounts.models import Privilege, Role
 from atoms import actions
 from atoms.forms import ConfirmNameForm, EnvironmentForm, EnvironmentRenameForm, EnvironmentRolesForm
@@ -54,14 +54,15 @@ def environment_detail(request: AccountRequest, environment_id: object) -> HttpR
     """Environment Properties."""
     environment = find_environment(request, environment_id)
     context = environment_page(request, environment, "properties") | _details(request, environment)
-    template = "atoms/_environment_detail.html" if request.htmx else "atoms/environment_detail.html"
-    return render(request, template, context)
+    if request.htmx:
+        return fragment(request, "atoms/_environment_detail.html", context)
+    return render(request, "atoms/environment_detail.html", context)
 
 
 def _details(request: AccountRequest, environment: Environment) -> dict[str, object]:
     chosen = environment.environment_roles.values_list("role_id", flat=True)
     return {
-        "attachments": environment.attachments.select_related("atom"),
+        "attachments": environment.attachments.select_related("atom", "attached_by").prefetch_related("atom__nodes"),
         "rename_form": EnvironmentRenameForm(instance=environment, account=request.account),
         "roles_form": EnvironmentRolesForm(roles=_roles(request), initial={"roles": list(chosen)}),
         "operations": Operation.objects.filter(account=request.account).about(environment.pk).unfinished(),
@@ -105,7 +106,7 @@ def environment_roles(request: AccountRequest, environment_id: object) -> HttpRe
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ENV_MANAGEMENT)
-@reauthentication_required
+@recently_authenticated
 def environment_delete(request: AccountRequest, environment_id: object) -> HttpResponse:
     environment = find_environment(request, environment_id)
     form = ConfirmNameForm(request.POST or None, expected=environment.name)

@@ -1,6 +1,5 @@
 """Bringing a runtime to a container: the wheel, the installer token, the lines to run; and cutting a node off."""
 
-from allauth.account.decorators import reauthentication_required
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
@@ -9,24 +8,27 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.access import AccountRequest, account_member
+from accounts.access import AccountRequest, account_member, recently_authenticated
+from accounts.fragments import fragment
 from accounts.models import Privilege
 from atoms import actions, wheel
 from atoms.forms import InstallerTokenForm
 from atoms.models import Atom, Node
-from atoms.views.atom import atom_page, find_atom
+from atoms.views.atom import READ, atom_page, find_atom
 
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_MANAGEMENT)
-@reauthentication_required
+@recently_authenticated
 def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Make an installer token for one node; it is in this one answer and nowhere else."""
     atom = find_atom(request, atom_id)
     form = InstallerTokenForm(request.POST or None)
+    nodes = atom.nodes.exclude(state=Node.State.REVOKED)
     context = atom_page(request, atom, "installation") | {
         "form": form,
-        "nodes": atom.nodes.exclude(state=Node.State.REVOKED),
+        "nodes": nodes,
+        "has_node": any(node.state == Node.State.ENROLLED for node in nodes),
         "kms_active": getattr(atom.account, "kms", None) is not None,
     }
     if request.method == "POST" and form.is_valid():
@@ -38,6 +40,15 @@ def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
             context |= {"token": token, "token_row": row}
     context |= {"open_token": atom.installer_tokens.open().first(), "lines": _lines(request, atom)}
     return render(request, "atoms/atom_install.html", context)
+
+
+@require_safe
+@account_member(*READ)
+def atom_nodes(request: AccountRequest, atom_id: object) -> HttpResponse:
+    """Who has enrolled so far: polled beside the token, which a full page would lose, so it asks for no second sign-in."""
+    atom = find_atom(request, atom_id)
+    context = {"atom": atom, "nodes": atom.nodes.exclude(state=Node.State.REVOKED)}
+    return fragment(request, "atoms/_atom_nodes.html", context)
 
 
 def _lines(request: HttpRequest, atom: Atom) -> dict[str, str] | None:
@@ -72,7 +83,7 @@ def runtime_wheel(request: HttpRequest, name: str) -> HttpResponseBase:
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_MANAGEMENT)
-@reauthentication_required
+@recently_authenticated
 def node_revoke(request: AccountRequest, atom_id: object, node_id: object) -> HttpResponse:
     """Cut one machine off."""
     atom = find_atom(request, atom_id)

@@ -1,0 +1,65 @@
+"""Access-granting rows bear the portal's signature; those written past it grant nothing."""
+
+import pytest
+from django.db import models
+
+from accounts.access import genuine_roles
+from accounts.models import ADMINISTRATOR, Membership, MembershipRole, Role
+from accounts.rows import SignedModel
+from atoms.models import Attachment, Environment, EnvironmentRole
+from tests.conftest import Cast, Stage
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_every_access_granting_table_is_signed() -> None:
+    from django.apps import apps
+
+    signed = {model._meta.label for model in apps.get_models() if issubclass(model, SignedModel)}
+    assert signed == {
+        "accounts.Role",
+        "accounts.MembershipRole",
+        "atoms.Attachment",
+        "atoms.NodeCredential",
+        "atoms.InstallerToken",
+    }
+
+
+def test_a_role_slipped_into_the_table_gives_nothing(cast: Cast) -> None:
+    membership = Membership.objects.get(user=cast.bob, account=cast.account)
+    forged = MembershipRole(
+        membership=membership, role_id=ADMINISTRATOR, account=cast.account, user=cast.bob, mac=b"0" * 32
+    )
+    models.Model.save_base(forged, raw=True)
+    assert [row.role.name for row in genuine_roles(membership)] == ["Readers"]
+    assert cast.client("bob").get(f"/accounts/{cast.account.code}/audit/").status_code == 403
+
+
+def test_a_role_whose_privileges_were_edited_gives_nothing(cast: Cast) -> None:
+    membership = Membership.objects.get(user=cast.bob, account=cast.account)
+    Role.objects.filter(name="Readers").update(privileges="ACCOUNT_ADMIN VIEW_AUDIT_LOGS")
+    assert genuine_roles(membership) == []
+
+
+def test_a_membership_pointed_at_another_user_carries_no_role(cast: Cast) -> None:
+    membership = Membership.objects.get(user=cast.alice, account=cast.account)
+    Membership.objects.filter(pk=membership.pk).update(user=cast.charlie)
+    membership.refresh_from_db()
+    assert genuine_roles(membership) == []
+
+
+def test_an_attachment_pointed_at_another_environment_is_refused(stage: Stage) -> None:
+    from accounts.rows import RowForged
+
+    Attachment.objects.filter(atom=stage.atom).update(environment=stage.test)
+    stage.atom.refresh_from_db()
+    with pytest.raises(RowForged):
+        _ = stage.atom.environment
+
+
+def test_environment_roles_limit_who_sees_an_environment(stage: Stage) -> None:
+    bob = Membership.objects.get(user=stage.cast.bob, account=stage.account)
+    alice = Membership.objects.get(user=stage.alice, account=stage.account)
+    EnvironmentRole.objects.create(environment=stage.production, role=Role.objects.get(name="Support"))
+    assert {env.name for env in Environment.objects.visible_to(bob)} == {"Test"}
+    assert {env.name for env in Environment.objects.visible_to(alice)} == {"Production", "Test"}

@@ -1,0 +1,88 @@
+"""The audit log: a chain in which every edit shows."""
+
+import threading
+
+import pytest
+from django.db import connection, transaction
+
+from accounts import audit
+from accounts.models import AuditEntry
+from tests.conftest import Cast
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def write(cast: Cast, count: int) -> None:
+    for number in range(count):
+        with transaction.atomic():
+            audit.record(cast.account, actor=cast.alice, type="test", action="ADD", message=f"entry {number}")
+
+
+def test_an_untouched_chain_holds(cast: Cast) -> None:
+    write(cast, 5)
+    assert audit.first_broken(cast.account) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"message": "another"},
+        {"actor_name": "mallory@example.com"},
+        {"action": "DELETE"},
+        {"properties": {"a": 1}},
+        {"subject_id": "x"},
+        {"previous": b"\1" * 32},
+    ],
+)
+def test_an_edited_entry_is_named(cast: Cast, change: dict[str, object]) -> None:
+    write(cast, 5)
+    AuditEntry.objects.filter(account=cast.account, seq=3).update(**change)
+    assert audit.first_broken(cast.account) == 3
+
+
+def test_a_deleted_entry_is_named(cast: Cast) -> None:
+    write(cast, 5)
+    AuditEntry.objects.filter(account=cast.account, seq=4).delete()
+    assert audit.first_broken(cast.account) == 4
+
+
+def test_swapped_entries_are_named(cast: Cast) -> None:
+    write(cast, 5)
+    AuditEntry.objects.filter(account=cast.account, seq=3).update(seq=100)
+    AuditEntry.objects.filter(account=cast.account, seq=4).update(seq=3)
+    AuditEntry.objects.filter(account=cast.account, seq=100).update(seq=4)
+    assert audit.first_broken(cast.account) == 3
+
+
+def test_an_entry_outside_a_transaction_is_refused(cast: Cast) -> None:
+    with pytest.raises(RuntimeError):
+        audit.record(cast.account, actor=cast.alice, type="test", action="ADD", message="loose")
+
+
+def test_an_act_that_fails_leaves_no_entry(cast: Cast) -> None:
+    before = AuditEntry.objects.count()
+
+    def act() -> None:
+        with transaction.atomic():
+            audit.record(cast.account, actor=cast.alice, type="test", action="ADD", message="undone")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        act()
+    assert AuditEntry.objects.count() == before
+
+
+def test_writers_at_once_do_not_fork_the_chain(cast: Cast) -> None:
+    def run() -> None:
+        try:
+            write(cast, 10)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert audit.first_broken(cast.account) is None
+    assert AuditEntry.objects.filter(account=cast.account, type="test").count() == 40

@@ -1,0 +1,124 @@
+"""A container of the tests: a directory of its own, driven through the real command line or in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atoms.actions import create_installer_token
+from atoms.models import Atom
+from extensions.actions import Saved, save_extensions
+from extensions.plan import FieldChange, PropertyChange
+from runtime.home import Home
+from runtime.storefile import StoreFile
+from runtime.sync import Outcome, Synchroniser
+from tests.conftest import Stage
+from tests.live import ROOT, LivePortal
+from vaults.secret import Secret
+
+
+@dataclass
+class Container:
+    """One machine. `home` is where it keeps its files."""
+
+    portal: LivePortal
+    directory: Path
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def stage(self) -> Stage:
+        found: Stage = self.portal.stage
+        return found
+
+    @property
+    def home(self) -> Home:
+        return Home(self.directory)
+
+    def command(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run `python -m runtime` in this directory."""
+        return subprocess.run(
+            self.words(*words),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            cwd=ROOT,
+            check=False,
+            **({"env": self.environment()} | options),
+        )
+
+    def words(self, *words: str) -> list[str]:
+        name, *rest = words
+        return [sys.executable, "-m", "runtime", name, "--dir", str(self.directory), *rest]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "HOME": str(self.directory), "LANG": "C.UTF-8", **more}
+
+    def enrol(self, atom: Atom | None = None, *options: str) -> Container:
+        """Enrol as a node of an Atom (by default the stage's first) with a new installer token."""
+        done = self.enrol_with(self.installer_token(atom), *options)
+        assert done.returncode == 0, done.stderr
+        return self
+
+    def enrol_with(self, token: str, *options: str) -> subprocess.CompletedProcess[str]:
+        addresses = ("--portal", self.portal.url, "--vault", self.portal.vault_address)
+        return self.command("enrol", *addresses, *options, input=token + "\n")
+
+    def installer_token(self, atom: Atom | None = None) -> str:
+        return create_installer_token(atom or self.stage.atom, minutes=30, actor=self.stage.alice)[1]
+
+    def synchroniser(self) -> Synchroniser:
+        return Synchroniser(self.home, lambda seconds: _slept(seconds), self.lines.append)
+
+    def sync(self, **options: Any) -> Outcome:
+        return self.synchroniser().sync(**options)
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return found
+
+    def values(self) -> dict[str, str]:
+        """What the store holds, by label, opened with what is in the directory; components are "component"."""
+        from runtime.giving import label
+
+        store = StoreFile(self.home, self.home.read_config()).read()
+        if store is None:
+            return {}
+        return {
+            label(held): {"plain": held.plain, "component": "component"}.get(held.form) or store.open(held).decode()
+            for held in store.held
+        }
+
+
+def _slept(seconds: float) -> bool:
+    import time
+
+    time.sleep(seconds)
+    return True
+
+
+def save(stage: Stage, properties: dict[str, str | None] | None = None, **fields: str | None) -> Saved:
+    """Save in the stage's production environment: a text sets, None clears, "component" uses the component's value."""
+    changes = []
+    for key, value in fields.items():
+        row = stage.field(key)
+        if value is None:
+            changes.append(FieldChange(row, "clear"))
+        elif value == "component":
+            changes.append(FieldChange(row, "component"))
+        elif row.encrypted:
+            changes.append(FieldChange(row, "secret", Secret(value)))
+        else:
+            changes.append(FieldChange(row, "plain", value))
+    stage.production.refresh_from_db()
+    return save_extensions(
+        stage.production,
+        changes,
+        [PropertyChange(name, value) for name, value in (properties or {}).items()],
+        expected_revision=stage.production.extensions_revision,
+        actor=stage.alice,
+    )
