@@ -13,7 +13,7 @@ from django.db import transaction
 from accounts import actions as accounts
 from accounts.models import Account, Privilege, Role, User
 from atoms import actions as atoms
-from atoms.models import Atom, Environment
+from atoms.models import Atom, Environment, Node
 from extensions import actions as extensions
 from extensions.models import Connection, Field
 from extensions.plan import FieldChange, PropertyChange
@@ -111,14 +111,17 @@ def _places(account: Account, actor: User) -> None:
 
 
 def installer_token() -> str:
-    """An installer token for the demo runtime's Atom.
+    """An installer token for the demo runtime's Atom; the node it had (with other addresses, or lost) is revoked.
 
     Asked for once workers run, so this is also where the first values are saved: their keys exist now. Raises KeysMissing.
     """
     atom = Atom.objects.get(account__name=NAME, name=ATOMS[0][0])
     actor = User.objects.get(email=next(iter(PEOPLE)))
     _save_values(_with_keys(Environment.objects.get(account=atom.account, name="Production")), actor)
-    return atoms.create_installer_token(atom, minutes=60, actor=actor)[1]
+    with transaction.atomic():
+        for node in atom.nodes.filter(state=Node.State.ENROLLED):
+            atoms.revoke_node(node, actor=actor)
+        return atoms.create_installer_token(atom, minutes=60, actor=actor)[1]
 
 
 def _with_keys(environment: Environment) -> Environment:

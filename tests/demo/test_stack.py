@@ -175,6 +175,14 @@ class TestStopping:
         assert stack.demo() == demo
         assert stack.is_ready()
 
+    def test_another_port_is_told_to_scripts_and_to_the_runtime(self, stack: Stack) -> None:
+        stack.interrupt()
+        stack.port = free_port()
+        again(stack)
+        assert stack.demo()["url"] == f"http://localhost:{stack.port}"
+        assert any("Enrolling the demo runtime" in line for line in stack.lines)
+        assert stack.is_ready()
+
     def test_stops_in_the_middle_of_a_start(self, tmp_path: Path) -> None:
         early = Stack(tmp_path / "var", free_port())
         early.wait_for_line("Making the vault")
