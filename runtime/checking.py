@@ -18,6 +18,7 @@ Value = bytes | str | None
 # What was held at a path: form, revision and value.
 Known = Mapping[Path, tuple[str, int, Value]]
 
+MISMATCH: Final = "manifest_mismatch"
 _SHAPES: Final = {"connection": 3, "property": 2}
 
 
@@ -108,7 +109,7 @@ def keys_missing(names: str) -> DeliveryRefused:
 
 def mismatch(what: str) -> DeliveryRefused:
     return DeliveryRefused(
-        "manifest_mismatch",
+        MISMATCH,
         f"What the portal delivered was tampered with or damaged: {what}. The store was kept; tell the portal's operator.",
     )
 

@@ -104,7 +104,7 @@ class Store:
             if form == "sealed":
                 values.append(((environment, *path), revision, body[start : start + size]))
                 start += size
-        return _opened(self.header, self.key, values)
+        return _opened(self.header, self.key, values) if values else []
 
 
 def encode(header: Header, key: bytes, entries: Sequence[tuple[Entry, bytes | str | None]]) -> list[bytes]:

@@ -32,6 +32,7 @@ from vaults.transit import Vault
 
 ROUNDS: Final = 4  # of wiping, fetching credentials and asking again, in one sync
 CHECK_SECONDS: Final = 6 * 3600  # between two looks at the vault's clock
+CROSSED_SECONDS: Final = 0.2
 TRUST_SECONDS: Final = 600  # how long a daemon believes that the file it checked has not rotted
 DETACHED: Final = ("detached", "The Atom is attached to no environment; everything it held was wiped.")
 
@@ -72,22 +73,29 @@ class Synchroniser:
         if under_way(self.home):
             self._fetch_credentials("lost")
         self._renew_in_time()
-        asked = False
+        once: set[str] = set()
         for _ in range(ROUNDS):
             try:
                 outcome = self._once(accept_restore)
-            except VaultSaysNo as refusal:
-                if asked or refusal.code != LOGIN_REFUSED:
+            except (VaultSaysNo, DeliveryRefused) as refusal:
+                if refusal.code not in (LOGIN_REFUSED, checking.MISMATCH) or refusal.code in once:
                     raise
-                asked = True
-                self._say("The vault does not accept the credentials any more: asking for new ones.")
-                self._fetch_credentials("lost")
+                once.add(refusal.code)
+                self._mend(refusal.code)
                 continue
             if outcome is not None:
                 return outcome
         raise DeliveryRefused(
             "attachment_unsteady", "The Atom is being moved again and again; the next sync tries once more."
         )
+
+    def _mend(self, code: str) -> None:
+        """What may help once: new credentials, or asking again after a save that crossed our question."""
+        if code == LOGIN_REFUSED:
+            self._say("The vault does not accept the credentials any more: asking for new ones.")
+            self._fetch_credentials("lost")
+        else:
+            time.sleep(CROSSED_SECONDS)
 
     def _once(self, accept_restore: bool) -> Outcome | None:
         """One question to the portal and what follows from it; None when it has to be asked again."""
