@@ -26,6 +26,25 @@ class FieldRow:
     uses_component: bool = False
     error: str = ""
     retype: bool = False  # a secret was typed and, never being sent back, must be typed again
+    clears: bool = False  # a refused save had asked to remove the stored value
+    hidden: bool = False  # by the filter; its inputs are posted all the same
+
+    @property
+    def input_id(self) -> str:
+        """The id of the field's main input, for labels and error links."""
+        return f"{'secret' if self.field.encrypted else 'value'}-{self.field.pk}"
+
+    @property
+    def input_name(self) -> str:
+        return f"{'secret' if self.field.encrypted else 'value'}.{self.field.pk}"
+
+    @property
+    def badge(self) -> str:
+        return "Missing" if self.is_missing else ""
+
+    @property
+    def note(self) -> str:
+        return "Uses the connection component value" if self.field.encrypted and self.uses_component else ""
 
     @property
     def is_set(self) -> bool:
@@ -46,6 +65,7 @@ class PropertyRow:
     value: str = ""
     held: ProcessProperty | None = None
     error: str = ""
+    removes: bool = False
 
 
 @dataclass(slots=True)
@@ -55,6 +75,11 @@ class ConnectionRows:
     id: str
     name: str
     rows: list[FieldRow] = field(default_factory=list)
+    chosen: bool = True  # one can look at a single connection; all of them are posted
+
+    @property
+    def hidden(self) -> bool:
+        return not self.chosen or all(row.hidden for row in self.rows)
 
     @property
     def missing(self) -> int:
@@ -82,20 +107,41 @@ class ExtensionsForm:
         self.field_changes: list[FieldChange] = []
         self.property_changes: list[PropertyChange] = []
         self.form_error = ""
+        self.chosen = ""
+
+    def narrow(self, show: str, chosen: str, sought: str) -> None:
+        """Hide what is not asked for: `show` all, missing or set; one connection; a text. Errors stay in sight."""
+        self.chosen, sought = chosen, sought.casefold()
+        for row in self.rows:
+            fits = sought in f"{row.field.connection.name} {row.field.label} {row.field.key}".casefold()
+            fits = fits and (show == "all" or row.is_missing == (show == "missing"))
+            row.hidden = not (fits or row.error)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        missing = sum(row.is_missing for row in self.rows)
+        return {"all": len(self.rows), "missing": missing, "set": len(self.rows) - missing}
+
+    @property
+    def held_properties(self) -> list[PropertyRow]:
+        return [row for row in self.properties if row.held]
 
     @property
     def connections(self) -> list[ConnectionRows]:
         groups: dict[object, ConnectionRows] = {}
         for row in self.rows:
             connection = row.field.connection
-            groups.setdefault(connection.pk, ConnectionRows(str(connection.pk), connection.name)).rows.append(row)
+            if connection.pk not in groups:
+                key = str(connection.pk)
+                groups[connection.pk] = ConnectionRows(key, connection.name, chosen=self.chosen in ("", key))
+            groups[connection.pk].rows.append(row)
         return list(groups.values())
 
     @property
     def errors(self) -> list[tuple[str, str, str]]:
         """(id of the input, label, what is wrong), in reading order."""
         found = [
-            (input_id(row), f"{row.field.connection.name} / {row.field.label}", row.error)
+            (row.input_id, f"{row.field.connection.name} / {row.field.label}", row.error)
             for row in self.rows
             if row.error
         ]
@@ -139,6 +185,7 @@ class ExtensionsForm:
         wants_component = f"component.{key}" in data
         typed = data.get(f"secret.{key}" if row.field.encrypted else f"value.{key}")
         row.retype = bool(row.field.encrypted and typed)
+        row.clears = f"clear.{key}" in data
         try:
             if row.field.encrypted:
                 return self._read_secret(row, typed or "", wants_component, f"clear.{key}" in data)
@@ -198,7 +245,8 @@ class ExtensionsForm:
         value = checked(data[f"{prefix}value"])
         if row.held is not None:
             names.add(row.name)
-            if f"{prefix}remove" in data:
+            row.removes = f"{prefix}remove" in data
+            if row.removes:
                 self.property_changes.append(PropertyChange(row.name, None))
             elif value != row.value:
                 self.property_changes.append(PropertyChange(row.name, value))
@@ -215,8 +263,3 @@ class ExtensionsForm:
             raise BadValue(f"Another property has the name {row.name}.")
         names.add(row.name)
         self.property_changes.append(PropertyChange(row.name, value))
-
-
-def input_id(row: FieldRow) -> str:
-    """The id of the field's main input, for labels and error links."""
-    return f"{'secret' if row.field.encrypted else 'value'}-{row.field.pk}"

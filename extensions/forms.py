@@ -29,9 +29,14 @@ class FieldForm(forms.Form):
     component_value = forms.CharField(
         required=False,
         strip=False,
+        widget=forms.Textarea(attrs={"rows": 1, "spellcheck": "false"}),  # an input would lose line breaks
         label="Component value",
         help_text="Used where an environment has no value of its own. Encrypted fields have none here.",
     )
+
+    @property
+    def is_blank_row(self) -> bool:
+        return not (self["key"].value() or self["label"].value())
 
     def clean_component_value(self) -> str:
         try:

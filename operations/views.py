@@ -6,6 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
+from accounts.fragments import fragment
 from accounts.models import Privilege
 
 
@@ -16,5 +17,6 @@ def operation_list(request: AccountRequest) -> HttpResponse:
     operations = request.account.operations.select_related("requested_by")
     page = Paginator(operations, 50).get_page(request.GET.get("page"))
     context = {"section": "operations", "page": page, "unfinished": any(not row.is_finished for row in page)}
-    template = "operations/_operation_list.html" if request.htmx else "operations/operation_list.html"
-    return render(request, template, context)
+    if request.htmx:
+        return fragment(request, "operations/_operation_list.html", context)
+    return render(request, "operations/operation_list.html", context)

@@ -35,6 +35,12 @@ class Panel:
     operations: list[Operation]
     intruded_at: object
 
+    @property
+    def at_rest_version(self) -> int | None:
+        """Of the Atom's at-rest key: the newest a container reported, else the first; None before it is made."""
+        reported = max((report.key_version for report in self.reports), default=0)
+        return reported or (1 if self.atom.provisioned_at else None)
+
     def etag(self) -> str:
         """Changes exactly when what the panel shows changes (relative times are kept by the browser)."""
         parts = [

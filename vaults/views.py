@@ -5,6 +5,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
+from accounts.models import Privilege
 from atoms.views.atom import READ, atom_page, find_atom
 from vaults.panel import panel_of
 
@@ -20,7 +21,8 @@ def kms_panel(request: AccountRequest, atom_id: object) -> HttpResponse:
     tag = panel.etag()
     if request.headers.get("If-None-Match") == tag:
         return HttpResponseNotModified(headers={"ETag": tag})
-    context = {"atom": atom, "environment": atom.environment, "panel": panel}
+    can_edit = request.may(Privilege.ATOM_MANAGEMENT)
+    context = {"atom": atom, "environment": atom.environment, "panel": panel, "can_edit": can_edit}
     response = render(request, "vaults/_kms_panel.html", context)
     response.headers["ETag"] = tag
     return response

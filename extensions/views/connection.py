@@ -1,6 +1,7 @@
 """Build: the connections of an account and their fields."""
 
 from django.contrib import messages
+from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -20,7 +21,9 @@ REFUSALS = (actions.StaleRevision, KmsInactive, NotProvisioned, VaultError)
 @require_safe
 @account_member(Privilege.BUILD)
 def connection_list(request: AccountRequest) -> HttpResponse:
-    connections = request.account.connections.prefetch_related("fields")
+    connections = request.account.connections.prefetch_related("fields").annotate(
+        encrypted_count=Count("fields", filter=Q(fields__encrypted=True))
+    )
     return render(request, "extensions/connection_list.html", {"section": "build", "connections": connections})
 
 

@@ -82,11 +82,22 @@ def _page(
 ) -> HttpResponse:
     """The page; for htmx the form when it was saved, and only the messages when it was not, so that nothing typed is lost."""
     shown = request.GET.get("show", "all")
+    show = shown if shown in FILTERS else "all"
+    chosen = request.GET.get("connection", "")
+    if chosen not in ("", "properties", *(row.id for row in form.connections)) or form.errors:
+        chosen = ""
+    form.narrow(show, chosen, sought := request.GET.get("q", "").strip()[:80])
+    posted = form.expected_revision() if status != 200 else None
     context = environment_page(request, environment, "extensions") | {
         "form": form,
         "can_edit": request.may(Privilege.ATOM_MANAGEMENT),
         "kms_active": KmsAccount.is_active(request.account),
-        "show": shown if shown in FILTERS else "all",
+        "show": show,
+        "chosen": chosen,
+        "sought": sought,
+        "properties_hidden": chosen not in ("", "properties") or show == "missing" or bool(sought),
+        # A refused form keeps its own revision: what changed meanwhile has to be loaded before anything can be saved.
+        "revision": environment.extensions_revision if posted is None else posted,
         "saves": saves,
         "retry": retry,
         "failed": status != 200,
