@@ -1,0 +1,111 @@
+"""What the benches measure on: a raft OpenBao with its audit log on, and the portal on SQLite with full durability.
+
+Everything is made in a temporary directory and taken away again. Figures are ratios of medians of interleaved runs, because
+a machine's milliseconds say little about another's.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+PASSWORD = "correct horse battery staple"  # of the bench's own user
+
+
+@contextmanager
+def portal() -> Iterator[Any]:
+    """Start the vault, set Django up on a database of its own; yields the OpenBao."""
+    from kmsportal.demo.place import open_place
+    from kmsportal.demo.servers import OpenBao
+    from tests.servers import free_port
+    from vaults.credentials import Credentials, read_credentials, write_credentials
+
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        place = open_place(Path(directory), free_port())
+        openbao = OpenBao(place, free_port(), free_port())
+        openbao.first_start()
+        try:
+            openbao.make()
+            files = place.directory("credentials")
+            every = {
+                name: one
+                for file in ("web.json", "worker.json")
+                for name, one in read_credentials(files / file).identities.items()
+            }
+            write_credentials(files / "all.json", Credentials(1, every))
+            os.environ |= {
+                "DJANGO_SETTINGS_MODULE": "tests.settings",
+                "KMS_VAR": directory,
+                "KMS_DATABASE_URL": f"sqlite:///{place.database}",
+                "KMS_VAULT_ADDR": openbao.address,
+                "KMS_VAULT_CREDENTIALS": str(files / "all.json"),
+                "KMS_LOG_LEVEL": "ERROR",
+            }
+            import django
+            from django.core.management import call_command
+
+            django.setup()
+            call_command("migrate", verbosity=0)
+            call_command("createcachetable", verbosity=0)
+            yield openbao
+        finally:
+            openbao.child.ask_to_stop()
+            openbao.child.stop()
+
+
+def account(name: str, *, kms: bool) -> Any:
+    """An account with an administrator, bench@example.com, and one environment."""
+    from accounts import actions as accounts
+    from accounts.models import ADMINISTRATOR, Role, User
+    from atoms import actions as atoms
+    from operations.actions import sweep
+    from vaults.actions import activate_kms
+
+    user = User.objects.filter(email="bench@example.com").first() or User.objects.create_user(
+        "bench@example.com", PASSWORD
+    )
+    made = accounts.create_account(name, actor="bench")
+    accounts.add_member(made, user, [Role.objects.get(pk=ADMINISTRATOR)], actor="bench")
+    if kms:
+        activate_kms(made, actor="bench")
+    made.refresh_from_db()
+    environment = atoms.create_environment(made, name="Production", classification="PROD", actor=user)
+    sweep()
+    environment.refresh_from_db()
+    return made, environment, user
+
+
+def connection(made: Any, count: int, *, encrypted: bool) -> list[Any]:
+    """A connection with `count` fields."""
+    from extensions.models import Connection, Field
+
+    row = Connection.objects.create(account=made, name="Bench")
+    return [
+        Field.objects.create(
+            connection=row, key=f"f{number}", label=f"Field {number}", encrypted=encrypted, position=number
+        )
+        for number in range(count)
+    ]
+
+
+def interleaved(runs: int, *functions: Callable[[], Any]) -> list[float]:
+    """Median seconds of each function, run in turns so that a slow moment hits all of them."""
+    times: list[list[float]] = [[] for _ in functions]
+    for number in range(runs + 1):
+        for function, kept in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if number:  # the first turn warms up
+                kept.append(time.perf_counter() - start)
+    return [statistics.median(kept) for kept in times]
+
+
+def line(name: str, ratio: float, goal: str, good: bool) -> None:
+    print(f"{name:58} {ratio:6.2f}  goal {goal:12} {'met' if good else 'MISSED'}", flush=True)
