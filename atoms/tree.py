@@ -23,7 +23,7 @@ class Branch:
 def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
     """Context of `_atom_tree.html`: tree_form, branches, unattached, selected (an id), filtered, tree_count,
     tree_query ("?type=ATOM" or ""), tree_new_atom and tree_new_environment (whether to offer them)."""
-    form = TreeFilterForm(request.GET)
+    form = TreeFilterForm(request.GET, auto_id="tree-%s")
     wanted = form.cleaned_data if form.is_valid() else {}
     text = (wanted.get("q") or "").casefold()
     kind, status = wanted.get("type"), wanted.get("status")

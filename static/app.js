@@ -57,8 +57,8 @@
     if (detail.xhr.status === 200) tags.set(element, detail.xhr.getResponseHeader("ETag") ?? "");
   };
 
-  /* Swaps keep open details open. */
-  let opened = [];
+  /* Swaps keep open details open; a poll also keeps closed ones closed. */
+  let kept = [];
   on("htmx:beforeSwap", ({ detail }) => {
     const type = detail.xhr.getResponseHeader("Content-Type") ?? "";
     if (detail.shouldSwap && type.startsWith("text/html") && /^\s*<!doctype/i.test(detail.xhr.responseText) && detail.target !== document.body) {
@@ -67,9 +67,10 @@
       detail.xhr.refused = true;
       return;
     }
-    opened = detail.target ? all("details[open][id]", detail.target).map((details) => details.id) : [];
+    kept = detail.target ? all(isPoll(detail) ? "details[id]" : "details[open][id]", detail.target).map(({ id, open }) => [id, open]) : [];
+    carry(detail);
   });
-  on("htmx:afterSwap", () => { opened.forEach((id) => { const d = document.getElementById(id); if (d) d.open = true; }); opened = []; });
+  on("htmx:afterSwap", () => { kept.forEach(([id, open]) => { const d = document.getElementById(id); if (d) d.open = open; }); kept = []; });
 
   /* The network, in one line at the top. */
   const network = (text, detail, signIn = false) => {
@@ -125,7 +126,7 @@
   on("htmx:beforeRequest", (event) => {
     const { elt, target, requestConfig } = event.detail;
     if (isPoll(event.detail)) return;
-    const dirty = requestConfig.verb === "get" && target && ($("form[data-guard][data-dirty]", target) ?? target.closest("form[data-guard][data-dirty]"));
+    const dirty = requestConfig.verb === "get" && elt.dataset.carry === undefined && target && ($("form[data-guard][data-dirty]", target) ?? target.closest("form[data-guard][data-dirty]"));
     if (dirty && !confirm("Leave without saving? Your unsaved changes are lost.")) { event.preventDefault(); return; }
     if (elt.matches("form, button")) hold(elt, pressed);
     target?.setAttribute("aria-busy", "true");
@@ -254,8 +255,133 @@
   let typing = 0;
   on("input", ({ target }) => { if (target.dataset.filter) { filter(target, false); clearTimeout(typing); typing = setTimeout(() => filter(target, true), 600); } });
 
+  /* Rows added by a button: the content of a <template> with the next number for __prefix__. */
+  const add = (button) => {
+    const list = $(button.dataset.to), total = button.dataset.total && $(button.dataset.total);
+    const n = total ? Number(total.value) : Math.max(-1, ...all("[data-n]", list).map((row) => Number(row.dataset.n))) + 1;
+    list.insertAdjacentHTML("beforeend", $(button.dataset.add).innerHTML.replaceAll("__prefix__", n));
+    if (total) total.value = n + 1;
+    return list.lastElementChild;
+  };
+  on("click", ({ target }) => { const button = target.closest("[data-add]"); if (button) $("input:not([type=hidden]), textarea", add(button)).focus(); });
+
+  /* Environment extensions: one connection at a time, a filter, a search. They only hide, so one Save still takes everything. */
+  const seen = { section: null, only: null, text: null };
+  const narrow = (announce) => {
+    const form = $("form[data-extensions]"), list = form && $("#extensions-list", form);
+    if (!list) return;
+    const choice = $("[data-sections]", form), links = all("[data-only] a", form), search = $("[data-search]", form);
+    if (seen.section === null) {
+      const asked = new URLSearchParams(location.search);
+      seen.section = asked.has("connection") || $("[data-error-for]") || choice.options.length < 4 ? choice.value : choice.options[1].value;
+      seen.only = $("[data-only] [aria-current]", form)?.dataset.value ?? "all";
+      seen.text = search.value;
+    }
+    if (![...choice.options].some((option) => option.value === seen.section)) seen.section = "";
+    choice.value = seen.section;
+    if (search.value !== seen.text) search.value = seen.text;
+    links.forEach((link) => link.dataset.value === seen.only ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
+    const wanted = seen.text.trim().toLowerCase();
+    let shown = 0;
+    all("[data-section]", list).forEach((section) => {
+      const title = $("h2", section).textContent.toLowerCase().includes(wanted);
+      let some = !wanted && seen.only === "all";
+      all("[data-ext]", section).forEach((row) => {
+        const fits = (title || row.dataset.text.toLowerCase().includes(wanted)) && (seen.only === "all" || row.dataset.state === seen.only);
+        row.hidden = !fits && !$("[aria-invalid=true]", row);
+        if (!row.hidden) some = true;
+      });
+      section.hidden = !some || !wanted && seen.section !== "" && section.dataset.section !== seen.section;
+      if (!section.hidden) shown += all("[data-ext]:not([hidden])", section).length;
+    });
+    $("[data-none]", list).hidden = all("[data-section]:not([hidden])", list).length > 0;
+    if (announce) say(`${shown} shown`);
+  };
+  const remember = () => {
+    const asked = new URLSearchParams(location.search);
+    asked.delete("q");
+    if (seen.section) asked.set("connection", seen.section); else asked.delete("connection");
+    if (seen.only === "all") asked.delete("show"); else asked.set("show", seen.only);
+    history.replaceState(history.state, "", location.pathname + (asked.size ? `?${asked}` : ""));
+  };
+  on("change", ({ target }) => { if (target.dataset.sections) { seen.section = target.value; narrow(true); remember(); } });
+  on("input", ({ target }) => { if (target.dataset.search) { seen.text = target.value; narrow(false); clearTimeout(typing); typing = setTimeout(() => narrow(true), 600); } });
+  on("keydown", (event) => { if (event.key === "Enter" && event.target.dataset.search) event.preventDefault(); });
+  on("click", (event) => {
+    const link = event.target.closest("[data-only] a"), clear = event.target.closest("[data-clear-search]");
+    if (!clear && (!link || event.ctrlKey || event.metaKey || event.shiftKey)) return;
+    event.preventDefault();
+    if (link) seen.only = link.dataset.value; else Object.assign(seen, { section: "", only: "all", text: "" });
+    narrow(true);
+    remember();
+  });
+
+  /* "Use connection component value": the input waits, empty, and gives its text back when the box is unticked. */
+  const inherit = (box, act) => {
+    const input = $(box.dataset.component);
+    input.readOnly = box.checked;
+    input.placeholder = box.checked ? input.dataset.inherited : "Not set";
+    if (!act) return;
+    if (box.checked) { input.kept = input.value; input.value = ""; } else { input.value = input.kept ?? input.value; input.focus(); }
+    guard(box.form);
+  };
+  on("change", ({ target }) => { if (target.dataset.component) inherit(target, true); });
+
+  /* A refused save: every error beside its input, which stays as it is. */
+  const mark = () => {
+    all("[data-marked]").forEach((note) => note.remove());
+    all("[data-mark]").forEach((input) => { input.removeAttribute("aria-invalid"); input.removeAttribute("data-mark"); });
+    const links = all("[data-error-for]");
+    links.forEach((link) => {
+      const input = document.getElementById(link.dataset.errorFor);
+      if (!input || input.getAttribute("aria-invalid") === "true") return;
+      const note = Object.assign(document.createElement("div"), { className: "error", id: `${input.id}_error`, textContent: link.dataset.error });
+      note.dataset.marked = "";
+      input.after(note);
+      if (!input.matches("input, textarea, select")) return;
+      input.setAttribute("aria-invalid", "true");
+      input.dataset.mark = "";
+      const named = (input.getAttribute("aria-describedby") ?? "").split(" ").filter((id) => id && id !== note.id);
+      input.setAttribute("aria-describedby", [...named, note.id].join(" "));
+    });
+    if (links.length && seen.section !== null) { Object.assign(seen, { only: "all", text: "" }); if (links.some((link) => document.getElementById(link.dataset.errorFor)?.closest("[data-section]")?.dataset.section !== seen.section)) seen.section = ""; }
+  };
+
+  /* After a conflict the current values are loaded and what was typed is put back over them, in this page's memory only. */
+  let carried = null;
+  const carry = ({ requestConfig, xhr }) => {
+    if (requestConfig?.elt.dataset.carry === undefined || xhr.status !== 200) return;
+    carried = [...$("form[data-extensions]").elements].filter(changed).map((control) => ({
+      name: control.name, value: control.type === "checkbox" ? control.checked : control.value, row: control.closest("[data-n]")?.dataset, end: control.name.split(".")[2],
+    }));
+  };
+  const putBack = () => {
+    if (!carried) return;
+    const form = $("form[data-extensions]"), rows = new Map(), taken = carried;
+    carried = null;
+    const rowOf = ({ row }) => {  // properties are found by name: their numbers may have moved
+      if (row.property) return $(`[data-property="${CSS.escape(row.property)}"]`, form);
+      if (!rows.has(row.n)) rows.set(row.n, add($("[data-add='#property-template']", form)));
+      return rows.get(row.n);
+    };
+    taken.sort((a, b) => a.name.startsWith("component.") - b.name.startsWith("component.") || 0).forEach((item) => {
+      const control = item.row ? $(`[name$=".${item.end}"]`, rowOf(item) ?? form) : form.elements[item.name];
+      if (!control) return;
+      if (control.type === "checkbox") { control.checked = item.value; if (control.dataset.component) inherit(control, false); return; }
+      const secret = control.closest("details[data-secret]");
+      if (secret) secret.open = true;
+      control.value = item.value;
+    });
+    guard(form);
+    say("The current values are loaded. What you typed is still here, not saved.");
+  };
+
   /* After every swap and once at the start: errors get the focus, filters still hold. */
   const settle = () => {
+    all("[data-component]").forEach((box) => inherit(box, false));
+    putBack();
+    mark();
+    narrow(false);
     $("[data-focus]")?.focus();
     all("[data-focus]").forEach((element) => element.removeAttribute("data-focus"));
     all("input[data-filter]").forEach((input) => { if (input.value && input.value !== input.defaultValue) filter(input, false); });
@@ -263,7 +389,10 @@
     ticker();
   };
   on("htmx:afterSettle", settle);
+  on("htmx:afterSettle", ({ detail }) => { const saved = !isPoll(detail) && $(".saved"); if (saved?.textContent) say(saved.textContent); });
   settle();
+  const current = $(".frame-tree .tree-row[aria-current]"), pane = current?.closest(".frame-tree");
+  if (pane && current.offsetTop > pane.clientHeight - 80) pane.scrollTop = current.getBoundingClientRect().top - pane.getBoundingClientRect().top - pane.clientHeight / 3;
 
   /* HX-Trigger: {"toast": "Copied to Production"}; only ever beside a result shown in place. */
   on("toast", ({ detail }) => {
