@@ -26,13 +26,10 @@ class NodeBearer(HttpBearer):
         self.states = (Node.State.ENROLLED, Node.State.ENROLLING) if enrolling else (Node.State.ENROLLED,)
 
     def authenticate(self, request: HttpRequest, token: str) -> Any:
-        credential = (
-            NodeCredential.objects.select_related(
-                "node__atom__account__kms", "node__atom__attachment__environment", "node__atom__kms_settings"
-            )
-            .filter(token_hash=token_hash(token), kind__in=self.kinds, node__state__in=self.states)
-            .first()
-        )
+        found = NodeCredential.objects.select_related(
+            "node__atom__account__kms", "node__atom__attachment__environment", "node__atom__kms_settings"
+        ).filter(token_hash=token_hash(token), kind__in=self.kinds, node__state__in=self.states)
+        credential = next(iter(found), None)  # the hash is unique; first() would add an ordering
         if credential is not None and not credential.is_genuine():
             log.error("node_credential_forged", credential=str(credential.pk))
             return None

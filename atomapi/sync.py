@@ -1,8 +1,8 @@
 """What a runtime fetches and what it reports. The hot answers are bytes built directly from the rows."""
 
-import base64
 import hashlib
 import uuid
+from binascii import b2a_base64
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ def sync(request: NodeRequest, environment: str = "", since: int = 0) -> HttpRes
     attached = atom.environment
     tag = _etag(atom, attached)
     if request.headers.get("If-None-Match") == tag:
-        _seen(node)
+        seen(node)
         return HttpResponse(status=304, headers={"ETag": tag})
     since = since if attached and environment == str(attached.pk) else 0
     body = _body(atom, attached, since)
@@ -82,39 +82,47 @@ def _body(atom: Atom, attached: Environment | None, since: int) -> bytes:
 def _content(environment: Environment, since: int) -> dict[str, Any]:
     """Manifest, sealed and plain values: three queries, whatever their number. A save between them is noticed by the
     runtime (the manifest would not match) and asked for again."""
-    rows = ExtensionValue.objects.filter(environment=environment, revision__gt=since).order_by()
-    sealed = rows.filter(form="sealed").values_list(
-        "field__connection_id", "field__key", "revision", "data_key_id", "data_key__document", "sealed"
+    rows = (
+        ExtensionValue.objects.filter(environment=environment, revision__gt=since)
+        .exclude(form="component", field__encrypted=True)
+        .order_by()
+        .values_list(
+            *("form", "field__connection_id", "field__key", "revision", "data_key_id", "data_key__document"),
+            *("sealed", "plain"),
+        )
     )
-    plain = (
-        rows.exclude(form="sealed")
-        .filter(field__encrypted=False)
-        .values_list("field__connection_id", "field__key", "revision", "plain")
-    )
+    values: list[Any] = []
+    plain: list[Any] = []
+    for form, connection, key, revision, data_key, document, sealed, text in rows:
+        path = ("connection", connection, key)
+        if form == "sealed":
+            values.append((path, revision, data_key, document, _text(sealed)))
+        else:
+            plain.append((path, revision, text))
     properties = ProcessProperty.objects.filter(environment=environment, revision__gt=since).order_by()
     manifest = (
         EnvironmentManifest.objects.filter(environment=environment)
         .values_list("data_key_id", "data_key__document", "sealed")
         .first()
     )
-    encode = base64.b64encode
-    return {
-        "manifest": {"data_key": manifest[0], "document": manifest[1], "sealed": encode(bytes(manifest[2])).decode()}
-        if manifest
-        else None,
-        "values": [
-            (("connection", connection, key), revision, data_key, document, encode(bytes(value or b"")).decode())
-            for connection, key, revision, data_key, document, value in sealed
-        ],
-        "plain": [(("connection", connection, key), revision, value) for connection, key, revision, value in plain]
-        + [
-            (("property", name), revision, value)
-            for name, revision, value in properties.values_list("name", "revision", "plain")
-        ],
-    }
+    plain += [(("property", name), at, text) for name, at, text in properties.values_list("name", "revision", "plain")]
+    sealed_manifest = None
+    if manifest is not None:
+        sealed_manifest = {
+            "data_key": manifest[0],
+            "document": manifest[1],
+            "sealed": _text(manifest[2]),
+        }
+    return {"manifest": sealed_manifest, "values": values, "plain": plain}
 
 
-def _seen(node: Node) -> None:
+def _text(sealed: Any) -> str:
+    """Base64; twice as quick as the base64 module's own wrapper."""
+    return b2a_base64(sealed, newline=False).decode("ascii")
+
+
+def seen(node: Node) -> None:
+    """Note the contact, unless one was noted a moment ago."""
     now = timezone.now()
     if node.last_seen_at is None or now - node.last_seen_at > SEEN_EVERY:
         Node.objects.filter(pk=node.pk).update(last_seen_at=now)
@@ -122,7 +130,7 @@ def _seen(node: Node) -> None:
 
 def _delivered(node: Node, environment: Environment | None) -> None:
     """Remember what was handed out; content a node had not been given before is an audit entry."""
-    _seen(node)
+    seen(node)
     if environment is None or environment.extensions_revision == 0:
         return
     known = (
