@@ -46,9 +46,15 @@ def check_manifest(manifest: Manifest, delivery: Delivery) -> None:
         raise mismatch("the manifest is of another environment or revision")
     paths = set()
     for entry in manifest.entries:
+        if not all(type(word) is str for word in (*entry.path, entry.name, entry.digest)):
+            raise mismatch("the manifest is not of its form")
         if len(entry.path) != _SHAPES.get(entry.path[0] if entry.path else "") or entry.path in paths:
             raise mismatch("the manifest lists something twice, or of an unknown kind")
-        if not 0 < entry.revision <= manifest.revision or entry.form not in ("sealed", "plain", "component"):
+        if (
+            type(entry.revision) is not int
+            or not 0 < entry.revision <= manifest.revision
+            or entry.form not in ("sealed", "plain", "component")
+        ):
             raise mismatch("the manifest lists a value of another revision or form")
         paths.add(entry.path)
 

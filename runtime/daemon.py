@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
@@ -18,6 +19,7 @@ from runtime.sync import Synchroniser
 
 POLL_SECONDS: Final = 5.0
 MOST_SECONDS: Final = 300.0
+HANDOVER_SECONDS: Final = 60.0
 JITTER: Final = 0.2  # each wait is up to this part shorter or longer: a thousand containers spread out
 
 
@@ -29,6 +31,7 @@ class Daemon:
         self._stopping = threading.Event()
         self._failures = 0
         self._said = ""
+        self._patience = 0.0
 
     def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
         self._stopping.set()
@@ -38,7 +41,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         with self._home.only_daemon():
-            synchroniser = Synchroniser(self._home, self._wait, self._say)
+            synchroniser = Synchroniser(self._home, self._wait_for_portal, self._say)
             self._say("Started.")
             while not self._stopping.is_set():
                 self._sync(synchroniser)
@@ -46,6 +49,7 @@ class Daemon:
         self._say("Stopped.")
 
     def _sync(self, synchroniser: Synchroniser) -> None:
+        self._patience = time.monotonic() + HANDOVER_SECONDS
         try:
             outcome = synchroniser.sync()
         except RuntimeProblem as problem:
@@ -72,6 +76,10 @@ class Daemon:
         """5 s; while something is wrong 5 s, 10 s, 20 s … 5 min; each with jitter."""
         base = min(self._poll * 2 ** max(self._failures - 1, 0), MOST_SECONDS)
         return base * (1 + random.uniform(-JITTER, JITTER))  # noqa: S311 spreads load, hides nothing
+
+    def _wait_for_portal(self, seconds: float) -> bool:
+        """Within one sync; a hand-over that takes longer goes on in the next one."""
+        return time.monotonic() < self._patience and self._wait(seconds)
 
     def _wait(self, seconds: float) -> bool:
         return not self._stopping.wait(seconds)

@@ -98,6 +98,6 @@ def _text(text: Any) -> str:
 
 
 def _uuid(text: Any) -> str:
-    if str(uuid.UUID(text)) != text:
+    if str(uuid.UUID(_text(text))) != text:
         raise ValueError
-    return str(text)
+    return _text(text)

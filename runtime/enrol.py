@@ -10,7 +10,7 @@ from typing import Final
 
 from runtime import credentials, files
 from runtime.credentials import AtomHalf, EnvironmentHalf, VaultLogin
-from runtime.errors import EnrolmentRefused, Intrusion, PortalUnavailable, RuntimeProblem, VaultDown
+from runtime.errors import EnrolmentRefused, Intrusion, NotEnrolled, PortalUnavailable, RuntimeProblem, VaultDown
 from runtime.handover import Handover, HandoverVoid
 from runtime.home import Config, Home
 from runtime.hosted import hosted_vault
@@ -35,23 +35,30 @@ def enrol(home: Home, config: Config, installer_token: str, wait: Wait) -> AtomH
     """
     home.prepare()
     with home.lock():
-        journal = read_journal(home)
-        enrolled = credentials.read_atom(home) if home.atom.exists() else None
-        if enrolled is not None and (journal is None or journal.purpose != "installation"):
-            return _already(home, enrolled, installer_token)
-        home.write_config(config)
-        if journal is None or journal.installer != fingerprint(installer_token):
-            # Our own two credentials, durable before the portal hears of them: a lost reply is asked for again.
-            journal = Journal(
-                "installation",
-                fingerprint(installer_token),
-                credentials.new_portal_credential(),
-                credentials.new_portal_credential(),
-            )
-            write_journal(home, journal)
-        portal, vault = Portal(config.portal, config.portal_ca), hosted_vault(config)
-        _drive(home, Handover(portal, vault, journal, installer_token), wait)
+        begun = begin(home, config, installer_token)
+        if isinstance(begun, AtomHalf):
+            return begun
+        _drive(home, begun, wait)
         return credentials.read_atom(home)
+
+
+def begin(home: Home, config: Config, installer_token: str) -> Handover | AtomHalf:
+    """The hand-over to be driven, new or as an earlier run left it; who this container is when it is enrolled already."""
+    journal = read_journal(home)
+    enrolled = credentials.read_atom(home) if home.atom.exists() else None
+    if enrolled is not None and (journal is None or journal.purpose != "installation"):
+        return _already(home, enrolled, installer_token)
+    home.write_config(config)
+    if journal is None or journal.installer != fingerprint(installer_token):
+        # Our own two credentials, durable before the portal hears of them: a lost reply is asked for again.
+        journal = Journal(
+            "installation",
+            fingerprint(installer_token),
+            credentials.new_portal_credential(),
+            credentials.new_portal_credential(),
+        )
+        write_journal(home, journal)
+    return Handover(Portal(config.portal, config.portal_ca), hosted_vault(config), journal, installer_token)
 
 
 def _already(home: Home, enrolled: AtomHalf, installer_token: str) -> AtomHalf:
@@ -73,12 +80,17 @@ def new_credentials(home: Home, config: Config, portal: Portal, purpose: Purpose
         sync_token = credentials.read_environment(home).sync_token
         settings_token = credentials.read_atom(home).settings_token
         journal = Journal(purpose, "", sync_token, settings_token)
+    if journal.purpose == "installation" and not journal.enrolment:
+        raise NotEnrolled(
+            "enrolment_unfinished", "The enrolment was not finished: run kms-runtime enrol again with the same token."
+        )
     _drive(home, Handover(portal, hosted_vault(config), journal), wait)
 
 
-def under_way(home: Home) -> bool:
-    """Whether a hand-over was begun and not finished."""
-    return home.handover.exists()
+def under_way(home: Home) -> Purpose | None:
+    """What a hand-over that was begun and not finished is for."""
+    journal = read_journal(home)
+    return journal.purpose if journal else None
 
 
 def _drive(home: Home, handover: Handover, wait: Wait) -> None:

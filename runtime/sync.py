@@ -15,7 +15,7 @@ from runtime import checking, credentials
 from runtime.credentials import AtomHalf, EnvironmentHalf
 from runtime.delivery import Delivery, read_delivery
 from runtime.enrol import Wait, new_credentials, under_way
-from runtime.errors import DeliveryRefused, RuntimeProblem, StoreDamaged, StoreForeign, VaultSaysNo
+from runtime.errors import DeliveryRefused, Intrusion, RuntimeProblem, StoreDamaged, StoreForeign, VaultSaysNo
 from runtime.home import Config, Home
 from runtime.hosted import LOGIN_REFUSED, hosted_vault, vault_errors
 from runtime.hosted_keys import HostedKeys
@@ -30,7 +30,7 @@ from runtime.storefile import StoreFile
 from vaults.manifest import Path
 from vaults.transit import Vault
 
-ROUNDS: Final = 4  # of wiping, fetching credentials and asking again, in one sync
+ROUNDS: Final = 6  # of wiping, fetching credentials and asking again, in one sync
 CHECK_SECONDS: Final = 6 * 3600  # between two looks at the vault's clock
 CROSSED_SECONDS: Final = 0.2
 TRUST_SECONDS: Final = 600  # how long a daemon believes that the file it checked has not rotted
@@ -70,9 +70,10 @@ class Synchroniser:
             return outcome
 
     def _rounds(self, accept_restore: bool) -> Outcome:
-        if under_way(self.home):
-            self._fetch_credentials("lost")
-        self._renew_in_time()
+        purpose = under_way(self.home)
+        if purpose is not None and purpose != "renewal":
+            self._fetch_credentials(purpose)
+        self._renew_in_time(begun=purpose == "renewal")
         once: set[str] = set()
         for _ in range(ROUNDS):
             try:
@@ -222,25 +223,30 @@ class Synchroniser:
     def _fetch_credentials(self, purpose: Purpose) -> None:
         new_credentials(self.home, self._config, self._portal, purpose, self._wait)
 
-    def _renew_in_time(self) -> None:
-        """Ask for new secret_ids when less than a third of their life is left, by the vault's clock.
+    def _renew_in_time(self, *, begun: bool) -> None:
+        """Ask for new secret_ids when less than a third of their life is left, or go on asking when that was begun.
 
-        This machine's clock only hints at when to look; a jump of it, in either direction, makes us look.
+        What goes wrong is said and tried again with the next sync: the credentials in use are good for long enough.
         """
-        state, at = read_state(self.home), int(time.time())
-        if abs(at - state.vault_checked) < CHECK_SECONDS:
-            return
-        logins = (credentials.read_atom(self.home).login, credentials.read_environment(self.home).login)
         try:
-            with vault_errors():
-                vault_time = self._vault.server_time()
-            if any(login.wants_renewal(vault_time) for login in logins if login):
+            if begun or self._is_renewal_due():
                 self._fetch_credentials("renewal")
                 self._say("Took new vault credentials in good time.")
-            write_state(self.home, replace(read_state(self.home), vault_checked=at))
+        except Intrusion:
+            raise
         except RuntimeProblem as problem:
-            # There is a third of their life left to try again; what this sync is about goes on.
             self._say(f"Vault credentials could not be renewed yet: {problem.sentence}")
+
+    def _is_renewal_due(self) -> bool:
+        """By the vault's clock. This machine's only hints at when to look; a jump, in either direction, makes us look."""
+        state, at = read_state(self.home), int(time.time())
+        if abs(at - state.vault_checked) < CHECK_SECONDS:
+            return False
+        with vault_errors():
+            vault_time = self._vault.server_time()
+        write_state(self.home, replace(state, vault_checked=at))
+        logins = (credentials.read_atom(self.home).login, credentials.read_environment(self.home).login)
+        return any(login.wants_renewal(vault_time) for login in logins if login)
 
 
 def _fits(environment: EnvironmentHalf, delivery: Delivery) -> bool:

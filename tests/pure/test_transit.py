@@ -1,0 +1,156 @@
+"""The vault's client against a real vault: what works, and each way in which a vault does not answer as it should."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.runtime.misbehaving import Misbehaving, misbehaving
+from tests.servers import OpenBao, free_port, start_openbao
+from vaults.transit import (
+    DataKeysBroken,
+    Vault,
+    VaultError,
+    VaultMisconfigured,
+    VaultRefused,
+    VaultUnavailable,
+    chunks,
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OpenBao]:
+    """Its own: this module seals it and stops it."""
+    found = start_openbao()
+    root = Vault(found.address, token=found.root_token)
+    root.call("POST", "sys/mounts/transit", {"type": "transit"})
+    root.call("POST", "transit/keys/orders", {"type": "aes256-gcm96"})
+    root.call("POST", "sys/mounts/documents", {"type": "kv", "options": {"version": "2"}})
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def vault(server: OpenBao) -> Vault:
+    return Vault(server.address, token=server.root_token)
+
+
+def test_a_data_key_comes_back_from_its_wrapped_form(vault: Vault) -> None:
+    made = [vault.new_data_key("transit", "orders") for _ in range(3)]
+    assert vault.unwrap_data_keys("transit", "orders", [key.wrapped for key in made]) == [key.plaintext for key in made]
+    assert {(len(key.plaintext), key.key_version) for key in made} == {(32, 1)}
+    assert all(base64.b64encode(key.plaintext).decode() not in repr(key) for key in made)
+
+
+def test_a_broken_key_in_a_batch_is_told_by_position_and_shows_nothing(vault: Vault) -> None:
+    good = vault.new_data_key("transit", "orders")
+    with pytest.raises(DataKeysBroken) as caught:
+        vault.unwrap_data_keys("transit", "orders", [good.wrapped, "vault:v1:AAAA", good.wrapped])
+    assert caught.value.positions == (1,)
+    with pytest.raises(DataKeysBroken) as caught:
+        vault.unwrap_data_keys("transit", "orders", ["vault:v1:AAAA"])
+    assert caught.value.positions == (0,)
+    assert base64.b64encode(good.plaintext).decode() not in f"{caught.value!r} {caught.value.__context__!r}"
+
+
+def test_a_batch_of_400_fits_a_default_listener_and_more_is_refused_here(vault: Vault) -> None:
+    wrapped = vault.new_data_key("transit", "orders").wrapped
+    assert len(vault.unwrap_data_keys("transit", "orders", [wrapped] * 400)) == 400
+    with pytest.raises(ValueError, match="400"):
+        vault.unwrap_data_keys("transit", "orders", [wrapped] * 401)
+    assert [len(chunk) for chunk in chunks(range(801))] == [400, 400, 1]
+    assert vault.unwrap_data_keys("transit", "orders", []) == []
+
+
+def test_rewrap_keeps_the_key(vault: Vault) -> None:
+    key = vault.new_data_key("transit", "orders")
+    again = vault.rewrap_data_keys("transit", "orders", [key.wrapped])
+    assert vault.unwrap_data_keys("transit", "orders", again) == [key.plaintext]
+
+
+def test_documents_are_created_and_merged(vault: Vault) -> None:
+    vault.add_to_document("documents", "one/0", {"a": "1"})
+    vault.add_to_document("documents", "one/0", {"b": "2"})
+    assert vault.read_document("documents", "one/0") == {"a": "1", "b": "2"}
+    with pytest.raises(VaultRefused) as caught:
+        vault.read_document("documents", "none/0")
+    assert caught.value.status == 404
+
+
+def test_a_wrapping_token_tells_its_origin_and_opens_once(vault: Vault) -> None:
+    wrapping = vault.wrapped("POST", "transit/datakey/plaintext/orders", {"bits": "256"}, seconds=60)
+    nobody = vault.with_token("")
+    origin = nobody.lookup_wrapping(wrapping.token)
+    assert (origin.creation_path, origin.seconds) == ("transit/datakey/plaintext/orders", 60)
+    assert abs(origin.created - nobody.server_time()) <= 2
+    assert "ciphertext" in nobody.unwrap_response(wrapping.token)
+    for use in (nobody.unwrap_response, nobody.lookup_wrapping):
+        with pytest.raises(VaultRefused):
+            use(wrapping.token)
+
+
+def test_refusals_keep_their_status_and_nothing_of_the_answer(vault: Vault) -> None:
+    for path, status in (("transit/keys/missing", 404), ("nowhere/at/all", 404)):
+        with pytest.raises(VaultRefused) as caught:
+            vault.call("GET", path)
+        assert caught.value.status == status
+    with pytest.raises(VaultRefused) as caught:
+        vault.with_token("wrong").new_data_key("transit", "orders")
+    assert (caught.value.status, caught.value.code) == (403, "permission_denied")
+
+
+def test_nothing_is_taken_from_the_environment(server: OpenBao, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAULT_TOKEN", server.root_token)
+    monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with pytest.raises(VaultRefused):
+        Vault(server.address).call("GET", "sys/mounts")
+    with pytest.raises(VaultMisconfigured):
+        Vault("")
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "code"),
+    [
+        (Misbehaving.HTML, VaultMisconfigured, "not_a_vault"),
+        (Misbehaving.HTML_ERROR, VaultMisconfigured, "not_a_vault"),
+        (Misbehaving.REDIRECT, VaultMisconfigured, "vault_redirects"),
+        (Misbehaving.NOT_JSON, VaultMisconfigured, "not_a_vault"),
+        (Misbehaving.LIST, VaultMisconfigured, "not_a_vault"),
+        (Misbehaving.SILENT, VaultUnavailable, "vault_timeout"),
+        (Misbehaving.CUT_OFF, VaultUnavailable, "vault_unreachable"),
+    ],
+)
+def test_what_is_no_vault_is_recognised(how: Misbehaving, kind: type[VaultError], code: str) -> None:
+    with misbehaving(how) as server:
+        vault = Vault(server.address, token="canary-token", timeout=(0.3, 0.3))
+        with pytest.raises(kind) as caught:
+            vault.call("GET", "sys/mounts")
+        assert caught.value.code == code
+        assert caught.value.__context__ is None  # a chained exception would keep the token
+        assert server.followed == 0
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(VaultUnavailable) as caught:
+        Vault(f"http://127.0.0.1:{free_port()}").call("GET", "sys/mounts")
+    assert caught.value.code == "vault_unreachable"
+
+
+def test_a_sealed_vault_is_unavailable(vault: Vault) -> None:
+    server = start_openbao()
+    try:
+        other = Vault(server.address, token=server.root_token)
+        other.call("PUT", "sys/seal")
+        deadline = time.monotonic() + 5
+        code = ""
+        while code != "vault_sealed" and time.monotonic() < deadline:
+            with pytest.raises(VaultUnavailable) as caught:
+                other.call("GET", "sys/mounts")
+            code = caught.value.code
+        assert code == "vault_sealed"
+    finally:
+        server.stop()

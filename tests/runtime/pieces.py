@@ -1,0 +1,57 @@
+"""Stores and deliveries made by hand, for tests that need no server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runtime.home import Config, Home
+from runtime.keys import AtRestKey
+from runtime.store import Header
+from runtime.storefile import Entries, StoreFile
+from vaults.manifest import Entry, digest
+
+ACCOUNT = "0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01"
+ATOM = "1b4e28ba-2fa1-4d2b-883f-0016d3cca427"
+ENVIRONMENT = "6d1f4a2b-3c5d-4e6f-9a7b-8c9d0e1f2a3b"
+ORDERS, BILLING = "9f1d9a3e-2b52-4d0b-9d6c-0a1b2c3d4e5f", "aaaaaaaa-2b52-4d0b-9d6c-0a1b2c3d4e5f"
+
+
+def sealed(name: str, field: str, value: str, revision: int = 3, connection: str = ORDERS) -> tuple[Entry, bytes]:
+    return Entry("sealed", ("connection", connection, field), name, revision), value.encode()
+
+
+def plain(name: str, field: str, value: str, revision: int = 3, connection: str = ORDERS) -> tuple[Entry, str]:
+    return Entry("plain", ("connection", connection, field), name, revision, digest(value)), value
+
+
+def component(name: str, field: str, revision: int = 3, connection: str = ORDERS) -> tuple[Entry, None]:
+    return Entry("component", ("connection", connection, field), name, revision), None
+
+
+def property_(name: str, value: str, revision: int = 3) -> tuple[Entry, str]:
+    return Entry("plain", ("property", name), name, revision, digest(value)), value
+
+
+ENTRIES: Entries = [
+    sealed("Orders DB", "password", "pa55-canary ü"),
+    plain("Orders DB", "user", "orders"),
+    component("Orders DB", "apiKey"),
+    sealed("Billing", "password", "other-canary", connection=BILLING),
+    property_("region", "eu"),
+]
+
+
+def header(**changes: object) -> Header:
+    found = {"environment": ENVIRONMENT, "environment_name": "Production", "revision": 3, "seen": {ENVIRONMENT: 3}}
+    return Header(ACCOUNT, ATOM, **(found | changes))  # type: ignore[arg-type]
+
+
+def at_rest_key() -> AtRestKey:
+    return AtRestKey(os.urandom(32), "vault:v1:wrapped", "hosted", ATOM, 1)
+
+
+def store_file(directory: Path, key_file: str = "") -> StoreFile:
+    home = Home(directory)
+    home.prepare()
+    return StoreFile(home, Config("", "", key_file=key_file))
