@@ -187,13 +187,21 @@ def set_stage(cast: Cast) -> Stage:
     return Stage(cast, production, test, atom, second, connection)
 
 
+def database_url() -> str:
+    """The tests' own database, for other processes."""
+    database = django_settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        return f"sqlite:///{database['NAME']}"
+    login = f"{database['USER']}:{database['PASSWORD']}"
+    return f"postgres://{login}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+
+
 @pytest.fixture(scope="session")
 def live_processes(
     django_db_setup: None, hosted_vault_server: HostedVault, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LivePortal]:
     """gunicorn, worker, beat and Valkey on the tests' database and vault."""
-    database = django_settings.DATABASES["default"]["NAME"]
-    portal = start_portal(hosted_vault_server, str(database), tmp_path_factory.mktemp("portal"))
+    portal = start_portal(hosted_vault_server, database_url(), tmp_path_factory.mktemp("portal"))
     try:
         yield portal
     finally:

@@ -89,7 +89,7 @@ def start_portal(vault: Any, database: str, directory: Path) -> LivePortal:
         "KMS_VAR": str(directory),
         "KMS_PORT": str(port),
         "KMS_PORTAL_URL": f"http://127.0.0.1:{port}",
-        "KMS_DATABASE_URL": database if "://" in database else f"sqlite:///{database}",
+        "KMS_DATABASE_URL": database,
         "KMS_REDIS_URL": valkey.url,
         "KMS_VAULT_ADDR": vault.address,
         "KMS_RUNTIME_WHEELS": str(directory / "wheels"),

@@ -136,7 +136,7 @@ def _new_enrolment(node: Node, *, installing: bool) -> Enrolment:
 @transaction.atomic
 def request_credentials(node: Node, *, reason: str) -> Enrolment:
     """A node asks for vault credentials again; one that is asking already gets the same hand-over."""
-    atom = Atom.objects.select_for_update().select_related("account__kms").get(pk=node.atom_id)
+    atom = Atom.objects.select_for_update(of=("self",)).select_related("account__kms").get(pk=node.atom_id)
     if not KmsAccount.is_active(atom.account):
         raise EnrolmentRefused("kms_inactive", "The Key Management Service of this account is not active.")
     open_states = (Enrolment.State.REQUESTED, Enrolment.State.READY)
@@ -243,7 +243,9 @@ def _grant(enrolment: Enrolment, mount: str, recipient: uuid.UUID, role_id_token
 @transaction.atomic
 def confirm_enrolment(enrolment: Enrolment, accessors: list[str]) -> None:
     """The node has logged in with these secret_ids: spend the installer token, and let all its others be destroyed."""
-    enrolment = Enrolment.objects.select_for_update().select_related("node__atom__account").get(pk=enrolment.pk)
+    enrolment = (
+        Enrolment.objects.select_for_update(of=("self",)).select_related("node__atom__account").get(pk=enrolment.pk)
+    )
     if enrolment.state == Enrolment.State.CONFIRMED:
         return
     if enrolment.state != Enrolment.State.READY:

@@ -218,3 +218,30 @@ def test_sync_sends_only_what_changed(stage: Stage, hosted_vault: HostedVault) -
     assert answer["plain"] == []
     whole = machine.get(f"sync?since=1&environment={stage.test.pk}", machine.sync).json()
     assert len(whole["values"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [("revoked", "credential_unknown"), ("kms_off", "kms_inactive"), ("forged", "record_forged"), ("moved", None)],
+)
+def test_a_remembered_304_ends_with_what_it_stood_on(
+    stage: Stage, hosted_vault: HostedVault, change: str, code: str | None
+) -> None:
+    from atoms.models import Attachment
+    from vaults.models import KmsAccount
+
+    machine, _ = enrolled(stage, hosted_vault)
+    tag = machine.get("sync", machine.sync).headers["ETag"]
+    for _ in range(2):
+        assert machine.get("sync", machine.sync, **{"if-none-match": tag}).status_code == 304
+    if change == "revoked":
+        atoms.revoke_node(Node.objects.get(), actor=stage.alice)
+    elif change == "kms_off":
+        KmsAccount.objects.update(state=KmsAccount.State.DISABLED)
+    elif change == "forged":
+        Attachment.objects.filter(atom=stage.atom).update(environment=stage.test)
+    else:
+        atoms.attach(stage.atom, stage.test, actor=stage.alice)
+    answer = machine.get("sync", machine.sync, **{"if-none-match": tag})
+    assert answer.json().get("code") == code
+    assert answer.status_code != 304

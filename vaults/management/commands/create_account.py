@@ -20,7 +20,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="The account's name, for people.")
-        parser.add_argument("--admin", required=True, metavar="EMAIL", help="E-mail address of the first administrator.")
+        parser.add_argument(
+            "--admin", required=True, metavar="EMAIL", help="E-mail address of the first administrator."
+        )
         parser.add_argument("--code", help="The account's code (acme-X1Y2Z3); made from the name when left out.")
         parser.add_argument("--without-kms", action="store_true", help="Do not activate the Key Management Service.")
 
@@ -34,7 +36,9 @@ class Command(BaseCommand):
                     activate_kms(account, actor="operator")
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
-        kms = "without the Key Management Service" if options["without_kms"] else "with the Key Management Service active"
+        kms = (
+            "without the Key Management Service" if options["without_kms"] else "with the Key Management Service active"
+        )
         self.stdout.write(f"Account {account.name} ({account.code}) created {kms}; {email} is its administrator.")
 
     def _create(self, name: str, code: str | None, email: str) -> Account:
