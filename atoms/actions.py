@@ -110,7 +110,8 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
     """Attach an Atom, or move it: its containers get credentials for this environment and lose those for the other."""
     if environment.account_id != atom.account_id:
         raise ValueError("An Atom is attached to an environment of its own account.")
-    current = Attachment.objects.select_for_update().filter(atom=atom).first()
+    Atom.objects.select_for_update().get(pk=atom.pk)  # two moves at once happen one after the other
+    current = Attachment.objects.filter(atom=atom).first()
     if current is not None and current.environment_id == environment.pk:
         return
     if current is not None:
@@ -125,7 +126,9 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
 
 @transaction.atomic
 def detach(atom: Atom, *, actor: User) -> None:
-    current = Attachment.objects.select_for_update().filter(atom=atom).first()
+    """Its containers lose the environment's credentials, and wipe what they hold at their next contact."""
+    Atom.objects.select_for_update().get(pk=atom.pk)
+    current = Attachment.objects.filter(atom=atom).first()
     if current is None:
         return
     _leave(atom, current, actor)

@@ -11,6 +11,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts.access import genuine_roles
 from accounts.models import ADMINISTRATOR, Account, Membership, Role, User
 from accounts.rows import SignedModel, UuidModel
 
@@ -23,8 +24,6 @@ def token_hash(token: str) -> bytes:
 class EnvironmentQuerySet(models.QuerySet["Environment"]):
     def visible_to(self, membership: Membership) -> "EnvironmentQuerySet":
         """Those without roles of their own, those of the member's roles, and for an Administrator all."""
-        from accounts.access import genuine_roles
-
         roles = [row.role_id for row in genuine_roles(membership)]
         environments = self.filter(account=membership.account_id)
         if ADMINISTRATOR in roles:
