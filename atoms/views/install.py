@@ -29,7 +29,7 @@ def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
         "form": form,
         "nodes": nodes,
         "has_node": any(node.state == Node.State.ENROLLED for node in nodes),
-        "kms_active": atom.provisioned_at is not None or hasattr(atom.account, "kms"),
+        "kms_active": getattr(getattr(atom.account, "kms", None), "state", "") == "active",
     }
     if request.method == "POST" and form.is_valid():
         try:

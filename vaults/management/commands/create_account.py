@@ -1,17 +1,14 @@
 """How a real installation starts: an account and its first administrator. Public sign-up is closed."""
 
-import getpass
-import sys
 from typing import Any
 
-from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.core.validators import validate_email
 from django.db import transaction
 
 from accounts import actions as accounts
-from accounts.models import ADMINISTRATOR, Account, Role, User
+from accounts.management.commands._people import find_or_create_user
+from accounts.models import ADMINISTRATOR, Role
 from vaults.actions import activate_kms
 
 
@@ -20,39 +17,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="The account's name, for people.")
-        parser.add_argument(
-            "--admin", required=True, metavar="EMAIL", help="E-mail address of the first administrator."
-        )
+        parser.add_argument("--admin", required=True, metavar="EMAIL", help="Address of the first administrator.")
         parser.add_argument("--code", help="The account's code (acme-X1Y2Z3); made from the name when left out.")
         parser.add_argument("--without-kms", action="store_true", help="Do not activate the Key Management Service.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        email = options["admin"].strip().lower()
         try:
-            validate_email(email)
             with transaction.atomic():
-                account = self._create(options["name"], options["code"], email)
+                user = find_or_create_user(options["admin"])
+                account = accounts.create_account(options["name"], code=options["code"], actor="operator")
+                accounts.add_member(account, user, [Role.objects.get(pk=ADMINISTRATOR)], actor="operator")
                 if not options["without_kms"]:
                     activate_kms(account, actor="operator")
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
-        kms = (
-            "without the Key Management Service" if options["without_kms"] else "with the Key Management Service active"
-        )
-        self.stdout.write(f"Account {account.name} ({account.code}) created {kms}; {email} is its administrator.")
-
-    def _create(self, name: str, code: str | None, email: str) -> Account:
-        user = User.objects.filter(email=email).first() or self._create_user(email)
-        account = accounts.create_account(name, code=code, actor="operator")
-        accounts.add_member(account, user, [Role.objects.get(pk=ADMINISTRATOR)], actor="operator")
-        return account
-
-    def _create_user(self, email: str) -> User:
-        if sys.stdin.isatty():
-            password = getpass.getpass(f"Password for {email}: ")
-            if password != getpass.getpass("The same again: "):
-                raise CommandError("The two passwords differ; nothing was created.")
-        else:
-            password = sys.stdin.readline().rstrip("\n")
-        validate_password(password, User(email=email))
-        return User.objects.create_user(email, password)
+        kms = "without the" if options["without_kms"] else "with its"
+        self.stdout.write(f"Account {account.name} ({account.code}) is created, {kms} Key Management Service.")
+        self.stdout.write(f"{user.email} is its administrator.")

@@ -1,0 +1,30 @@
+"""What the commands about people share."""
+
+import getpass
+import sys
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.management.base import CommandError
+from django.core.validators import validate_email
+
+from accounts.models import User
+
+
+def find_or_create_user(email: str) -> User:
+    """The user of an address; a new one's password is asked for, or read from standard input.
+
+    Raises ValidationError for a bad address or password, CommandError when two typed passwords differ.
+    """
+    email = email.strip().lower()
+    validate_email(email)
+    found = User.objects.filter(email=email).first()
+    if found is not None:
+        return found
+    if sys.stdin.isatty():
+        password = getpass.getpass(f"Password for {email}: ")
+        if password != getpass.getpass("The same again: "):
+            raise CommandError("The two passwords differ; nothing was created.")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    validate_password(password, User(email=email))
+    return User.objects.create_user(email, password)

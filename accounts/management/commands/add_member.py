@@ -1,0 +1,44 @@
+"""Makes somebody a member of an account, or sets a member's roles."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+from django.db.models import Q
+
+from accounts import actions
+from accounts.management.commands._people import find_or_create_user
+from accounts.models import Account, Role
+
+
+class Command(BaseCommand):
+    help = "Add a member to an account with exactly these roles; a new user's password is read from standard input."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("code", help="The account's code, for example acme-X1Y2Z3.")
+        parser.add_argument("email")
+        parser.add_argument(
+            "--role", action="append", required=True, metavar="NAME", help="May be given several times."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        account = Account.objects.filter(code=options["code"]).first()
+        if account is None:
+            raise CommandError(f"There is no account {options['code']}.")
+        roles = [self._role(account, name) for name in options["role"]]
+        try:
+            with transaction.atomic():
+                user = find_or_create_user(options["email"])
+                actions.add_member(account, user, roles, actor="operator")
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        self.stdout.write(f"{user.email} is a member of {account.code} with {', '.join(role.name for role in roles)}.")
+
+    def _role(self, account: Account, name: str) -> Role:
+        roles = Role.objects.filter(Q(account=account) | Q(account=None))
+        role = roles.filter(name=name).order_by("account").first()
+        if role is None:
+            known = ", ".join(sorted(roles.values_list("name", flat=True)))
+            raise CommandError(f"There is no role {name}. There are: {known}.")
+        return role
