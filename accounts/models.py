@@ -138,6 +138,18 @@ class MembershipRole(SignedModel):
 class AuditEntry(UuidModel):
     """One act in an account. Entries form a chain: `mac` covers the entry and the `mac` before it (`accounts/audit.py`)."""
 
+    KINDS: ClassVar[dict[str, str]] = {
+        "as.extensions": "Environment extensions",
+        "as.component": "Connection",
+        "as.environment": "Environment",
+        "as.atom": "Atom",
+        "as.atom.properties": "Atom properties",
+        "as.atom.kms": "Key Management Service",
+        "as.installer": "Installer token",
+        "account": "Account",
+        "user": "Member",
+    }
+
     account = models.ForeignKey(Account, models.PROTECT, related_name="audit_entries")
     seq = models.PositiveBigIntegerField()
     at = models.DateTimeField()
@@ -159,6 +171,11 @@ class AuditEntry(UuidModel):
 
     def __str__(self) -> str:
         return f"{self.seq} {self.message}"
+
+    @property
+    def kind(self) -> str:
+        """The type in words."""
+        return self.KINDS.get(self.type, self.type)
 
     def expected_mac(self) -> bytes:
         """HMAC-SHA-256 over the entry's canonical JSON and the previous mac, under the audit key."""

@@ -10,7 +10,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import AccountRequest, account_member
-from accounts.forms import AUDIT_KINDS, AuditFilterForm, ThemeForm
+from accounts.forms import AuditFilterForm, ThemeForm
 from accounts.models import Account, Privilege
 
 THEME_COOKIE = "theme"
@@ -57,8 +57,6 @@ def audit_log(request: AccountRequest) -> HttpResponse:
     if kind := wanted.get("type"):
         entries = entries.filter(type=kind)
     page = Paginator(entries, 50).get_page(wanted.get("page") or 1)
-    for entry in page:
-        entry.kind = AUDIT_KINDS.get(entry.type, entry.type)
     query = urlencode({name: wanted[name] for name in ("q", "type") if wanted.get(name)})
     context = {"section": "audit", "form": form, "page": page, "query": query}
     return render(request, "accounts/audit_log.html", context)
