@@ -91,7 +91,10 @@ def screen(found: dict[str, Any]) -> str:
     lines = [
         ("Atom", f"{found['atom']['name']} ({found['atom']['type'].capitalize()}) of {found['account']['code']}"),
         ("Environment", environment["name"] if environment else found["attached"] or "none"),
-        ("Holds", f"{found['values']} encrypted values, {len(found['entries'])} entries, revision {found['revision']}"),
+        (
+            "Holds",
+            f"{_count(found['values'], 'encrypted value')} in {len(found['entries'])} entries, revision {found['revision']}",
+        ),
         ("Sealed", f"{found['sealed_at'] or 'never'}{_ago(found['sealed_seconds'], ', ')}"),
         ("Key", f"{key['source']} vault, key {key['name']} version {key['version']}" if key else "none"),
         ("Last contact", _ago(found["contact_seconds"]) or "never"),
@@ -103,6 +106,10 @@ def screen(found: dict[str, Any]) -> str:
     if found["verdict"] != OK and found["since_seconds"] is not None:
         lines.append(("Since", _ago(found["since_seconds"])))
     return "\n".join(f"{name + ':':<14}{text}" for name, text in lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _age(moment: str, at: float) -> float | None:

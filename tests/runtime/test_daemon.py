@@ -1,0 +1,120 @@
+"""run: keeps up, backs off, stops cleanly, is alone, and survives kill -9."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from runtime.daemon import Daemon
+from runtime.home import Home
+from tests.live import ROOT
+from tests.runtime.container import Container, save
+from tests.servers import free_port
+from vaults.models import ContainerReport
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Start = Callable[[], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(enrolled: Container) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def run() -> subprocess.Popen[str]:
+            words = enrolled.words("run", "--poll", "0.5")
+            process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=enrolled.environment())
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def held(container: Container, value: str) -> Callable[[], bool]:
+    return lambda: container.home.store.exists() and container.values().get("Orders database/password") == value
+
+
+def test_it_fetches_what_is_saved_and_stops_when_told(enrolled: Container, start: Start) -> None:
+    save(enrolled.stage, password="one")
+    process = start()
+    until(held(enrolled, "one"))
+    save(enrolled.stage, password="two")
+    until(held(enrolled, "two"))
+    until(lambda: ContainerReport.objects.filter(revision=2, verdict="ok").exists())
+    process.send_signal(signal.SIGTERM)
+    lines = process.communicate(timeout=5)[1].splitlines()
+    assert process.returncode == 0
+    assert lines[-1].endswith("kms-runtime: Stopped.")
+    assert all("one" not in line.split() and "two" not in line.split() for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_at_once_while_waiting(enrolled: Container, start: Start, number: int) -> None:
+    process = start()
+    until(lambda: enrolled.home.store.exists())
+    process.send_signal(number)
+    began = time.monotonic()
+    assert process.wait(10) == 0
+    assert time.monotonic() - began < 2
+
+
+def test_a_second_one_is_refused_and_a_manual_sync_is_not(enrolled: Container, start: Start) -> None:
+    start()
+    until(lambda: enrolled.home.store.exists())
+    second = enrolled.command("run")
+    assert (second.returncode, "[busy]" in second.stderr) == (78, True)
+    assert enrolled.command("sync").returncode == 0
+
+
+def test_kill_9_loses_nothing(enrolled: Container, start: Start) -> None:
+    save(enrolled.stage, password="zero")
+    for number in range(4):
+        process = start()
+        until(lambda: enrolled.home.store.exists())
+        save(enrolled.stage, password=f"value {number}")
+        time.sleep(0.2 * number)
+        process.kill()
+        process.wait()
+        assert enrolled.values()["Orders database/password"]
+    enrolled.sync()
+    assert enrolled.values()["Orders database/password"] == "value 3"
+    assert len(list(enrolled.directory.glob("at-rest-key.*"))) == 1
+
+
+def test_trouble_is_said_once_and_so_is_its_end(enrolled: Container, start: Start) -> None:
+    from dataclasses import replace
+
+    config = enrolled.home.read_config()
+    enrolled.home.write_config(replace(config, portal=f"http://127.0.0.1:{free_port()}"))
+    process = start()
+    until(lambda: enrolled.status()["verdict"] == "portal_unreachable")
+    time.sleep(2.5)  # several more tries
+    process.send_signal(signal.SIGTERM)
+    lines = process.communicate(timeout=5)[1].splitlines()
+    assert [line.rsplit("[", 1)[-1] for line in lines if "[" in line] == ["portal_unreachable]"]
+
+
+def test_the_pause_grows_to_five_minutes_and_is_spread() -> None:
+    from pathlib import Path
+
+    daemon = Daemon(Home(Path("/nonexistent")), lambda line: None)
+    pauses = []
+    for failures in range(12):
+        daemon._failures = failures
+        pauses.append([daemon._pause() for _ in range(50)])
+    base = [5, 5, 10, 20, 40, 80, 160, 300, 300, 300, 300, 300]
+    for expected, found in zip(base, pauses, strict=True):
+        assert all(0.8 * expected <= pause <= 1.2 * expected for pause in found)
+        assert max(found) - min(found) > 0.1 * expected

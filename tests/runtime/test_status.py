@@ -1,0 +1,77 @@
+"""status: one screen that says what is held, how old it is and what is wrong; never a value."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.status import gather, screen
+from tests.runtime.container import Container, save
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_all_is_well(enrolled: Container) -> None:
+    save(enrolled.stage, {"region": "eu-canary"}, password="canary", apiKey="component")
+    enrolled.sync()
+    done = enrolled.command("status")
+    assert done.returncode == 0
+    for text in (
+        "Orders Atom (Atom) of acme",
+        "Production",
+        "1 encrypted value in 5 entries",
+        "revision 1",
+        "all is well",
+    ):
+        assert text in done.stdout
+    assert "hosted vault, key " in done.stdout
+    assert "canary" not in done.stdout + enrolled.command("status", "--json").stdout
+    assert len(done.stdout.splitlines()) <= 12
+
+
+def test_json_lists_names_and_forms(enrolled: Container) -> None:
+    save(enrolled.stage, password="canary", apiKey="component")
+    enrolled.sync()
+    found = enrolled.status()
+    forms = {entry["name"]: entry["form"] for entry in found["entries"]}
+    assert forms["Orders database/password"] == "sealed"
+    assert forms["Orders database/apiKey"] == "component"
+    assert (found["verdict"], found["environment"]["name"], found["values"]) == ("ok", "Production", 1)
+
+
+def test_before_the_first_sync_it_says_what_to_do(enrolled: Container) -> None:
+    found = enrolled.status()
+    assert (found["verdict"], found["environment"]) == ("never_synced", None)
+    assert "kms-runtime run" in found["sentence"]
+
+
+@pytest.mark.parametrize("seconds", [-400 * 86400, 400 * 86400])
+def test_a_clock_that_was_set_is_said_and_not_believed(enrolled: Container, seconds: int) -> None:
+    import time
+
+    save(enrolled.stage, password="canary")
+    enrolled.sync()
+    found = gather(enrolled.home, time.time() + seconds)
+    assert found["verdict"] == "contact_old"
+    assert ("in the future" in screen(found)) == (seconds < 0)
+
+
+def test_every_failure_of_the_program_itself_shows_no_value(enrolled: Container) -> None:
+    """What nobody foresaw: an exception whose text holds a value. Only its kind and place are shown."""
+    save(enrolled.stage, password="canary")
+    enrolled.sync()
+    program = (
+        "import sys, runtime.__main__ as program\n"
+        "def fails(home): raise ValueError('canary')\n"
+        "program._store = fails\n"
+        "sys.argv = ['kms-runtime', 'get', 'a', 'b']\n"
+        "program.main()\n"
+    )
+    import subprocess
+    import sys
+
+    from tests.live import ROOT
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert "canary" not in done.stderr + done.stdout
+    assert "ValueError in <string>:2" in done.stderr
