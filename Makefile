@@ -25,6 +25,10 @@ PRODUCTION = KMS_MODE=production \
   KMS_DATABASE_URL=postgres://kms@db.example.org/kms KMS_REDIS_URL=rediss://redis.example.org:6379/0 \
   KMS_VAULT_ADDR=https://vault.example.org:8200 KMS_VAULT_PUBLIC_ADDR=https://vault.example.org:8200
 
+# Two at once; a file's tests stay together, because they share a running portal.
+PARALLEL := -n 2 --dist loadfile
+ON_POSTGRES := tests/accounts tests/atoms tests/atomapi tests/extensions tests/operations tests/test_access_matrix.py
+
 .PHONY: help
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +39,20 @@ run: $(RUN_STAMP) ## Start everything with demo data (PORT=8000 VAR=var); Ctrl-C
 
 .PHONY: test
 test: runtime ## Run every test (ARGS="-k name" to choose)
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@echo "On PostgreSQL:"
+	@$(BIN)/python -m tests.on_postgres $(PARALLEL) $(ON_POSTGRES)
+	@echo "On SQLite:"
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not stack"
+	@echo "The embedded stack, alone, because it is timed:"
+	@$(BIN)/python -m pytest -m stack
+endif
 
 .PHONY: test-fast
 test-fast: $(TEST_STAMP) ## Run the tests that need neither the whole stack nor a browser
-	@$(BIN)/python -m pytest -m "not stack and not browser and not slow" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not stack and not browser and not slow" $(ARGS)
 
 .PHONY: check
 check: $(TEST_STAMP) ## Format, lint, types, import rules, templates, settings, migrations
