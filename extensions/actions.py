@@ -252,7 +252,10 @@ def _publish(
         with transaction.atomic():
             ids = [plan.environment.pk for plan in plans]
             revisions = dict(
-                Environment.objects.select_for_update().filter(pk__in=ids).values_list("pk", "extensions_revision")
+                Environment.objects.select_for_update()
+                .filter(pk__in=ids)
+                .order_by("pk")
+                .values_list("pk", "extensions_revision")
             )
             if any(revisions.get(plan.environment.pk) != plan.revision - 1 for plan in plans):
                 continue  # saved meanwhile: plan again on what is there now

@@ -37,14 +37,16 @@ def opened(stage: Stage, vault: HostedVault) -> tuple[int, dict[str, str]]:
         where = value_place(account, environment, row.field.path, row.revision, str(row.data_key_id))
         values[row.field.key] = open_sealed(data_key(vault, row.data_key), bytes(row.sealed or b""), where).decode()
     if revision:
-        listing = _manifest(stage, vault, revision)
+        listing = opened_manifest(stage, vault)
         assert {entry.path[-1] for entry in listing.entries if entry.form == "sealed"} == set(values)
         assert listing.revision == revision
     return revision, values
 
 
-def _manifest(stage: Stage, vault: HostedVault, revision: int) -> Manifest:
+def opened_manifest(stage: Stage, vault: HostedVault) -> Manifest:
+    """The manifest of the environment's present revision."""
     row = EnvironmentManifest.objects.select_related("data_key").get(environment=stage.production)
+    revision = Environment.objects.get(pk=stage.production.pk).extensions_revision
     where = place(str(stage.account.pk), str(stage.production.pk), revision, str(row.data_key_id))
     return decode(open_sealed(data_key(vault, row.data_key), bytes(row.sealed), where))
 

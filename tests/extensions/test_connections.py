@@ -1,0 +1,107 @@
+"""Editing a connection: what environments hold follows it, and their containers are told under a new manifest."""
+
+import pytest
+
+from extensions import actions
+from extensions.actions import FieldSpec, save_connection
+from extensions.models import Connection, ExtensionValue, Field
+from tests.conftest import HostedVault, Stage
+from tests.extensions.test_save_extensions import save
+from tests.invariants.test_kill_web import opened_manifest
+from vaults.transit import VaultUnavailable
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def specs(stage: Stage) -> dict[str, FieldSpec]:
+    return {
+        field.key: FieldSpec(field.pk, field.key, field.label, field.encrypted, field.extensible, field.component_value)
+        for field in stage.connection.fields.all()
+    }
+
+
+def edit(stage: Stage, fields: dict[str, FieldSpec], name: str = "Orders database") -> None:
+    connection = Connection.objects.get(pk=stage.connection.pk)
+    save_connection(stage.account, connection, name=name, fields=list(fields.values()), actor=stage.alice)
+
+
+def changed(spec: FieldSpec, **changes: object) -> FieldSpec:
+    return FieldSpec(**{**{name: getattr(spec, name) for name in FieldSpec.__slots__}, **changes})  # type: ignore[arg-type]
+
+
+def test_a_new_component_value_reaches_published_environments(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    fields = specs(stage)
+    fields["host"] = changed(fields["host"], component_value="db2.example.com")
+    edit(stage, fields)
+    row = ExtensionValue.objects.get(environment=stage.production, field__key="host")
+    assert (row.plain, row.revision) == ("db2.example.com", 2)
+    assert opened_manifest(stage, hosted_vault).revision == 2
+    stage.test.refresh_from_db()
+    assert stage.test.extensions_revision == 0, "an environment nobody saved is not published by this"
+
+
+def test_a_removed_field_takes_its_values_with_it(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary", apiKey="other")
+    fields = specs(stage)
+    del fields["password"]
+    edit(stage, fields)
+    assert not Field.objects.filter(key="password").exists()
+    listed = {entry.path[-1] for entry in opened_manifest(stage, hosted_vault).entries}
+    assert listed == {"apiKey", "host", "user"}
+
+
+def test_a_new_name_is_listed_for_every_field(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    edit(stage, specs(stage), name="Orders store")
+    assert {entry.name for entry in opened_manifest(stage, hosted_vault).entries} == {"Orders store"}
+
+
+def test_a_field_that_is_extensible_no_more_is_not_delivered(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    fields = specs(stage)
+    fields["password"] = changed(fields["password"], extensible=False)
+    edit(stage, fields)
+    assert "password" not in {entry.path[-1] for entry in opened_manifest(stage, hosted_vault).entries}
+
+
+def test_an_edit_that_changes_no_delivery_calls_no_vault(
+    stage: Stage, hosted_vault: HostedVault, settings: object
+) -> None:
+    save(stage, 0, password="canary")
+    fields = specs(stage)
+    fields["host"] = changed(fields["host"], label="Server")
+    settings.VAULT_CREDENTIALS = "/nonexistent"  # type: ignore[attr-defined]
+    edit(stage, fields)
+    stage.production.refresh_from_db()
+    assert stage.production.extensions_revision == 1
+
+
+def test_id_and_kind_of_a_field_stay_as_they_are(stage: Stage, hosted_vault: HostedVault) -> None:
+    fields = specs(stage)
+    fields["password"] = changed(fields["password"], key="other", encrypted=False, component_value="plain text")
+    edit(stage, fields)
+    field = Field.objects.get(pk=stage.field("password").pk)
+    assert (field.key, field.encrypted, field.component_value) == ("password", True, "")
+
+
+def test_a_deleted_connection_is_gone_from_every_environment(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    actions.delete_connection(stage.connection, actor=stage.alice)
+    assert not ExtensionValue.objects.exists()
+    assert opened_manifest(stage, hosted_vault).entries == ()
+
+
+def test_nothing_is_written_while_the_vault_is_away(stage: Stage, hosted_vault: HostedVault, settings: object) -> None:
+    from vaults import hosted
+
+    save(stage, 0, password="canary")
+    fields = specs(stage)
+    fields["host"] = changed(fields["host"], component_value="db2.example.com")
+    settings.VAULT_ADDR = "http://127.0.0.1:1"  # type: ignore[attr-defined]
+    hosted.forget()
+    with pytest.raises(VaultUnavailable):
+        edit(stage, fields)
+    assert Field.objects.get(key="host").component_value == "db.example.com"
+    stage.production.refresh_from_db()
+    assert stage.production.extensions_revision == 1
