@@ -1,6 +1,21 @@
-import os
+"""What gunicorn serves. An error that not even the error page survived is answered here, and its text goes nowhere."""
 
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
-application = get_wsgi_application()
+portal = get_wsgi_application()
+log = structlog.get_logger()
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    try:
+        return portal(environ, start_response)
+    except Exception:  # the server would print it with its text, which can hold what was typed
+        log.exception("unanswerable", path=environ.get("PATH_INFO", ""))
+        start_response("500 Internal Server Error", [("Content-Type", "text/plain"), ("Cache-Control", "no-store")])
+        return [b"The portal failed to answer.\n"]

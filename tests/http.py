@@ -6,12 +6,14 @@ import requests
 
 
 class Person:
-    """A signed-in session; `post` adds the CSRF token the way a form does."""
+    """A signed-in session; `post` adds the CSRF token the way a form does. `seen` is every answer it got."""
 
     def __init__(self, url: str, email: str, password: str) -> None:
         self.url = url
         self.session = requests.Session()
         self.session.trust_env = False
+        self.seen: list[requests.Response] = []
+        self.session.hooks["response"].append(lambda answer, *_, **__: self.seen.append(answer))
         self.get("/auth/login/")
         answer = self.post("/auth/login/", {"login": email, "password": password})
         assert answer.status_code == 302, "signing in failed"
