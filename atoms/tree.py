@@ -1,5 +1,6 @@
 """The left pane: environments with their Atoms, and the unattached ones. Three queries, whatever the size."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,12 @@ class Branch:
 
     environment: Environment | None
     atoms: list[Atom] = field(default_factory=list)
+
+    @property
+    def states(self) -> list[tuple[str, int]]:
+        """How many of its Atoms are in which state, in the order of Atom.Status: [("online", 3), …]."""
+        counted = Counter(atom.status() for atom in self.atoms)
+        return [(status.label.lower(), counted[status]) for status in Atom.Status if counted[status]]
 
 
 def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
