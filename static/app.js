@@ -373,7 +373,7 @@
       control.value = item.value;
     });
     guard(form);
-    say("The current values are loaded. What you typed is still here, not saved.");
+    toast("The current values are loaded. What you typed is still here, not saved.");
   };
 
   /* After every swap and once at the start: errors get the focus, filters still hold. */
@@ -395,9 +395,10 @@
   if (pane && current.offsetTop > pane.clientHeight - 80) pane.scrollTop = current.getBoundingClientRect().top - pane.getBoundingClientRect().top - pane.clientHeight / 3;
 
   /* HX-Trigger: {"toast": "Copied to Production"}; only ever beside a result shown in place. */
-  on("toast", ({ detail }) => {
-    const toast = Object.assign(document.createElement("div"), { className: "toast", textContent: detail.value ?? detail });
-    $("#toasts").append(toast);
-    setTimeout(() => toast.remove(), 6000);
-  });
+  function toast(text) {
+    const note = Object.assign(document.createElement("div"), { className: "toast", textContent: text });
+    $("#toasts").append(note);
+    setTimeout(() => note.remove(), 6000);
+  }
+  on("toast", ({ detail }) => toast(detail.value ?? detail));
 })();

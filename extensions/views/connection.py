@@ -24,6 +24,7 @@ def connection_list(request: AccountRequest) -> HttpResponse:
     connections = request.account.connections.prefetch_related("fields").annotate(
         encrypted_count=Count("fields", filter=Q(fields__encrypted=True))
     )
+    connections = connections.order_by("name")  # counting drops the model's own order
     return render(request, "extensions/connection_list.html", {"section": "build", "connections": connections})
 
 
