@@ -12,9 +12,9 @@ from typing import Final
 
 from runtime.delivery import Delivery
 from runtime.errors import DeliveryRefused, RevisionLower
+from runtime.index import Value
 from vaults.manifest import Entry, Manifest, Path
 
-Value = bytes | str | None
 # What was held at a path: form, revision and value.
 Known = Mapping[Path, tuple[str, int, Value]]
 

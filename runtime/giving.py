@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from runtime.errors import SelectionRefused, ValueMissing, ValueUnusable, listed
-from runtime.store import Held, Store
+from runtime.index import Held
+from runtime.store import Store
 
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED: Final = re.compile(

@@ -46,13 +46,13 @@ class Telling:
         with suppress(RuntimeProblem):
             token = credentials.read_environment(self._home).sync_token
             store = self._store()
-            self._portal.post("report", token, report_of(store.header, _sealed(store), verdict, sentence))
+            self._portal.post("report", token, report_of(store.header, store.index.sealed, verdict, sentence))
             return True
         return False
 
     def _store(self) -> Store:
         atom = credentials.read_atom(self._home)
-        nothing = Store(Header(atom.account, atom.atom), b"", b"", ())
+        nothing = Store(Header(atom.account, atom.atom))
         with suppress(StoreDamaged):
             return self._file.read() or nothing
         return nothing
@@ -75,7 +75,3 @@ def report_of(header: Header, values: int, verdict: str, sentence: str) -> dict[
         "version": VERSION,
         "host_name": socket.gethostname(),
     }
-
-
-def _sealed(store: Store) -> int:
-    return sum(1 for row in store.rows if row[0] == "sealed")

@@ -6,8 +6,7 @@
     n                    header (JSON, see Header): readable without a key
     32                   SHA-256 of the header: tells damage of the header from damage elsewhere
     4                    length of the sealed index, 0 when the store is empty
-    m                    index, sealed for its place (path ("index", SHA-256 of the header)): [[form, path, name, revision,
-                         digest, plain value, bytes of the sealed value], ...]
+    m                    index (runtime/index.py), sealed for its place (path ("index", SHA-256 of the header))
     rest                 the sealed values, in the index's order, each bound to Atom, environment, path and revision
 
 Every byte is covered: magic, header and index by the seal of the index, values by their own. Values are opened one by one.
@@ -16,16 +15,19 @@ Every byte is covered: magic, header and index by the seal of the index, values 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from runtime.errors import StoreDamaged
+from runtime.index import Entries, Held, Index
+from runtime.index import decode as decode_index
+from runtime.index import encode as encode_index
 from vaults.envelope import KEY_BYTES, Bound, SealBroken
-from vaults.manifest import Entry, Form, Path
+from vaults.manifest import Path
 
 MAGIC: Final = b"KMSSTORE/1\n"
 FORMAT: Final = 1
@@ -58,37 +60,19 @@ class Header:
     seen: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One thing the environment holds. plain: the value of a plain entry. start, size: where the sealed value is."""
-
-    form: Form
-    path: Path
-    name: str
-    revision: int
-    digest: str
-    plain: str = field(repr=False)
-    start: int
-    size: int
-
-
 @dataclass(frozen=True)
 class Store:
     """A store as read from its file; values stay sealed until `open` or `open_all`."""
 
     header: Header
-    key: bytes = field(repr=False)
-    body: bytes = field(repr=False)
-    rows: Sequence[Sequence[Any]] = field(repr=False)
+    key: bytes = field(default=b"", repr=False)
+    body: bytes = field(default=b"", repr=False)
+    index: Index = field(default_factory=Index, repr=False)
 
     @cached_property
     def held(self) -> list[Held]:
         """Everything the environment holds, in the manifest's order."""
-        start, held = 0, []
-        for form, path, name, revision, digest, plain, size in self.rows:
-            held.append(Held(form, tuple(path), name, revision, digest, plain, start, size))
-            start += size
-        return held
+        return list(self.index)
 
     def open(self, held: Held) -> bytes:
         """A sealed entry's value. Raises StoreDamaged."""
@@ -98,16 +82,12 @@ class Store:
 
     def open_all(self) -> list[bytes]:
         """The values of all sealed entries, in order. Raises StoreDamaged."""
-        environment, body = self.header.environment, self.body
-        start, values = 0, []
-        for form, path, _, revision, _, _, size in self.rows:
-            if form == "sealed":
-                values.append(((environment, *path), revision, body[start : start + size]))
-                start += size
-        return _opened(self.header, self.key, values) if values else []
+        if not len(self.index):
+            return []
+        return _opened(self.header, self.key, self.index.sealed_values(self.header.environment, self.body))
 
 
-def encode(header: Header, key: bytes, entries: Sequence[tuple[Entry, bytes | str | None]]) -> list[bytes]:
+def encode(header: Header, key: bytes, entries: Entries) -> list[bytes]:
     """The parts of a store's file. entries: each with its value, bytes when sealed, text when plain, None for a component.
 
     key: 32 bytes, used for this store only. An empty store (key_id "") has no entries and key b"".
@@ -116,20 +96,13 @@ def encode(header: Header, key: bytes, entries: Sequence[tuple[Entry, bytes | st
     front = [MAGIC, len(text).to_bytes(4, "big"), text, hashlib.sha256(text).digest()]
     if not header.key_id:
         return [*front, (0).to_bytes(4, "big")]
-    bound = _bound(header)
+    bound, environment = _bound(header), header.environment
     secret = [
-        ((header.environment, *entry.path), entry.revision, value)
-        for entry, value in entries
-        if isinstance(value, bytes)
+        ((environment, *entry.path), entry.revision, value) for entry, value in entries if isinstance(value, bytes)
     ]
     sealed = bound.seal_many(key, header.key_id, secret)
-    sizes = iter(map(len, sealed))
-    rows = [
-        (entry.form, entry.path, entry.name, entry.revision, entry.digest)
-        + (("", next(sizes)) if isinstance(value, bytes) else (value or "", 0))
-        for entry, value in entries
-    ]
-    index = bound.seal_many(key, header.key_id, [(_index_path(text), header.revision, orjson.dumps(rows))])[0]
+    listing = encode_index(entries, list(map(len, sealed)))
+    index = bound.seal_many(key, header.key_id, [(_index_path(text), header.revision, listing)])[0]
     return [*front, len(index).to_bytes(4, "big"), index, *sealed]
 
 
@@ -147,12 +120,11 @@ def decode(content: bytes, key: bytes) -> Store:
     if len(rest) < 4 or bool(size) != bool(header.key_id) or len(body) < size or (not size and body):
         raise damaged()
     if not size:
-        return Store(header, b"", b"", ())
-    index = _opened(header, key, [(_index_path(text), header.revision, body[:size])])[0]
-    rows = orjson.loads(index)
-    if sum(row[6] for row in rows) != len(body) - size:
+        return Store(header)
+    index = decode_index(_opened(header, key, [(_index_path(text), header.revision, body[:size])])[0])
+    if index.size != len(body) - size:
         raise damaged()
-    return Store(header, key, body[size:], rows)
+    return Store(header, key, body[size:], index)
 
 
 def damaged() -> StoreDamaged:
@@ -179,7 +151,7 @@ def _header(text: bytes) -> Header:
     raise StoreDamaged("store_unknown", "The store is of another version of kms-runtime: run kms-runtime sync.")
 
 
-def _opened(header: Header, key: bytes, values: list[tuple[Path, int, bytes]]) -> list[bytes]:
+def _opened(header: Header, key: bytes, values: Iterable[tuple[Path, int, bytes]]) -> list[bytes]:
     if len(key) != KEY_BYTES:
         raise damaged()
     try:

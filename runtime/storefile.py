@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,11 +12,9 @@ from datetime import UTC, datetime
 from runtime import files, store
 from runtime.errors import RuntimeProblem, StoreDamaged
 from runtime.home import Config, Home
+from runtime.index import Entries
 from runtime.keys import AtRestKey, KeyFile, KeySource
 from runtime.store import Header, Store
-from vaults.manifest import Entry
-
-Entries = Sequence[tuple[Entry, bytes | str | None]]
 
 
 class StoreFile:

@@ -133,10 +133,10 @@ class Synchroniser:
         """The store; an empty one when there is none, or when it is damaged, which is healed by fetching everything."""
         header = Header(atom.account, atom.atom)
         try:
-            held = self._checked() or Store(header, b"", b"", ())
+            held = self._checked() or Store(header)
         except StoreDamaged as problem:
             self._say(f"{problem.sentence.partition(':')[0]}: fetching everything anew.")
-            held = Store(replace(header, seen=self._seen()), b"", b"", ())
+            held = Store(replace(header, seen=self._seen()))
         if (held.header.account, held.header.atom) != (atom.account, atom.atom):
             raise StoreForeign(
                 "store_foreign", f"{self.home.store} belongs to another Atom: name this one's directory with --dir."
@@ -168,7 +168,7 @@ class Synchroniser:
         header = replace(held.header, environment="", environment_name="", revision=0, etag="")
         self._file.write_empty(header)
         credentials.write_environment(self.home, replace(environment, environment="", environment_name="", login=None))
-        self._say(f"The Atom left {held.header.environment_name}: wiped its {len(held.rows)} entries.")
+        self._say(f"The Atom left {held.header.environment_name}: wiped its {len(held.index)} entries.")
 
     def _detached(self, held: Store, delivery: Delivery, environment: EnvironmentHalf, etag: str) -> Outcome:
         at = delivery.attachment_revision
@@ -259,6 +259,5 @@ def _known(held: Store) -> dict[Path, tuple[str, int, bytes | str | None]]:
     """What is held, by path; sealed values opened."""
     values = iter(held.open_all())
     return {
-        tuple(path): (form, revision, next(values) if form == "sealed" else plain if form == "plain" else None)
-        for form, path, _, revision, _, plain, _ in held.rows
+        one.path: (one.form, one.revision, next(values) if one.form == "sealed" else one.plain) for one in held.held
     }

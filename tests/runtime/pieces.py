@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from runtime.home import Config, Home
+from runtime.index import Entries
 from runtime.keys import AtRestKey
 from runtime.store import Header
-from runtime.storefile import Entries, StoreFile
+from runtime.storefile import StoreFile
 from vaults.manifest import Entry, digest
 
 ACCOUNT = "0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01"

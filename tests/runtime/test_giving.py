@@ -8,8 +8,8 @@ import pytest
 
 from runtime.errors import RuntimeProblem
 from runtime.giving import default_name, find, gifts, parsed_map, value_of
+from runtime.index import Entries
 from runtime.store import Store
-from runtime.storefile import Entries
 from tests.runtime.pieces import BILLING, ENTRIES, ORDERS, at_rest_key, header, plain, property_, sealed, store_file
 
 

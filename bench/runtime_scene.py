@@ -1,0 +1,157 @@
+"""What the runtime's bench measures on: a raft OpenBao with its audit log on, a container's directory with real logins, and
+for each N an environment's delivery of N secrets, each under a data key of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from kmsportal.demo.place import open_place
+from kmsportal.demo.servers import OpenBao
+from runtime import credentials
+from runtime.credentials import AtomHalf, EnvironmentHalf, VaultLogin
+from runtime.home import Config, Home
+from tests.servers import free_port
+from vaults import layout, manifest
+from vaults.credentials import read_credentials
+from vaults.envelope import seal
+from vaults.transit import Vault, chunks
+
+ACCOUNT, ATOM, CONNECTION = (str(uuid.uuid4()) for _ in range(3))
+DOCUMENT_ENTRIES = 500
+
+
+@dataclass
+class Hosted:
+    """The vault, its address and the platform's logins by identity."""
+
+    openbao: OpenBao
+    identities: dict[str, Vault]
+
+    @property
+    def address(self) -> str:
+        return self.openbao.address
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rsplit(":", 1)[1])
+
+    @property
+    def audit_log(self) -> Path:
+        return self.openbao.directory / "audit.log"
+
+
+@contextmanager
+def hosted_vault() -> Iterator[Hosted]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        place = open_place(Path(directory), free_port())
+        openbao = OpenBao(place, free_port(), free_port())
+        openbao.first_start()
+        try:
+            openbao.make()
+            files, vault, identities = place.directory("credentials"), Vault(openbao.address), {}
+            for file in ("web.json", "worker.json"):
+                for name, one in read_credentials(files / file).identities.items():
+                    identities[name] = vault.with_token(vault.login("platform", one.role_id, one.secret_id).token)
+            for mount in ("intransit", "atrest"):
+                identities["provisioner"].call("POST", f"{mount}/keys/{ATOM}", layout.KEY_PARAMETERS)
+            layout.create_role(identities["provisioner"], "atoms", ATOM, layout.ATOM_ROLE)
+            yield Hosted(openbao, identities)
+        finally:
+            openbao.child.ask_to_stop()
+            openbao.child.stop()
+
+
+def login_of(hosted: Hosted, mount: str, recipient: str) -> VaultLogin:
+    """A real login, taken the way an enrolment does."""
+    path, nobody = f"auth/{mount}/role/{recipient}", Vault(hosted.address)
+    role = hosted.identities["provisioner"].wrapped("GET", f"{path}/role-id", seconds=300)
+    body = {"metadata": orjson.dumps({"atom": ATOM, "node": "bench", "enrolment": "bench"}).decode()}
+    secret = hosted.identities["issuer"].wrapped("POST", f"{path}/secret-id", body, seconds=300)
+    role_id = str(nobody.unwrap_response(role.token)["role_id"])
+    held = nobody.unwrap_response(secret.token)
+    return VaultLogin(
+        mount, recipient, role_id, str(held["secret_id"]), secret.accessor, nobody.server_time(), 768 * 3600
+    )
+
+
+@dataclass
+class Environment:
+    """An environment that holds `count` secrets; `answer` is the portal's answer to `sync`."""
+
+    id: str
+    count: int
+    login: VaultLogin
+    answer: bytes
+
+
+def environment(hosted: Hosted, count: int) -> Environment:
+    recipient = str(uuid.uuid4())
+    hosted.identities["provisioner"].call("POST", f"intransit/keys/{recipient}", layout.KEY_PARAMETERS)
+    layout.create_role(hosted.identities["provisioner"], "environments", recipient, layout.ENVIRONMENT_ROLE)
+    keys = _data_keys(hosted, recipient, count)
+    rows, entries = [], []
+    for number, (key_id, key) in enumerate(keys):
+        path, revision = ("connection", CONNECTION, f"field{number}"), number + 1
+        sealed = seal(
+            key, f"secret {number:>20}".encode(), manifest.value_place(ACCOUNT, recipient, path, revision, key_id)
+        )
+        rows.append((path, revision, key_id, number // DOCUMENT_ENTRIES, base64.b64encode(sealed).decode()))
+        entries.append(manifest.Entry("sealed", path, "Bench", revision))
+    # Each save seals the manifest under its own key, so the newest value and the manifest share one.
+    last_id, last_key = keys[-1]
+    listing = manifest.Manifest(recipient, count, tuple(entries))
+    sealed = seal(last_key, listing.encode(), manifest.place(ACCOUNT, recipient, count, last_id))
+    answer: dict[str, Any] = {
+        "format": 1,
+        "account": ACCOUNT,
+        "atom": {"id": ATOM, "name": "Bench", "type": "ATOM"},
+        "attachment_revision": 1,
+        "settings_revision": 1,
+        "environment": {"id": recipient, "name": "Bench"},
+        "revision": count,
+        "manifest": {
+            "data_key": last_id,
+            "document": (count - 1) // DOCUMENT_ENTRIES,
+            "sealed": base64.b64encode(sealed).decode(),
+        },
+        "values": rows,
+        "plain": [],
+    }
+    return Environment(recipient, count, login_of(hosted, "environments", recipient), orjson.dumps(answer))
+
+
+def _data_keys(hosted: Hosted, recipient: str, count: int) -> list[tuple[str, bytes]]:
+    """Made by the vault and stored in its documents, as saves do."""
+    web = hosted.identities["web"]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: web.new_data_key("intransit", recipient), range(count)))
+    keys = [(str(uuid.uuid4()), key) for key in made]
+    for number, document in enumerate(chunks(keys, DOCUMENT_ENTRIES)):
+        for part in chunks(document, 250):
+            web.add_to_document("datakeys", f"{recipient}/{number}", {key_id: key.wrapped for key_id, key in part})
+    return [(key_id, key.plaintext) for key_id, key in keys]
+
+
+def container(directory: Path, hosted: Hosted, environment: Environment, portal: str, vault: str) -> Home:
+    """An enrolled container's directory."""
+    home = Home(directory)
+    home.prepare()
+    home.write_config(Config(portal, vault))
+    credentials.write_environment(home, EnvironmentHalf("sync", environment.id, "Bench", 1, environment.login))
+    login = login_of(hosted, "atoms", ATOM)
+    credentials.write_atom(home, AtomHalf(ACCOUNT, "bench", ATOM, "Bench", "ATOM", "node", "", "settings", login))
+    return home
