@@ -244,7 +244,7 @@ class ExtensionsForm:
             return
         value = checked(data[f"{prefix}value"])
         if row.held is not None:
-            names.add(row.name)
+            names.add(row.name.casefold())
             row.removes = f"{prefix}remove" in data
             if row.removes:
                 self.property_changes.append(PropertyChange(row.name, None))
@@ -259,7 +259,7 @@ class ExtensionsForm:
             raise BadValue("Give this property a name.")
         if len(row.name) > 200 or not row.name.isprintable():
             raise BadValue("A property's name has at most 200 characters and no control characters.")
-        if row.name in names:
+        if row.name.casefold() in names:  # programs get both as the same upper-case environment name
             raise BadValue(f"Another property has the name {row.name}.")
-        names.add(row.name)
+        names.add(row.name.casefold())
         self.property_changes.append(PropertyChange(row.name, value))

@@ -15,7 +15,8 @@ def checked(text: str) -> str:
     """The value as it will be stored. Raises BadValue.
 
     Browsers submit line breaks as CR LF whatever was typed (HTML, form submission), so they become LF again; nothing else
-    is changed, white space at the ends included.
+    is changed, white space at the ends included. Bytes that are no UTF-8 arrive as U+FFFD (Django decodes a form that way):
+    saving that would silently be another value.
     """
     text = text.replace("\r\n", "\n")
     if "\0" in text:
@@ -24,7 +25,7 @@ def checked(text: str) -> str:
         size = len(text.encode())
     except UnicodeEncodeError:
         size = -1
-    if size < 0:
+    if size < 0 or "\N{REPLACEMENT CHARACTER}" in text:
         raise BadValue("This value is not valid text. Encode binary data, for example as base64.")
     if size > MAX_VALUE_BYTES:
         raise BadValue(f"This value is {size / 1024:,.0f} KiB; at most 64 KiB can be stored.")

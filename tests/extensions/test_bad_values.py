@@ -1,0 +1,163 @@
+"""What cannot be a value is refused beside its field, in words; nothing of the save is written and nothing typed is lost."""
+
+import pytest
+
+from extensions.models import ExtensionValue
+from tests.conftest import Stage
+from tests.extensions.dialog import Dialog, many_fields
+
+pytestmark = pytest.mark.django_db(transaction=True)
+KIB = 1024
+
+
+@pytest.fixture
+def dialog(stage: Stage) -> Dialog:
+    return Dialog(stage)
+
+
+BAD_SECRETS = {
+    "x" * (64 * KIB + 1): "at most 64 KiB can be stored",
+    "ü" * (32 * KIB) + "x": "at most 64 KiB can be stored",
+    "<Encrypted>": "This is the mark for a hidden value",
+    " <ENCRYPTED> ": "This is the mark for a hidden value",
+    "****": "This is the mark for a hidden value",
+    "•••": "This is the mark for a hidden value",
+    "a\0b": "contains a NUL character",
+    "caf\ufffd": "is not valid text",
+}
+
+
+@pytest.mark.parametrize("htmx", [False, True])
+@pytest.mark.parametrize("typed", BAD_SECRETS, ids=lambda typed: repr(typed[:12]))
+def test_a_bad_secret_is_refused_in_words(dialog: Dialog, typed: str, htmx: bool) -> None:
+    answer = dialog.post(htmx=htmx, secret_password=typed, secret_apiKey="a good one", value_user="kept as typed")
+    text = answer.content.decode()
+    assert answer.status_code == 422
+    assert BAD_SECRETS[typed] in text
+    assert "Orders database / Password" in text
+    assert dialog.holds() == set()
+    assert "a good one" not in text
+    if htmx:  # only the messages are swapped in: what was typed stays where it is
+        assert answer.headers["HX-Retarget"] == "#extensions-errors"
+        assert "<textarea" not in text
+    else:
+        assert "kept as typed" in text
+        assert "Type these again" in text
+
+
+def test_the_largest_value_is_taken(dialog: Dialog) -> None:
+    assert dialog.post(secret_password="x" * 64 * KIB).status_code == 302
+    assert len(bytes(ExtensionValue.objects.get(form="sealed").sealed or b"")) == 64 * KIB + 29
+
+
+@pytest.mark.parametrize("typed", [b"%FFbinary", b"%ED%A0%80", b"%C3%28"])
+def test_bytes_that_are_no_text_are_refused_and_not_replaced(dialog: Dialog, typed: bytes) -> None:
+    field = dialog.stage.field("password").pk
+    body = f"expected_revision=0&secret.{field}=".encode() + typed
+    answer = dialog.client.post(dialog.url, body, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 422
+    assert "is not valid text" in answer.content.decode()
+    assert dialog.holds() == set()
+
+
+def test_a_save_over_four_mebibytes_is_refused_whole(dialog: Dialog) -> None:
+    connection = many_fields(dialog.stage, 65)
+    form = {f"secret.{field.pk}": "x" * 64 * KIB for field in connection.fields.all()}
+    answer = dialog.send({"expected_revision": "0", **form})
+    assert answer.status_code == 422
+    assert "This save has 4.1 MiB of values; at most 4 MiB fit into one." in answer.content.decode()
+    assert dialog.holds() == set()
+    answer = dialog.send({"expected_revision": "0", **dict(list(form.items())[:64])})
+    assert answer.status_code == 302, "exactly 4 MiB fit"
+
+
+def test_a_save_of_more_than_two_thousand_fields_is_refused_whole(dialog: Dialog) -> None:
+    form = {}
+    for number in range(2_001):
+        form |= {f"property.{number}.name": f"p{number}", f"property.{number}.value": "v"}
+    answer = dialog.send({"expected_revision": "0", **form})
+    assert answer.status_code == 422
+    assert "This save changes 2,001 fields; at most 2,000 fit into one." in answer.content.decode()
+    assert dialog.holds() == set()
+    del form["property.2000.name"], form["property.2000.value"]
+    assert dialog.send({"expected_revision": "0", **form}).status_code == 302
+    assert len(dialog.holds()) == 2_002  # and the two plain fields that follow their component
+
+
+@pytest.mark.parametrize(("name", "size"), [("fields", 10_001), ("bytes", 14 * KIB * KIB)])
+def test_what_no_form_could_post_is_400(dialog: Dialog, name: str, size: int) -> None:
+    form = {f"x{n}": "" for n in range(size)} if name == "fields" else {"x": "y" * size}
+    answer = dialog.send({"expected_revision": "0", **form})
+    assert answer.status_code == 400
+    assert "<h1" in answer.content.decode()
+
+
+@pytest.mark.parametrize("revision", ["", "x", "-1", "1.5", "9" * 30])
+def test_a_form_without_its_revision_is_refused(dialog: Dialog, revision: str) -> None:
+    answer = dialog.send({"expected_revision": revision})
+    assert answer.status_code == 422
+    assert "Load the page again" in answer.content.decode()
+
+
+def test_an_empty_replace_keeps_what_is_stored(dialog: Dialog) -> None:
+    dialog.post(secret_password="stored")
+    before = ExtensionValue.objects.get(form="sealed").sealed
+    answer = dialog.post(secret_password="", htmx=True)
+    assert "Nothing was changed" in answer.content.decode()
+    assert ExtensionValue.objects.get(form="sealed").sealed == before
+    assert dialog.revision() == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"secret_password": "new", "clear_password": "on"}, "replace the stored value, or remove it"),
+        ({"secret_password": "new", "component_password": "on"}, "the value typed here, or the connection component"),
+        ({"value_user": "mine", "component_user": "on"}, "Untick “Use connection component value”"),
+        ({"value_user": "x" * (64 * KIB + 1)}, "at most 64 KiB can be stored"),
+        ({"value_user": "a\0b"}, "contains a NUL character"),
+        ({"property.0.name": "", "property.0.value": "v"}, "Give this property a name"),
+        ({"property.0.name": "x" * 201, "property.0.value": "v"}, "at most 200 characters"),
+        ({"property.0.name": "a\u202eb", "property.0.value": "v"}, "no control characters"),
+    ],
+)
+def test_a_contradiction_is_refused(dialog: Dialog, inputs: dict[str, str], message: str) -> None:
+    answer = dialog.post(**inputs)
+    assert answer.status_code == 422
+    assert message in answer.content.decode()
+    assert dialog.holds() == set()
+
+
+@pytest.mark.parametrize("second", ["region", "Region", " REGION "])
+def test_a_second_property_of_the_same_name_is_refused(dialog: Dialog, second: str) -> None:
+    first = {"property.0.name": "region", "property.0.value": "eu"}
+    twice = first | {"property.1.name": second, "property.1.value": "us"}
+    answer = dialog.post(**twice)
+    assert "Another property has the name" in answer.content.decode()
+    assert dialog.holds() == set()
+    dialog.post(**first)
+    answer = dialog.post(**{"property.0.value": "eu", "property.1.name": second, "property.1.value": "us"})
+    assert answer.status_code == 422
+    assert "Another property has the name" in answer.content.decode()
+
+
+def test_two_sessions_and_one_revision(dialog: Dialog) -> None:
+    """The second to save sees who changed which field, never a value, and keeps the plain values typed."""
+    second = Dialog(dialog.stage)
+    assert dialog.post(expected=0, secret_password="secret of one", value_host="host of one").status_code == 302
+    typed = {"secret_apiKey": "secret of two", "value_user": "user of two"}
+    answer = second.post(expected=0, **typed)
+    text = " ".join(answer.content.decode().split())
+    assert answer.status_code == 409
+    assert "was changed meanwhile" in text
+    assert "alice@example.com" in text
+    assert "Orders database / Password: new secret" in text
+    assert "Orders database / Host: new value" in text
+    conflict = text[text.index('id="extensions-errors"') : text.index('id="extensions-list"')]
+    assert "of one" not in conflict
+    assert "secret of" not in text
+    assert "user of two</textarea>" in text
+    assert 'name="expected_revision" value="0"' in text, "loading the page again is what renews it"
+    assert {key for key, revision in dialog.holds() if revision} == {"password", "host", "user"}
+    assert second.post(expected=0, htmx=True, **typed).status_code == 409
+    assert second.post(expected=1, **typed).status_code == 302
