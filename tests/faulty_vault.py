@@ -1,0 +1,43 @@
+"""A vault that fails half-way: everything is passed on to the real one, but what a rule names is answered with a failure."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import requests
+
+
+@contextmanager
+def failing_at(vault: str, part: str, *, applied: bool) -> Iterator[str]:
+    """Address of a proxy before `vault` that answers 500 to paths with `part` in them; `applied`: done all the same."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {name: self.headers[name] for name in ("X-Vault-Token", "Content-Type") if name in self.headers}
+            broken = part in self.path
+            status, content = 500, b'{"errors": ["internal error"]}'
+            if applied or not broken:
+                answer = requests.request(self.command, vault + self.path, data=body, headers=headers, timeout=10)
+                if not broken:
+                    status, content = answer.status_code, answer.content
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = _pass_on
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
