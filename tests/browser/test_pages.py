@@ -1,0 +1,418 @@
+"""Every page in a real browser: accessible, quiet, usable without script and without a mouse, and true without a reload."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
+from django.utils import timezone
+from playwright.sync_api import Browser, Page, expect
+
+from atoms.models import Node
+from extensions import actions as extensions
+from extensions.models import ExtensionValue, ProcessProperty
+from extensions.plan import FieldChange, PropertyChange
+from tests.browser import steps
+from tests.conftest import PASSWORD, Stage
+from tests.live import LivePortal
+from vaults.models import ContainerReport
+from vaults.secret import Secret
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
+SECRET = "kept in place 7f3c"  # noqa: S105 (not a real one)
+
+
+class Visit:
+    """A signed-in browser page, and what its console complained about."""
+
+    def __init__(self, browser: Browser, portal: LivePortal, name: str = "alice", **context: Any) -> None:
+        self.portal, self.stage = portal, portal.stage
+        self.page: Page = browser.new_context(viewport={"width": 1440, "height": 900}, **context).new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        steps.sign_in(self.page, portal.url, getattr(self.stage.cast, name).email, PASSWORD)
+
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            self.complaints.append(message.text)
+
+    def address(self, name: str, *ids: object) -> str:
+        return self.portal.url + reverse(name, args=[self.stage.account.code, *ids])
+
+    def go(self, name: str, *ids: object, query: str = "") -> Page:
+        self.page.goto(self.address(name, *ids) + query)
+        return self.page
+
+    def extensions(self, query: str = "?connection=") -> Page:
+        return self.go("extensions:environment_extensions", self.stage.production.pk, query=query)
+
+
+@pytest.fixture
+def visit(portal: LivePortal, browser: Browser) -> Callable[..., Visit]:
+    return lambda *args, **context: Visit(browser, portal, *args, **context)
+
+
+def save_as(stage: Stage, key: str = "password") -> None:
+    """Alice saves one secret elsewhere."""
+    stage.production.refresh_from_db()
+    extensions.save_extensions(
+        stage.production,
+        [FieldChange(stage.field(key), "secret", Secret("something else"))],
+        [PropertyChange("region", "eu-west")],
+        expected_revision=stage.production.extensions_revision,
+        actor=stage.alice,
+    )
+
+
+def enrolled(stage: Stage, host_name: str = "orders-01.example") -> Node:
+    """A node of the first Atom that asked a moment ago and holds what was saved."""
+    stage.production.refresh_from_db()
+    now = timezone.now()
+    node = Node.objects.create(
+        atom=stage.atom, host_name=host_name, version="0.1.0", state="enrolled", enrolled_at=now, last_seen_at=now
+    )
+    ContainerReport.objects.create(
+        node=node,
+        reported_at=now,
+        key_name=f"atrest/{stage.atom.pk}",
+        key_version=1,
+        sealed_at=now,
+        environment=stage.production,
+        revision=stage.production.extensions_revision,
+        values=4,
+    )
+    return node
+
+
+def every_page(visit: Visit, node: Node) -> list[str]:
+    stage = visit.stage
+    atom, second, environment = stage.atom.pk, stage.second.pk, stage.production.pk
+    pages: list[tuple[Any, ...]] = [
+        ("atoms:atom_management",),
+        ("atoms:atom_create",),
+        ("atoms:environment_create",),
+        ("operations:operation_list",),
+        ("accounts:audit_log",),
+        ("extensions:connection_list",),
+        ("extensions:connection_create",),
+        ("extensions:connection_edit", stage.connection.pk),
+        ("extensions:connection_delete", stage.connection.pk),
+        *((f"atoms:atom_{name}", atom) for name in ("detail", "attach", "detach", "delete", "install")),
+        ("atoms:atom_install", second),
+        ("atoms:atom_detail", second),
+        ("atoms:node_revoke", atom, node.pk),
+        ("vaults:kms_panel", atom),
+        ("vaults:kms_panel", second),
+        ("atoms:environment_detail", environment),
+        ("atoms:environment_detail", stage.test.pk),
+        ("atoms:environment_delete", environment),
+        ("atoms:environment_delete", stage.test.pk),
+        ("extensions:environment_extensions", environment),
+    ]
+    return [visit.address(*page) for page in pages]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_is_accessible_fits_the_screen_and_obeys_its_content_policy(
+    visit: Callable[..., Visit], theme: str
+) -> None:
+    alice = visit()
+    save_as(alice.stage)
+    node = enrolled(alice.stage)
+    page, found = alice.page, []
+    page.context.add_cookies([{"name": "theme", "value": theme, "url": alice.portal.url}])
+    addresses = every_page(alice, node)
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for address in addresses:
+            answer = page.goto(address)
+            assert answer is not None
+            assert answer.status == 200, address
+            for violation in Axe().run(page).response["violations"]:
+                found.append((address, width, violation["id"], violation["nodes"][0]["html"]))
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                found.append((address, width, "wider than the screen", ""))
+    assert found == []
+    assert alice.complaints == []
+
+
+def test_read_only_members_see_what_is_held_and_no_input(visit: Callable[..., Visit]) -> None:
+    bob = visit("bob")
+    save_as(bob.stage)
+    page = bob.extensions()
+    password = page.get_by_role("group", name="Password", exact=True)
+    expect(password).to_contain_text("<Encrypted>")
+    expect(password).to_contain_text("by alice@example.com")
+    assert (
+        page.locator("#extensions-form").locator("textarea, input[type=checkbox], button:text-is('Save')").count() == 0
+    )
+    bob.go("atoms:atom_detail", bob.stage.atom.pk)
+    assert page.get_by_role("main").get_by_role("button", name="Rename").count() == 0
+    expect(page.locator("#tree-new")).to_have_count(0)
+
+
+def test_without_script_the_dialog_saves_and_says_which_secrets_to_type_again(visit: Callable[..., Visit]) -> None:
+    alice = visit(java_script_enabled=False)
+    stage, page = alice.stage, alice.extensions(query="")
+    secret = page.get_by_role("group", name="Password", exact=True)
+    secret.locator("summary").click()
+    secret.locator("textarea").fill("line one\n line two ")
+    host = page.locator(f"#value-{stage.field('host').pk}")
+    host.fill("db.test")
+    page.get_by_role("button", name="Save", exact=True).click()
+    errors = page.locator("#extensions-errors")
+    expect(errors).to_contain_text("Untick")
+    expect(errors).to_contain_text("type these again: Orders database / Password", ignore_case=True)
+    expect(host).to_have_value("db.test")
+    assert page.locator("textarea.masked").evaluate_all("all => all.every(one => one.value === '')") is True
+    assert "line one" not in page.content()
+    assert not ExtensionValue.objects.filter(form="sealed").exists()
+
+    secret.locator("summary").click()
+    secret.locator("textarea").fill("line one\n line two ")
+    page.locator(f"#component-{stage.field('host').pk}").uncheck()
+    page.get_by_label("New name").first.fill("region")
+    page.locator("[name='property.0.value']").fill("\n eu-west")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#messages")).to_contain_text("Saved")
+    expect(secret).to_contain_text("<Encrypted>")
+    assert ProcessProperty.objects.get().plain == "\n eu-west"
+    expect(page.locator("[name='property.0.value']")).to_have_value("\n eu-west")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#messages")).to_contain_text("Nothing was changed")
+
+    page.get_by_role("link", name="Missing").click()
+    expect(page.locator(f"#field-{stage.field('apiKey').pk}")).to_be_visible()
+    expect(page.locator(f"#field-{stage.field('password').pk}")).to_be_hidden()
+
+
+def test_without_script_the_tree_is_searched_and_filtered(visit: Callable[..., Visit]) -> None:
+    alice = visit(java_script_enabled=False)
+    page = alice.go("atoms:atom_detail", alice.stage.atom.pk)
+    page.locator("#tree-search").fill("second")
+    page.locator("#tree-search").press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Orders Atom")
+    expect(page.locator("#tree [data-row]")).to_have_count(1)
+    page.get_by_role("link", name="Second Atom").click()
+    expect(page.locator("#tree-search")).to_have_value("second")
+    page.get_by_role("link", name="Show all").click()
+    page.locator("#tree-filter summary").click()
+    page.locator("#tree-filter").get_by_label("Type").select_option(label="Molecule")
+    page.locator("#tree-filter").get_by_role("button", name="Filter").click()
+    expect(page.locator("#tree [data-row]")).to_have_count(0)
+    expect(page.locator("#tree")).to_contain_text("Nothing matches")
+
+
+def tab_to(page: Page, matching: str) -> None:
+    """Press Tab until an element that fits the selector has the focus, and the focus can be seen."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("wanted => document.activeElement.matches(wanted)", matching):
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", f"the focus on {matching} cannot be seen"
+            return
+    pytest.fail(f"Tab never reached {matching}")
+
+
+def test_a_secret_is_saved_with_the_keyboard_alone(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    page = alice.go("atoms:atom_management")
+    tab_to(page, ".skip")
+    tab_to(page, f"#tree-env-{alice.stage.production.pk}")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Production")
+    tab_to(page, ".frame-menu a[href*='extensions']")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Environment Extensions")
+    tab_to(page, "#extensions-connection")
+    tab_to(page, f"#field-{alice.stage.field('password').pk} summary")
+    page.keyboard.press("Enter")
+    expect(page.locator(f"#secret-{alice.stage.field('password').pk}")).to_be_focused()
+    page.keyboard.type(SECRET)
+    expect(page.locator(".unsaved")).to_be_visible()
+    tab_to(page, "#extensions-save")
+    page.keyboard.press("Enter")
+    expect(page.locator("#extensions-form .saved")).to_contain_text("Saved")
+    expect(page.locator("#extensions-save")).to_be_focused()
+    assert SECRET not in page.content()
+
+    alice.go("atoms:atom_management")
+    tab_to(page, "#tree-new summary")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Environment", exact=True)).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#tree-new summary")).to_be_focused()
+    assert alice.complaints == []
+
+
+def test_an_error_is_beside_its_field_and_leaves_everything_typed_in_place(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    stage, page = alice.stage, alice.extensions(query="")
+    part = steps.choose_connection(page, "Orders database")
+    steps.type_plain(part, "Host", "db.test")
+    steps.type_secret(part, "API key", SECRET)
+    steps.type_secret(part, "Password", "<Encrypted>")
+    page.get_by_role("button", name="Save", exact=True).click()
+    errors = page.locator("#extensions-errors [role=alert]")
+    expect(errors).to_contain_text("Orders database / Password")
+    expect(errors).to_be_focused()
+    typed = page.locator(f"#secret-{stage.field('password').pk}")
+    expect(typed).to_have_value("<Encrypted>")
+    expect(typed).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(f"#secret-{stage.field('password').pk}_error")).to_contain_text("mark for a hidden value")
+    expect(page.locator(f"#secret-{stage.field('apiKey').pk}")).to_have_value(SECRET)
+    expect(part.get_by_label("Host", exact=True)).to_have_value("db.test")
+    assert not ExtensionValue.objects.exists()
+
+    typed.fill("a better one")
+    steps.save_extensions(page)
+    expect(page.locator("#extensions-form [aria-invalid=true]")).to_have_count(0)
+    assert ExtensionValue.objects.filter(form="sealed").count() == 2
+    assert SECRET not in page.content()
+    assert alice.complaints == []
+
+
+def test_a_conflict_shows_who_changed_what_and_what_was_typed_is_carried_over(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    stage, page = alice.stage, alice.extensions(query="")
+    part = steps.choose_connection(page, "Orders database")
+    steps.type_secret(part, "API key", SECRET)
+    page.locator("#extensions-connection").select_option("properties")
+    page.get_by_role("button", name="Add a property").click()
+    page.get_by_label("New name").last.fill("batchSize")
+    save_as(stage)
+    page.get_by_role("button", name="Save", exact=True).click()
+    conflict = page.locator("#extensions-errors")
+    expect(conflict).to_contain_text("Production was changed meanwhile")
+    expect(conflict).to_contain_text("alice@example.com saved")
+    expect(conflict).to_contain_text("Orders database / Password: new secret")
+    assert "something else" not in page.content()
+    typed = page.locator(f"#secret-{stage.field('apiKey').pk}")
+    expect(typed).to_have_value(SECRET)
+
+    page.get_by_role("button", name="keep what I typed").click()
+    expect(conflict).to_be_empty()
+    expect(typed).to_have_value(SECRET)
+    page.locator("#extensions-connection").select_option("")
+    expect(page.get_by_role("group", name="Password", exact=True)).to_contain_text("<Encrypted>")
+    expect(page.locator(".unsaved")).to_be_visible()
+    steps.save_extensions(page)
+    stage.production.refresh_from_db()
+    assert stage.production.extensions_revision == 2
+    assert set(ProcessProperty.objects.values_list("name", flat=True)) == {"region", "batchSize"}
+    assert alice.complaints == []
+
+
+def test_a_double_click_saves_once(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    page = alice.extensions(query="")
+    posts: list[str] = []
+    page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    part = steps.choose_connection(page, "Orders database")
+    steps.type_secret(part, "Password", SECRET)
+    page.get_by_role("button", name="Save", exact=True).dblclick()
+    expect(page.locator("#extensions-form .saved")).to_contain_text("Saved")
+    assert len(posts) == 1
+
+
+def test_leaving_with_unsaved_changes_asks_first(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    page = alice.extensions(query="")
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    part = steps.choose_connection(page, "Orders database")
+    steps.type_plain(part, "Host", "db.test")
+    page.get_by_role("link", name="Environment Properties").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Environment Extensions")
+    assert asked == ["beforeunload"]
+
+
+def test_the_panel_follows_within_five_seconds_without_a_reload(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    save_as(alice.stage)
+    page = alice.go("vaults:kms_panel", alice.stage.atom.pk)
+    page.evaluate("window.neverReloaded = true")
+    panel = page.locator("#kms-panel")
+    expect(panel).to_contain_text("No container")
+    node = enrolled(alice.stage)
+    expect(panel).to_contain_text("orders-01.example", timeout=5_500)
+    expect(panel).to_contain_text("Sealed by the hosted vault")
+    ContainerReport.objects.filter(node=node).update(
+        verdict="store_full", sentence="No space is left on the container."
+    )
+    expect(panel.get_by_text("Failing").first).to_be_visible(timeout=5_500)
+    expect(panel).to_contain_text("No space is left on the container.")
+    assert page.evaluate("window.neverReloaded") is True
+    assert alice.complaints == []
+
+
+HIDE = """Object.defineProperty(document, "hidden", { get: () => window.away === true });
+window.leave = (away) => { window.away = away; document.dispatchEvent(new Event("visibilitychange")); };"""
+
+
+@pytest.mark.slow
+def test_a_hidden_page_does_not_poll_and_a_visible_one_asks_at_once(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    page = alice.page
+    page.add_init_script(HIDE)
+    alice.go("vaults:kms_panel", alice.stage.atom.pk)
+    asked: list[tuple[str, int]] = []
+    page.on("response", lambda answer: asked.append((answer.url.rsplit("/", 2)[1], answer.status)))
+    page.wait_for_timeout(6_500)
+    assert ("kms", 304) in asked
+    page.evaluate("leave(true)")
+    page.wait_for_timeout(500)
+    asked.clear()
+    page.wait_for_timeout(7_000)
+    assert asked == []
+    page.evaluate("leave(false)")
+    page.wait_for_timeout(1_000)
+    assert {name for name, _ in asked} >= {"kms"}
+
+
+def test_a_filter_being_typed_and_a_closed_branch_outlive_polling(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    page = alice.go("atoms:atom_management")
+    page.locator(f"#tree-{alice.stage.production.pk} summary").click()
+    expect(page.get_by_role("link", name="Second Atom")).to_be_hidden()
+    enrolled(alice.stage)
+    expect(page.locator("#tree .dot.on")).to_have_count(1, timeout=7_000)
+    expect(page.get_by_role("link", name="Second Atom")).to_be_hidden()
+    page.locator(f"#tree-{alice.stage.production.pk} summary").click()
+    page.locator("#tree-search").fill("orders")
+    expect(page.get_by_role("link", name="Second Atom")).to_be_hidden()
+    Node.objects.update(last_seen_at=timezone.now() - timedelta(days=1))
+    expect(page.locator("#tree .dot.on")).to_have_count(0, timeout=7_000)
+    expect(page.get_by_role("link", name="Second Atom")).to_be_hidden()
+    expect(page.get_by_role("link", name="Orders Atom")).to_be_visible()
+
+
+@pytest.fixture
+def some_wheel(portal: LivePortal) -> Iterator[None]:
+    """The installation page shows its lines once there is a wheel; what is in it does not matter to the page."""
+    wheel = portal.directory / "wheels" / "kmsportal_runtime-0.0.0-py3-none-any.whl"
+    wheel.parent.mkdir(exist_ok=True)
+    wheel.write_bytes(b"stands for the wheel")
+    yield
+    wheel.unlink()
+
+
+def test_the_installer_token_is_shown_once_and_the_page_tells_when_the_machine_is_there(
+    visit: Callable[..., Visit], some_wheel: None
+) -> None:
+    alice = visit()
+    page = alice.go("atoms:atom_install", alice.stage.atom.pk)
+    token = steps.installer_token(page)
+    assert token.startswith("atom-")
+    for line in ("install", "enrol", "run"):
+        assert token not in page.locator(f"#line-{line}").inner_text()
+    enrolled(alice.stage)
+    expect(page.locator("#atom-nodes")).to_contain_text("orders-01.example is enrolled", timeout=7_000)
+    expect(page.locator("#installer-token")).to_have_text(token)
+    alice.go("atoms:atom_install", alice.stage.atom.pk)
+    assert token not in page.content()
+    assert alice.complaints == []
