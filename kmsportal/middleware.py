@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -10,10 +11,15 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 
+from accounts.rows import RowForged
 from kmsportal.context import chosen_theme
 from vaults.transit import VaultError
 
+log = structlog.get_logger()
 Next = Callable[[HttpRequest], HttpResponse]
+FORGED = (
+    "A record that grants access here was changed outside the portal, so it grants nothing. Tell the portal's operator."
+)
 PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
@@ -65,7 +71,10 @@ def second_factor(get_response: Next) -> Next:
 
 
 class vault_errors:  # noqa: N801 (used like the functions beside it; a class because exceptions need process_exception)
-    """A vault error no view expected becomes a page with its sentence; the vault's own text is never shown."""
+    """A vault error no view expected becomes a page with its sentence; the vault's own text is never shown.
+
+    So does a forged row that grants access.
+    """
 
     def __init__(self, get_response: Next) -> None:
         self.get_response = get_response
@@ -74,7 +83,12 @@ class vault_errors:  # noqa: N801 (used like the functions beside it; a class be
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not isinstance(exception, VaultError) or request.path.startswith("/api/"):
+        if request.path.startswith("/api/"):
             return None
-        context = {"sentence": exception.sentence, "code": exception.code, "theme": chosen_theme(request)}
+        if isinstance(exception, RowForged):
+            log.error("row_forged", path=request.path)
+            return render(request, "403.html", {"reason": FORGED, "theme": chosen_theme(request)}, status=403)
+        if not isinstance(exception, VaultError):
+            return None
+        context = {"reason": exception.sentence, "theme": chosen_theme(request)}
         return render(request, "503.html", context, status=503)

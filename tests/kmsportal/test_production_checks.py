@@ -1,0 +1,57 @@
+"""Settings that would make the promise hollow are refused before anything starts, in words."""
+
+import os
+import secrets
+import subprocess
+import sys
+
+import pytest
+
+from tests.live import ROOT
+
+GOOD = {
+    "KMS_MODE": "production",
+    "KMS_SECRET_KEY": secrets.token_urlsafe(48),
+    "KMS_ROW_KEY": secrets.token_urlsafe(48),
+    "KMS_AUDIT_KEY": secrets.token_urlsafe(48),
+    "KMS_ALLOWED_HOSTS": "kms.example.org",
+    "KMS_PORTAL_URL": "https://kms.example.org",
+    "KMS_DATABASE_URL": "postgres://kms@db.example.org/kms",
+    "KMS_REDIS_URL": "rediss://redis.example.org:6379/0",
+    "KMS_VAULT_ADDR": "https://vault.example.org:8200",
+    "KMS_VAULT_PUBLIC_ADDR": "https://vault.example.org:8200",
+}
+BAD = [
+    ({"KMS_VAULT_ADDR": "http://vault.example.org:8200"}, "VAULT_ADDR must be an https address in production"),
+    ({"KMS_VAULT_PUBLIC_ADDR": "http://vault.example.org"}, "VAULT_PUBLIC_ADDR must be an https address"),
+    ({"KMS_PORTAL_URL": "http://kms.example.org"}, "PORTAL_URL must be an https address"),
+    ({"KMS_VAULT_ADDR": "https://127.0.0.1:8200"}, "the embedded vault is for the demo only"),
+    ({"KMS_VAULT_ADDR": "https://[::1]:8200"}, "the embedded vault is for the demo only"),
+    ({"KMS_DATABASE_URL": "sqlite:////tmp/portal.sqlite3"}, "Production needs PostgreSQL"),
+    ({"KMS_SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters"),
+    ({"KMS_ROW_KEY": GOOD["KMS_AUDIT_KEY"]}, "SECRET_KEY, ROW_KEY and AUDIT_KEY must differ"),
+    ({"KMS_MFA_REQUIRED": "0"}, "The second factor can be optional in the demo only"),
+    ({"KMS_AUDIT_KEY": ""}, "Set KMS_AUDIT_KEY or KMS_AUDIT_KEY_FILE"),
+    ({"KMS_MODE": "prod"}, "KMS_MODE is production, demo or development"),
+]
+
+
+def check(changes: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))}
+    words = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    return subprocess.run(
+        words, cwd=ROOT, env=kept | GOOD | changes, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_real_installation_passes() -> None:
+    done = check({})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_what_belongs_to_the_demo_is_refused(changes: dict[str, str], message: str) -> None:
+    done = check(changes)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not any(value in done.stderr for name, value in GOOD.items() if name.endswith("_KEY"))
