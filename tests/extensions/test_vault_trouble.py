@@ -63,7 +63,7 @@ def check_saves(dialog: Dialog) -> None:
         (Misbehaving.EMPTY_OBJECT, "The vault's answer could not be read."),
         (Misbehaving.SERVER_ERROR, "The vault reports an internal error."),
         (Misbehaving.BUSY, "The vault is at its rate limit."),
-        (Misbehaving.SILENT, "The vault did not answer in time."),
+        pytest.param(Misbehaving.SILENT, "The vault did not answer in time.", marks=pytest.mark.slow),
         (Misbehaving.CUT_OFF, "The vault cannot be reached."),
     ],
 )
