@@ -3,7 +3,7 @@
 from typing import Any
 
 from django import forms
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 from accounts.models import Account, Membership, Role
 from atoms.models import Atom, Environment, InstallerToken
@@ -19,6 +19,11 @@ class NamedForm(forms.ModelForm):
     def _get_validation_exclusions(self) -> set[str]:
         exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
         return exclusions - {"account"}  # so that the name's uniqueness is checked within it
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        if NON_FIELD_ERRORS in self.errors:  # a constraint of the row; all of them are about the name
+            self.add_error("name", self.errors.pop(NON_FIELD_ERRORS).as_data())
 
     def clean_name(self) -> str:
         name = " ".join(self.cleaned_data["name"].split())

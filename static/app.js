@@ -227,7 +227,7 @@
   on("keydown", (event) => {
     if (event.key !== "Escape") return;
     const menu = event.target.closest?.("details.menu[open]") ?? $("details.menu[open]");
-    if (menu) { menu.open = false; $("summary", menu).focus(); }
+    if (menu) { event.preventDefault(); menu.open = false; $("summary", menu).focus(); }  // not the pane or dialog around it too
   });
   on("focusout", ({ relatedTarget }) => { if (relatedTarget) all("details.menu[open]").forEach((menu) => { if (!menu.contains(relatedTarget)) menu.open = false; }); });
 
