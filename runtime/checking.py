@@ -19,6 +19,7 @@ from vaults.manifest import Entry, Manifest, Path
 Known = Mapping[Path, tuple[str, int, Value]]
 
 MISMATCH: Final = "manifest_mismatch"
+_FORMS: Final = ("sealed", "plain", "component")
 _SHAPES: Final = {"connection": 3, "property": 2}
 
 
@@ -44,19 +45,15 @@ def check_manifest(manifest: Manifest, delivery: Delivery) -> None:
     """The manifest is of this environment and revision, and well-formed. Raises DeliveryRefused."""
     if manifest.environment != delivery.environment or manifest.revision != delivery.revision:
         raise mismatch("the manifest is of another environment or revision")
-    paths = set()
-    for entry in manifest.entries:
-        if not all(type(word) is str for word in (*entry.path, entry.name, entry.digest)):
+    highest, seen = manifest.revision, set[Path]()
+    for form, path, name, revision, digest in manifest.entries:
+        if not (type(revision) is int and type(name) is type(digest) is str and set(map(type, path)) == {str}):
             raise mismatch("the manifest is not of its form")
-        if len(entry.path) != _SHAPES.get(entry.path[0] if entry.path else "") or entry.path in paths:
+        if len(path) != _SHAPES.get(path[0]) or path in seen:
             raise mismatch("the manifest lists something twice, or of an unknown kind")
-        if (
-            type(entry.revision) is not int
-            or not 0 < entry.revision <= manifest.revision
-            or entry.form not in ("sealed", "plain", "component")
-        ):
+        if not 0 < revision <= highest or form not in _FORMS:
             raise mismatch("the manifest lists a value of another revision or form")
-        paths.add(entry.path)
+        seen.add(path)
 
 
 def check_delivered(manifest: Manifest, delivery: Delivery) -> None:

@@ -9,7 +9,7 @@ import binascii
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runtime.errors import DeliveryRefused
 from vaults.manifest import Path
@@ -17,14 +17,13 @@ from vaults.manifest import Path
 FORMAT: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """A sealed value (or the manifest): which data key opens it, and in which of the vault's documents that key is."""
 
     revision: int
     data_key: str
     document: int
-    sealed: bytes = field(repr=False)
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)

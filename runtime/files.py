@@ -69,10 +69,10 @@ def sync_directory(path: Path) -> None:
 def read_private(path: Path) -> bytes | None:
     """The file's content, None when there is no such file. Raises StorageFailed, also for a file others can read."""
     try:
-        with path.open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+        with open(path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
                 raise StorageFailed("file_open_to_others", f"Others may read {path}; run: chmod 600 {path}")
-            return file.read()
+            return file.readall()
     except FileNotFoundError:
         return None
     except OSError as error:

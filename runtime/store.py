@@ -93,7 +93,8 @@ def encode(header: Header, key: bytes, entries: Entries) -> list[bytes]:
     key: 32 bytes, used for this store only. An empty store (key_id "") has no entries and key b"".
     """
     text = orjson.dumps({"format": FORMAT} | asdict(header))
-    front = [MAGIC, len(text).to_bytes(4, "big"), text, hashlib.sha256(text).digest()]
+    digest = hashlib.sha256(text).digest()
+    front = [MAGIC, len(text).to_bytes(4, "big"), text, digest]
     if not header.key_id:
         return [*front, (0).to_bytes(4, "big")]
     bound, environment = _bound(header), header.environment
@@ -102,43 +103,51 @@ def encode(header: Header, key: bytes, entries: Entries) -> list[bytes]:
     ]
     sealed = bound.seal_many(key, header.key_id, secret)
     listing = encode_index(entries, list(map(len, sealed)))
-    index = bound.seal_many(key, header.key_id, [(_index_path(text), header.revision, listing)])[0]
+    index = bound.seal_many(key, header.key_id, [(_index_path(digest), header.revision, listing)])[0]
     return [*front, len(index).to_bytes(4, "big"), index, *sealed]
 
 
-def read_header(content: bytes) -> Header:
-    """The header, without a key. Raises StoreDamaged when it was changed."""
-    text, _ = _front(content)
-    return _header(text)
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A store's header, its digest checked, and everything behind it, still sealed."""
+
+    header: Header
+    digest: bytes
+    rest: bytes = field(repr=False)
+
+    def open(self, key: bytes) -> Store:
+        """Open the index. key: of the header's key_id; b"" for an empty store. Raises StoreDamaged."""
+        header, rest = self.header, self.rest
+        size = int.from_bytes(rest[:4], "big")
+        end = 4 + size
+        if len(rest) < max(end, 4) or bool(size) != bool(header.key_id) or (not size and len(rest) > end):
+            raise damaged()
+        if not size:
+            return Store(header)
+        sealed = (_index_path(self.digest), header.revision, rest[4:end])
+        index = decode_index(_opened(header, key, [sealed])[0])
+        if index.size != len(rest) - end:
+            raise damaged()
+        return Store(header, key, rest[end:], index)
+
+
+def read_front(content: bytes) -> Front:
+    """What can be read without a key. Raises StoreDamaged when the header was changed."""
+    at = len(MAGIC) + 4
+    end = at + int.from_bytes(content[len(MAGIC) : at], "big")
+    text, digest = content[at:end], content[end : end + _DIGEST_BYTES]
+    if not content.startswith(MAGIC) or hashlib.sha256(text).digest() != digest:
+        raise damaged()
+    return Front(_header(text), digest, content[end + _DIGEST_BYTES :])
 
 
 def decode(content: bytes, key: bytes) -> Store:
-    """Open a store's index. key: of the header's key_id; b"" for an empty store. Raises StoreDamaged."""
-    text, rest = _front(content)
-    header = _header(text)
-    size, body = int.from_bytes(rest[:4], "big"), rest[4:]
-    if len(rest) < 4 or bool(size) != bool(header.key_id) or len(body) < size or (not size and body):
-        raise damaged()
-    if not size:
-        return Store(header)
-    index = decode_index(_opened(header, key, [(_index_path(text), header.revision, body[:size])])[0])
-    if index.size != len(body) - size:
-        raise damaged()
-    return Store(header, key, body[size:], index)
+    """Open a store's index. Raises StoreDamaged."""
+    return read_front(content).open(key)
 
 
 def damaged() -> StoreDamaged:
     return StoreDamaged("store_damaged", "The store is damaged: run kms-runtime sync to fetch everything anew.")
-
-
-def _front(content: bytes) -> tuple[bytes, bytes]:
-    """The header's text, its digest checked, and what follows it."""
-    at = len(MAGIC) + 4
-    end = at + int.from_bytes(content[len(MAGIC) : at], "big")
-    text, digest, rest = content[at:end], content[end : end + _DIGEST_BYTES], content[end + _DIGEST_BYTES :]
-    if not content.startswith(MAGIC) or hashlib.sha256(text).digest() != digest:
-        raise damaged()
-    return text, rest
 
 
 def _header(text: bytes) -> Header:
@@ -165,5 +174,5 @@ def _bound(header: Header) -> Bound:
     return Bound(header.account, header.atom, "stored")
 
 
-def _index_path(header_text: bytes) -> Path:
-    return ("index", hashlib.sha256(header_text).hexdigest())
+def _index_path(header_digest: bytes) -> Path:
+    return ("index", header_digest.hex())

@@ -35,7 +35,7 @@ class StoreFile:
     def header(self) -> Header | None:
         """What the store says of itself, without its key; None without a store. Raises StoreDamaged, StorageFailed."""
         content = files.read_private(self.path)
-        return None if content is None else store.read_header(content)
+        return None if content is None else store.read_front(content).header
 
     def read(self) -> Store | None:
         """The store, None when there is none. Raises StoreDamaged, StorageFailed, and the vault's errors.
@@ -46,12 +46,12 @@ class StoreFile:
             content = files.read_private(self.path)
             if content is None:
                 return None
-            header = store.read_header(content)
-            key = self._keys.read(header.key_id) if header.key_id else b""
+            front = store.read_front(content)
+            key = self._keys.read(front.header.key_id) if front.header.key_id else b""
             if key is not None:
-                return store.decode(content, key)
+                return front.open(key)
             if look and files.read_private(self.path) == content:
-                return store.decode(content, self._recovered(header))
+                return front.open(self._recovered(front.header))
         raise store.damaged()
 
     def _recovered(self, header: Header) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import orjson
 
@@ -24,8 +24,7 @@ class ManifestBroken(Exception):
     """The manifest is not one of this format, or what was delivered does not match it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One thing an environment holds.
 
     form: ``sealed`` (a ciphertext), ``plain`` (digest says which value) or ``component`` (an encrypted field that uses
@@ -50,7 +49,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """JSON: {"format", "environment", "revision", "entries": [[form, path, name, revision, digest], …]}."""
-        rows = [(entry.form, entry.path, entry.name, entry.revision, entry.digest) for entry in self.entries]
+        rows = [tuple(entry) for entry in self.entries]
         return orjson.dumps(
             {"format": FORMAT, "environment": self.environment, "revision": self.revision, "entries": rows}
         )

@@ -66,7 +66,7 @@ def test_what_fits_is_taken_and_what_left_the_manifest_is_dropped() -> None:
 def listed(position: int, **changes: Any) -> Manifest:
     """The manifest with one entry changed."""
     rows = list(MANIFEST.entries)
-    rows[position] = replace(rows[position], **changes)
+    rows[position] = rows[position]._replace(**changes)
     return replace(MANIFEST, entries=tuple(rows))
 
 
