@@ -3,15 +3,11 @@
 A stranger gets 404 (that the account exists is nobody's business), a member without the privilege 403.
 """
 
-import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 import structlog
-from allauth.account.internal.flows.login import get_authentication_records
-from allauth.core.exceptions import ReauthenticationRequired
-from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django_htmx.middleware import HtmxDetails
@@ -55,22 +51,6 @@ def account_member(*privileges: str) -> Callable[[View[P]], Callable[..., HttpRe
         return guarded
 
     return decorate
-
-
-def recently_authenticated(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """For acts that grant or destroy: who signed in, or proved it again, more than ten minutes ago does so first.
-
-    allauth's own decorator wants a second proof even a moment after signing in.
-    """
-
-    @wraps(view)
-    def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        proofs = [record.get("at", 0) for record in get_authentication_records(request, request.user)]
-        if time.time() - max(proofs, default=0) > settings.ACCOUNT_REAUTHENTICATION_TIMEOUT:
-            raise ReauthenticationRequired
-        return view(request, *args, **kwargs)
-
-    return guarded
 
 
 def enter_account(request: Any, code: str) -> None:

@@ -1,11 +1,12 @@
 """Atom Management: the tree, and the pages of one Atom."""
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.access import AccountRequest, account_member, recently_authenticated
+from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
 from accounts.models import Privilege
 from atoms import actions
@@ -111,7 +112,7 @@ def atom_rename(request: AccountRequest, atom_id: object) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_ATTACHMENT)
-@recently_authenticated
+@reauthentication_required
 def atom_attach(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Attach, or move: what this grants, what it takes, and what the containers still hold."""
     atom = find_atom(request, atom_id)
@@ -128,7 +129,7 @@ def atom_attach(request: AccountRequest, atom_id: object) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_ATTACHMENT)
-@recently_authenticated
+@reauthentication_required
 def atom_detach(request: AccountRequest, atom_id: object) -> HttpResponse:
     atom = find_atom(request, atom_id)
     if request.method == "POST":
@@ -141,7 +142,7 @@ def atom_detach(request: AccountRequest, atom_id: object) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_MANAGEMENT)
-@recently_authenticated
+@reauthentication_required
 def atom_delete(request: AccountRequest, atom_id: object) -> HttpResponse:
     atom = find_atom(request, atom_id)
     form = ConfirmNameForm(request.POST or None, expected=atom.name)

@@ -1,12 +1,13 @@
 """The pages of one environment."""
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.access import AccountRequest, account_member, recently_authenticated
+from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
 from accounts.models import Privilege, Role
 from atoms import actions
@@ -106,7 +107,7 @@ def environment_roles(request: AccountRequest, environment_id: object) -> HttpRe
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ENV_MANAGEMENT)
-@recently_authenticated
+@reauthentication_required
 def environment_delete(request: AccountRequest, environment_id: object) -> HttpResponse:
     environment = find_environment(request, environment_id)
     form = ConfirmNameForm(request.POST or None, expected=environment.name)

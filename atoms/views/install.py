@@ -1,5 +1,6 @@
 """Bringing a runtime to a container: the wheel, the installer token, the lines to run; and cutting a node off."""
 
+from allauth.account.decorators import reauthentication_required
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
@@ -8,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts.access import AccountRequest, account_member, recently_authenticated
+from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
 from accounts.models import Privilege
 from atoms import actions, wheel
@@ -19,7 +20,7 @@ from atoms.views.atom import READ, atom_page, find_atom
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_MANAGEMENT)
-@recently_authenticated
+@reauthentication_required
 def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Make an installer token for one node; it is in this one answer and nowhere else."""
     atom = find_atom(request, atom_id)
@@ -83,7 +84,7 @@ def runtime_wheel(request: HttpRequest, name: str) -> HttpResponseBase:
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ATOM_MANAGEMENT)
-@recently_authenticated
+@reauthentication_required
 def node_revoke(request: AccountRequest, atom_id: object, node_id: object) -> HttpResponse:
     """Cut one machine off."""
     atom = find_atom(request, atom_id)

@@ -1,0 +1,33 @@
+"""Acts that grant or destroy ask for a recent proof of who is there."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.conftest import PASSWORD, Stage
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ACTS = ("atom_attach", "atom_detach", "atom_delete", "atom_install")
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_fresh_sign_in_is_proof_enough(stage: Stage, act: str) -> None:
+    url = reverse(f"atoms:{act}", args=[stage.account.code, stage.atom.pk])
+    assert stage.cast.client("alice").get(url).status_code == 200
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_old_sign_in_is_asked_again_and_then_goes_on(stage: Stage, act: str) -> None:
+    url = reverse(f"atoms:{act}", args=[stage.account.code, stage.atom.pk])
+    client = stage.cast.client("alice")
+    with time_machine.travel(timezone.now() + timedelta(minutes=11), tick=True):
+        asked = client.get(url)
+        assert asked.status_code == 302
+        assert asked.headers["Location"].startswith("/auth/reauthenticate/")
+        assert client.post(asked.headers["Location"], {"password": "wrong"}).status_code == 200
+        assert client.get(url).status_code == 302
+        assert client.post(asked.headers["Location"], {"password": PASSWORD}).headers["Location"] == url
+        assert client.get(url).status_code == 200
