@@ -27,13 +27,7 @@ class NoFreeNode(Exception):
 def create_environment(account: Account, *, name: str, classification: str, actor: User) -> Environment:
     environment = Environment(account=account, name=name, classification=classification)
     environment.save(force_insert=True)
-    operations.request(
-        "vaults.provision_environment",
-        account=account,
-        subject_id=environment.pk,
-        title=f"Make the keys of environment {name}",
-        actor=actor,
-    )
+    _request_keys(environment, "vaults.provision_environment", f"Make the keys of environment {name}", actor)
     _audit(account, actor, "as.environment", "ADD", environment, f"Environment {name} created")
     return environment
 
@@ -89,9 +83,7 @@ def set_environment_roles(environment: Environment, roles: list[Role], *, actor:
 def create_atom(account: Account, *, name: str, type: str, environment: Environment | None, actor: User) -> Atom:
     atom = Atom(account=account, name=name, type=type, created_by=actor)
     atom.save(force_insert=True)
-    operations.request(
-        "vaults.provision_atom", account=account, subject_id=atom.pk, title=f"Make the keys of {name}", actor=actor
-    )
+    _request_keys(atom, "vaults.provision_atom", f"Make the keys of {name}", actor)
     _audit(account, actor, "as.atom", "ADD", atom, f"{atom.get_type_display()} {name} created")
     if environment is not None:
         attach(atom, environment, actor=actor)
@@ -225,6 +217,12 @@ def withdraw_installer_token(token: InstallerToken, *, actor: User) -> None:
         token.atom,
         f"Installer token for {token.atom.name} withdrawn",
     )
+
+
+def _request_keys(subject: Environment | Atom, kind: str, title: str, actor: User) -> None:
+    """Have the vault make them. Without KMS there is nothing to make; activating it asks for all of them."""
+    if hasattr(subject.account, "kms"):
+        operations.request(kind, account=subject.account, subject_id=subject.pk, title=title, actor=actor)
 
 
 def _audit(

@@ -35,7 +35,7 @@ class StaleRevision(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a save did: the environment's revision now, and how many rows it wrote and removed."""
+    """What a save did: the environment's revision now, and how many things somebody asked for changed."""
 
     revision: int
     changed: int
@@ -64,7 +64,7 @@ def save_extensions(
         locked = Environment.objects.select_for_update().get(pk=environment.pk)
         _check_revision(locked, expected_revision)
         _write(plan, key, actor)
-        count = len(plan.written) + len(plan.removed)
+        count = len(plan.asked)
         audit.record(
             environment.account,
             actor=actor,

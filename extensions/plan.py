@@ -54,6 +54,7 @@ class Plan:
     secrets: dict[Path, Secret] = field(default_factory=dict, repr=False)
     removed: dict[Path, Held] = field(default_factory=dict)
     renamed: bool = False
+    asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
 
     @property
     def is_empty(self) -> bool:
@@ -96,6 +97,7 @@ def plan_save(
         _apply(plan, change)
     for wanted in property_changes:
         _apply_property(plan, wanted)
+    plan.asked = {*plan.written, *plan.removed}
     _reconcile(plan, fields)
     return plan
 

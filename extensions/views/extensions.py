@@ -52,12 +52,18 @@ def environment_extensions(request: AccountRequest, environment_id: object) -> H
         form.form_error = f"Nothing was saved. {error.sentence} What you typed is still here; try again."
         return _page(request, environment, form, 503, retry=True)
     messages.success(
-        request, f"Saved: {saved.changed} changed." if saved.changed else "Nothing was changed, nothing was saved."
+        request, _said(environment, saved)
     )
     if not request.htmx:
         return redirect("extensions:environment_extensions", request.account.code, environment.pk)
     environment.refresh_from_db()
     return _page(request, environment, _form(environment), 200)
+
+
+def _said(environment: Environment, saved: actions.Saved) -> str:
+    if saved.revision == environment.extensions_revision:
+        return "Nothing was changed, nothing was saved."
+    return f"Saved as revision {saved.revision}: {saved.changed} changed."
 
 
 def _form(environment: Environment, request: AccountRequest | None = None) -> ExtensionsForm:
