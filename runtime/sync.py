@@ -30,7 +30,7 @@ from runtime.storefile import StoreFile
 from vaults.manifest import Path
 from vaults.transit import Vault
 
-ROUNDS: Final = 6  # of wiping, fetching credentials and asking again, in one sync
+ROUNDS: Final = 8  # of wiping, fetching credentials and asking again, in one sync
 CHECK_SECONDS: Final = 6 * 3600  # between two looks at the vault's clock
 CROSSED_SECONDS: Final = 0.2
 TRUST_SECONDS: Final = 600  # how long a daemon believes that the file it checked has not rotted
@@ -74,14 +74,14 @@ class Synchroniser:
         if purpose is not None and purpose != "renewal":
             self._fetch_credentials(purpose)
         self._renew_in_time(begun=purpose == "renewal")
-        once: set[str] = set()
+        left = {LOGIN_REFUSED: 1, checking.MISMATCH: 3}
         for _ in range(ROUNDS):
             try:
                 outcome = self._once(accept_restore)
             except (VaultSaysNo, DeliveryRefused) as refusal:
-                if refusal.code not in (LOGIN_REFUSED, checking.MISMATCH) or refusal.code in once:
+                if not left.get(refusal.code):
                     raise
-                once.add(refusal.code)
+                left[refusal.code] -= 1
                 self._mend(refusal.code)
                 continue
             if outcome is not None:
@@ -91,7 +91,7 @@ class Synchroniser:
         )
 
     def _mend(self, code: str) -> None:
-        """What may help once: new credentials, or asking again after a save that crossed our question."""
+        """What may help: new credentials, or asking again after a save that crossed our question."""
         if code == LOGIN_REFUSED:
             self._say("The vault does not accept the credentials any more: asking for new ones.")
             self._fetch_credentials("lost")

@@ -1,8 +1,10 @@
 """The runtime's main job against the real portal and the real vault, through its command line."""
 
 import stat
+import threading
 
 import pytest
+from django.db import connection
 
 from tests.runtime.container import Container, save
 from vaults.models import ContainerReport
@@ -62,6 +64,31 @@ def test_a_value_that_was_cleared_leaves_the_container(enrolled: Container) -> N
     enrolled.sync()
     labels = {"Orders database/host", "Orders database/user", "Orders database/password"}  # host and user have defaults
     assert set(enrolled.values()) == labels
+
+
+def test_saves_that_cross_a_sync_are_no_trouble(enrolled: Container) -> None:
+    """The portal reads manifest and values one after the other; a save in between must not look like tampering."""
+
+    def keep_saving() -> None:
+        try:
+            for number in range(40):
+                save(enrolled.stage, password=f"password {number}", apiKey=f"key {number}")
+        finally:
+            connection.close()
+
+    saving = threading.Thread(target=keep_saving)
+    saving.start()
+    synchroniser, synced = enrolled.synchroniser(), 0
+    while saving.is_alive():
+        synchroniser.sync()
+        synced += 1
+        values = enrolled.values()
+        assert (
+            values.get("Orders database/password", "").split()[1:]
+            == values.get("Orders database/apiKey", "").split()[1:]
+        )
+    synchroniser.sync()
+    assert (enrolled.values()["Orders database/password"], synced > 3) == ("password 39", True)
 
 
 def test_an_environment_that_holds_nothing_is_fine(enrolled: Container) -> None:
