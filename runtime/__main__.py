@@ -24,6 +24,7 @@ from runtime.errors import (
     EnrolmentRefused,
     RuntimeProblem,
     SelectionRefused,
+    printable,
 )
 from runtime.home import DEFAULT, Home
 
@@ -151,12 +152,12 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs; lists the names of all entries.")] = False,
 ) -> None:
     """Show what this container holds, how old it is, and what is wrong."""
-    import orjson
+    import json
 
     from runtime.status import gather, screen
 
     found = gather(Home(directory))
-    typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() if as_json else screen(found))
+    typer.echo(json.dumps(found, indent=2) if as_json else screen(found))  # json: ASCII, every name escaped
 
 
 @app.command()
@@ -166,9 +167,9 @@ def version() -> None:
 
 
 def say(line: str) -> None:
-    """One line to standard error, with the time."""
+    """One line to standard error, with the time; whatever names are in it, it stays one line."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(f"{moment} kms-runtime: {line}", file=sys.stderr, flush=True)
+    print(f"{moment} kms-runtime: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def main() -> NoReturn:
@@ -176,7 +177,7 @@ def main() -> NoReturn:
     try:
         app()
     except RuntimeProblem as problem:
-        print(f"kms-runtime: {problem.sentence} [{problem.code}]", file=sys.stderr)
+        print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)
         sys.exit(problem.exit_code)
     except Exception as error:  # noqa: BLE001 the text of an unforeseen exception could hold a value
         place = traceback.extract_tb(error.__traceback__)[-1]

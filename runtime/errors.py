@@ -174,6 +174,14 @@ class CommandNotExecutable(RuntimeProblem):
     kind = "command_not_executable"
 
 
+def printable(text: str) -> str:
+    """One line that is safe to show: what steers a terminal, ends the line or turns the direction is shown as its escape.
+
+    Names come from the portal and go to terminals and logs, where nobody there may forge a line.
+    """
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])
+
+
 def listed(names: Sequence[str], most: int = 3) -> str:
     """Names in a sentence: "a, b and 4 more"."""
     shown = ", ".join(names[:most])

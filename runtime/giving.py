@@ -1,7 +1,8 @@
 """Which values a program gets, and under which environment names.
 
-Pure but for opening values. A name that two values would share, that a program loader listens to, or that the environment
-has already is refused, never resolved silently: names come from the portal, and nobody there may choose what is run here.
+Pure but for opening values. A name that two values would share, that a known program loader or interpreter listens to, or
+that the environment has already is refused, never resolved silently: names come from the portal. No list knows every
+program's variables, so only `--map` and `--only` leave the choice of names with whoever runs the command.
 """
 
 from __future__ import annotations
@@ -17,8 +18,21 @@ from runtime.store import Store
 
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED: Final = re.compile(
-    r"PATH|HOME|IFS|ENV|SHELL|BASH.*|PS4|CDPATH|LD_.*|DYLD_.*|PYTHON.*|PERL.*|RUBY.*|NODE_.*|JAVA_.*|JDK_JAVA_OPTIONS|"
-    r"_JAVA_OPTIONS|GIT_.*|SSH_.*|PROMPT_COMMAND|GCONV_PATH|EDITOR|VISUAL|PAGER|LESSOPEN|.*_PROXY"
+    # shells, and what every program starts with
+    r"PATH|HOME|USER|LOGNAME|TMPDIR|IFS|ENV|SHELL|SHELLOPTS|BASH.*|ZDOTDIR|FPATH|PS4|CDPATH|PROMPT_COMMAND|EDITOR|VISUAL|"
+    r"PAGER|MANPAGER|BROWSER|LESS|LESSOPEN|LESSCLOSE|TERMINFO.*|TERMCAP|XDG_.*|DBUS_.*|"
+    # the loader and the C library
+    r"LD_.*|DYLD_.*|GLIBC_.*|MALLOC_.*|GCONV_PATH|LOCPATH|NLSPATH|LOCALDOMAIN|RES_OPTIONS|HOSTALIASES|KRB5.*|"
+    # languages and their build tools
+    r"PYTHON.*|PERL.*|RUBY.*|GEM_HOME|GEM_PATH|BUNDLE_.*|NODE_.*|NPM_CONFIG_.*|LUA_.*|TCLLIBPATH|PHPRC|PHP_INI_SCAN_DIR|"
+    r"R_.*|RUSTC_.*|RUSTFLAGS|CARGO_HOME|CARGO_BUILD_.*|GOFLAGS|GOPATH|GOROOT|GOPROXY|DOTNET_.*|CORECLR_.*|COR_.*|COMPLUS_.*|"
+    r"JAVA_.*|JDK_JAVA_OPTIONS|_JAVA_OPTIONS|CLASSPATH|CATALINA_.*|(MAVEN|GRADLE|ANT|SBT)_(OPTS|ARGS|HOME|USER_HOME)|"
+    r"ERL_.*|GUILE_.*|JULIA_.*|"
+    # libraries that load code, configuration or trusted certificates
+    r"OPENSSL_.*|SSL_CERT_.*|SSLKEYLOGFILE|CURL_CA_BUNDLE|CURL_HOME|REQUESTS_CA_BUNDLE|GTK_.*|GIO_.*|GST_.*|QT_.*|"
+    # tools that read their configuration from a named file, or run others
+    r"GIT_.*|SSH_.*|PGSERVICEFILE|PGSYSCONFDIR|PGPASSFILE|PSQLRC|PSQL_.*|MYSQL_HOME|AWS_CONFIG_FILE|AWS_CA_BUNDLE|"
+    r"AWS_SHARED_CREDENTIALS_FILE|KUBECONFIG|DOCKER_HOST|DOCKER_CONFIG|MAKEFLAGS|MAKEFILES|.*_PROXY"
 )
 
 

@@ -8,25 +8,24 @@ back are opened already.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from runtime import checking
 from runtime.credentials import VaultLogin
 from runtime.delivery import Delivery, Sealed
 from runtime.errors import DeliveryRefused, listed
 from runtime.hosted import DATAKEYS, INTRANSIT, log_in, vault_errors
-from runtime.keys import AtRestKey, KeySource
+from runtime.storefile import StoreKey
 from vaults.envelope import Bound, SealBroken, open_sealed
 from vaults.manifest import Manifest, ManifestBroken, Path, decode, place
 from vaults.transit import BATCH_ITEMS, DataKeysBroken, Vault, VaultRefused
 
 THREADS: Final = 8
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Document = tuple[int, Mapping[str, str]]  # its number and {data key id: wrapped data key}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +34,13 @@ class Opened:
 
     manifest: Manifest
     values: Mapping[Path, bytes] = field(repr=False)
-    at_rest: AtRestKey
+    at_rest: StoreKey
 
 
-def open_delivery(vault: Vault, login: VaultLogin, source: KeySource, delivery: Delivery) -> Opened:
-    """Open everything delivered. Raises DeliveryRefused, VaultDown, VaultSaysNo, VaultUnfit.
+def open_delivery(vault: Vault, login: VaultLogin, at_rest_key: Callable[[], StoreKey], delivery: Delivery) -> Opened:
+    """Open everything delivered. Raises DeliveryRefused, VaultDown, VaultSaysNo, VaultUnfit, and what `at_rest_key` raises.
+
+    at_rest_key makes the new data key and its file; it is called at once, beside everything else.
 
     Whether the result is what the manifest lists is for runtime/checking.py; a value that is not listed is refused there
     before it is used for anything.
@@ -49,29 +50,18 @@ def open_delivery(vault: Vault, login: VaultLogin, source: KeySource, delivery: 
         raise ValueError("nothing to open")
     opener = _Opener(delivery, manifest_row)
     with ThreadPoolExecutor(THREADS) as pool, vault_errors():
-        at_rest = pool.submit(source.new_data_key)
+        at_rest = pool.submit(at_rest_key)
         reader = log_in(vault, login)
         unwrap = partial(_unwrap, reader, delivery.environment)
-        for batch in _beside(pool, unwrap, _batches(pool, reader, delivery, manifest_row)):
-            opener.take(batch)
+        full = []
+        for batch in _batches(pool, reader, delivery, manifest_row):
+            if len(batch) == BATCH_ITEMS:
+                full.append(pool.submit(unwrap, batch))
+            else:  # the last one, and for most syncs the only one: in this thread, on the connection it has already
+                opener.take(unwrap(batch))
+        for unwrapped in as_completed(full):
+            opener.take(unwrapped.result())
         return Opened(opener.manifest(), opener.values(), at_rest.result())
-
-
-def _beside(pool: ThreadPoolExecutor, call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Call with every item at once; yields the results as they come.
-
-    The last one runs in this thread, on the connection it has already: most syncs are one document and one batch, and a
-    thread with a new connection costs as much as the call.
-    """
-    others: list[Future[Result]] = []
-    last: list[Item] = []
-    for item in items:
-        others += [pool.submit(call, one) for one in last]
-        last = [item]
-    for item in last:
-        yield call(item)
-    for other in as_completed(others):
-        yield other.result()
 
 
 def _batches(
@@ -81,9 +71,8 @@ def _batches(
     wanted: dict[int, dict[str, None]] = {manifest_row.document: {manifest_row.data_key: None}}
     for _, data_key, document, _ in delivery.values.values():
         wanted.setdefault(document, {})[data_key] = None
-    paths = [(document, f"{delivery.environment}/{document}") for document in wanted]
     batch: dict[str, str] = {}
-    for document, entries in _beside(pool, partial(_read, reader), paths):
+    for document, entries in _documents(pool, partial(_read, reader, delivery.environment), list(wanted)):
         for key_id in wanted[document]:
             if key_id in entries:
                 batch[key_id] = entries[key_id]
@@ -94,10 +83,17 @@ def _batches(
         yield batch
 
 
-def _read(reader: Vault, where: tuple[int, str]) -> tuple[int, Mapping[str, str]]:
-    document, path = where
+def _documents(pool: ThreadPoolExecutor, read: Callable[[int], Document], numbers: list[int]) -> Iterator[Document]:
+    """All documents at once, as they come. One is read in this thread: another one and a new connection cost as much."""
+    others = [pool.submit(read, number) for number in numbers[1:]]
+    yield read(numbers[0])
+    for other in as_completed(others):
+        yield other.result()
+
+
+def _read(reader: Vault, environment: str, document: int) -> Document:
     try:
-        return document, reader.read_document(DATAKEYS, path)
+        return document, reader.read_document(DATAKEYS, f"{environment}/{document}")
     except VaultRefused as refusal:
         if refusal.status == 404:
             return document, {}  # its keys are found missing by name below

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from runtime import credentials
-from runtime.errors import RuntimeProblem
+from runtime.errors import RuntimeProblem, printable
 from runtime.giving import label
 from runtime.home import Home
 from runtime.journal import read_journal
@@ -105,7 +105,7 @@ def screen(found: dict[str, Any]) -> str:
     ]
     if found["verdict"] != OK and found["since_seconds"] is not None:
         lines.append(("Since", _ago(found["since_seconds"])))
-    return "\n".join(f"{name + ':':<14}{text}" for name, text in lines)
+    return "\n".join(f"{name + ':':<14}{printable(text)}" for name, text in lines)
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from runtime import files, store
@@ -15,6 +14,14 @@ from runtime.home import Config, Home
 from runtime.index import Entries
 from runtime.keys import AtRestKey, KeyFile, KeySource
 from runtime.store import Header, Store
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKey:
+    """A data key whose file is durable; used for one state of the store."""
+
+    id: str
+    key: AtRestKey
 
 
 class StoreFile:
@@ -71,22 +78,32 @@ class StoreFile:
         self._keys.write(header.key_id, key)
         return key
 
-    def write(self, header: Header, entries: Entries, key: AtRestKey) -> Header:
-        """Seal everything under a new key and replace the store. Returns the header as written. Raises StorageFailed."""
+    def prepare(self, key: AtRestKey) -> StoreKey:
+        """Give a new data key an id and make its file durable, before there is a store that needs it.
+
+        Once per sync, and early: its fsync is over by the time the values are open. Raises StorageFailed.
+        """
+        prepared = StoreKey(str(uuid.uuid4()), key)
+        self._keys.write(prepared.id, key.plaintext)
+        return prepared
+
+    def forget_unused(self, header: Header) -> None:
+        """Remove the files of prepared keys that no store came to need; `header` is of the store in use."""
+        self._keys.keep_only(header.key_id)
+
+    def write(self, header: Header, entries: Entries, prepared: StoreKey) -> Header:
+        """Seal everything under a prepared key and replace the store. Returns the header as written. Raises StorageFailed."""
+        key = prepared.key
         sealed = replace(
             header,
             source=key.source,
             key_name=key.name,
             key_version=key.version,
-            key_id=str(uuid.uuid4()),
+            key_id=prepared.id,
             wrapped=key.wrapped,
             sealed_at=now(),
         )
-        # The key's file is fsynced while the values are being sealed, and is durable before the store is.
-        keeping = _Beside(lambda: self._keys.write(sealed.key_id, key.plaintext))
-        parts = store.encode(sealed, key.plaintext, entries)
-        keeping.finish()
-        files.write_durably(self.path, parts)
+        files.write_durably(self.path, store.encode(sealed, key.plaintext, entries))
         self._keys.keep_only(sealed.key_id)
         return sealed
 
@@ -96,27 +113,6 @@ class StoreFile:
         files.write_durably(self.path, store.encode(empty, b"", ()))
         self._keys.keep_only("")
         return empty
-
-
-class _Beside:
-    """Runs something in a thread; `finish` waits and raises what it raised."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._failure: RuntimeProblem | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        except RuntimeProblem as problem:
-            self._failure = problem
-
-    def finish(self) -> None:
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
 
 
 def now() -> str:

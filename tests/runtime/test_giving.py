@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import RuntimeProblem
-from runtime.giving import default_name, find, gifts, parsed_map, value_of
+from runtime.giving import _RESERVED, default_name, find, gifts, parsed_map, value_of
 from runtime.index import Entries
 from runtime.store import Store
 from tests.runtime.pieces import BILLING, ENTRIES, ORDERS, at_rest_key, header, plain, property_, sealed, store_file
@@ -15,7 +15,7 @@ from tests.runtime.pieces import BILLING, ENTRIES, ORDERS, at_rest_key, header, 
 
 def made(tmp_path: Path, entries: Entries = ENTRIES) -> Store:
     file = store_file(tmp_path)
-    file.write(header(), entries, at_rest_key())
+    file.write(header(), entries, file.prepare(at_rest_key()))
     found = file.read()
     assert found is not None
     return found
@@ -94,6 +94,26 @@ def test_what_cannot_be_given_is_refused(
         given(made(tmp_path, entries), *mapped, only=only, present={"MY_HOME": "/home/me"})
     assert caught.value.code == code
     assert "evil" not in caught.value.sentence
+
+
+LOADERS = (
+    "LD_PRELOAD DOTNET_STARTUP_HOOKS LUA_INIT LUA_INIT_5_4 OPENSSL_CONF OPENSSL_MODULES OPENSSL_ENGINES GLIBC_TUNABLES "
+    "MAVEN_OPTS JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS _JAVA_OPTIONS R_PROFILE_USER R_ENVIRON_USER PHP_INI_SCAN_DIR PHPRC "
+    "CORECLR_PROFILER COR_PROFILER_PATH GTK_MODULES GIO_EXTRA_MODULES SSL_CERT_FILE SSL_CERT_DIR PGSERVICEFILE PGSYSCONFDIR "
+    "AWS_CONFIG_FILE BUNDLE_GEMFILE CLASSPATH HTTPS_PROXY GIT_SSH_COMMAND LESSOPEN BASH_ENV NODE_OPTIONS KRB5_CONFIG"
+)
+
+
+@pytest.mark.parametrize("name", LOADERS.split())
+def test_names_that_loaders_and_interpreters_obey_are_reserved(name: str) -> None:
+    assert _RESERVED.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["ORDERS_PASSWORD", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "MAVEN_PASSWORD", "NPM_TOKEN"]
+)
+def test_other_names_are_not(name: str) -> None:
+    assert not _RESERVED.fullmatch(name)
 
 
 def test_a_mapped_name_may_replace_what_the_environment_has(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from atoms.models import Environment
+from extensions.models import Connection
 from runtime.status import gather, screen
 from tests.runtime.container import Container, save
 
@@ -42,6 +44,24 @@ def test_before_the_first_sync_it_says_what_to_do(enrolled: Container) -> None:
     found = enrolled.status()
     assert (found["verdict"], found["environment"]) == ("never_synced", None)
     assert "kms-runtime run" in found["sentence"]
+
+
+FORGING = "Pro\x1b]0;owned\x07\n2026-01-01T00:00:00Z kms-runtime: all is well\u202e"
+
+
+def test_names_of_the_portal_forge_no_line_and_steer_no_terminal(enrolled: Container) -> None:
+    Environment.objects.update(name=FORGING)
+    save(enrolled.stage, {"region": "a\x1b[1mb"}, apiKey="component")
+    Connection.objects.update(name="Orders\x1b[2J")
+    said = [enrolled.command("sync"), enrolled.command("status"), enrolled.command("exec", "--", "true")]
+    for done in (*said, enrolled.command("status", "--json"), enrolled.command("get", "Nothing\u202e", "at\x1ball")):
+        text = done.stdout + done.stderr
+        assert all(c.isprintable() for c in text.replace("\n", "")), text
+        assert "\n2026-01-01" not in text
+    assert "Pro\\x1b]0;owned\\x07\\n2026" in said[0].stderr
+    assert said[0].stderr.count("\n") == 1
+    assert enrolled.status()["environment"]["name"] == FORGING
+    assert enrolled.command("get", "--property", "region").stdout == "a\x1b[1mb"
 
 
 @pytest.mark.parametrize("seconds", [-400 * 86400, 400 * 86400])

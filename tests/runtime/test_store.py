@@ -22,7 +22,7 @@ VECTOR = json.loads((Path(__file__).parent.parent / "vectors" / "store.json").re
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     file = store_file(tmp_path)
-    written = file.write(header(), ENTRIES, at_rest_key())
+    written = file.write(header(), ENTRIES, file.prepare(at_rest_key()))
     found = file.read()
     assert found is not None
     assert found.header == written
@@ -94,27 +94,27 @@ def test_a_store_does_not_open_with_another_stores_key_or_header(tmp_path: Path)
 
 def test_the_new_key_is_there_before_the_store_and_the_old_one_goes_after(tmp_path: Path) -> None:
     file = store_file(tmp_path)
-    first = file.write(header(), ENTRIES, at_rest_key())
-    second = file.write(header(revision=4), ENTRIES, at_rest_key())
+    first = file.write(header(), ENTRIES, file.prepare(at_rest_key()))
+    second = file.write(header(revision=4), ENTRIES, file.prepare(at_rest_key()))
     assert [path.name for path in tmp_path.glob("at-rest-key.*")] == [f"at-rest-key.{second.key_id}"]
     assert first.key_id != second.key_id
 
 
 def test_a_crash_between_key_and_store_loses_nothing(tmp_path: Path) -> None:
     file = store_file(tmp_path)
-    file.write(header(), ENTRIES, at_rest_key())
-    file._keys.write("of-a-store-that-was-never-written", at_rest_key().plaintext)
+    file.write(header(), ENTRIES, file.prepare(at_rest_key()))
+    file.prepare(at_rest_key())  # and no store that needs it
     found = file.read()
     assert found is not None
     assert len(found.open_all()) == 2
-    file.write(header(revision=4), ENTRIES, at_rest_key())
+    file.write(header(revision=4), ENTRIES, file.prepare(at_rest_key()))
     assert len(list(tmp_path.glob("at-rest-key.*"))) == 1
 
 
 def test_the_key_can_be_elsewhere(tmp_path: Path) -> None:
     elsewhere = tmp_path / "tmpfs" / "key"
     file = store_file(tmp_path / "container", str(elsewhere))
-    file.write(header(), ENTRIES, at_rest_key())
+    file.write(header(), ENTRIES, file.prepare(at_rest_key()))
     assert not list((tmp_path / "container").glob("*key*"))
     assert len(list(elsewhere.parent.iterdir())) == 1
     assert file.read() is not None
@@ -122,7 +122,7 @@ def test_the_key_can_be_elsewhere(tmp_path: Path) -> None:
 
 def test_a_missing_key_file_says_what_to_do(tmp_path: Path) -> None:
     file = store_file(tmp_path)
-    written = file.write(header(), ENTRIES, at_rest_key())
+    written = file.write(header(), ENTRIES, file.prepare(at_rest_key()))
     key = tmp_path / f"at-rest-key.{written.key_id}"
     key.unlink()
     with pytest.raises(StoreDamaged, match="is missing: run kms-runtime sync") as caught:
@@ -132,7 +132,7 @@ def test_a_missing_key_file_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_file_others_can_read_is_refused(tmp_path: Path) -> None:
     file = store_file(tmp_path)
-    file.write(header(), ENTRIES, at_rest_key())
+    file.write(header(), ENTRIES, file.prepare(at_rest_key()))
     file.path.chmod(0o644)
     with pytest.raises(StorageFailed, match="chmod 600"):
         file.read()
@@ -140,7 +140,7 @@ def test_a_file_others_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_an_emptied_store_has_no_key_and_remembers_revisions(tmp_path: Path) -> None:
     file = store_file(tmp_path)
-    written = file.write(header(), ENTRIES, at_rest_key())
+    written = file.write(header(), ENTRIES, file.prepare(at_rest_key()))
     file.write_empty(written)
     found = file.read()
     assert found is not None
@@ -164,10 +164,10 @@ from pathlib import Path
 from runtime.errors import StorageFailed
 from tests.runtime.pieces import ENTRIES, at_rest_key, header, sealed, store_file
 file = store_file(Path(sys.argv[1]))
-file.write(header(), ENTRIES, at_rest_key())
+file.write(header(), ENTRIES, file.prepare(at_rest_key()))
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:
-    file.write(header(revision=4), [*ENTRIES, sealed("Big", "one", "x" * 100_000)], at_rest_key())
+    file.write(header(revision=4), [*ENTRIES, sealed("Big", "one", "x" * 100_000)], file.prepare(at_rest_key()))
 except StorageFailed as problem:
     print(problem.code, problem.sentence)
 """

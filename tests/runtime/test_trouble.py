@@ -43,6 +43,7 @@ def expect(container: Container, *words: str, exit_code: str, code: str) -> str:
     assert "canary" not in done.stderr
     if before:
         assert container.home.store.read_bytes() == before
+        assert len(list(container.directory.glob("at-rest-key.*"))) == 1
         assert container.command("get", "Orders database", "password").stdout == "held-canary"
     return last
 
