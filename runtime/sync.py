@@ -104,7 +104,7 @@ class Synchroniser:
     def _once(self, accept_restore: bool) -> Outcome | None:
         """One question to the portal and what follows from it; None when it has to be asked again."""
         atom, environment = credentials.read_atom(self.home), credentials.read_environment(self.home)
-        held = self._held(atom)
+        held = self._held(atom, environment)
         header = held.header
         asked_anew = accept_restore or not header.etag
         answer = self._portal.get(
@@ -132,14 +132,18 @@ class Synchroniser:
 
     # -- what is held ----------------------------------------------------------------------------------------------
 
-    def _held(self, atom: AtomHalf) -> Store:
-        """The store; an empty one when there is none, or when it is damaged, which is healed by fetching everything."""
+    def _held(self, atom: AtomHalf, environment: EnvironmentHalf) -> Store:
+        """The store; an empty one when there is none, or when it is damaged, which is healed by fetching everything.
+
+        A damaged one still belongs to the environment its login is for: if the Atom has left that, it is wiped as well.
+        """
         header = Header(atom.account, atom.atom)
         try:
             held = self._checked() or Store(header)
         except StoreDamaged as problem:
             self._say(f"{problem.sentence.partition(':')[0]}: fetching everything anew.")
-            held = Store(replace(header, seen=self._seen()))
+            name = environment.environment_name
+            held = Store(replace(header, environment=environment.environment, environment_name=name, seen=self._seen()))
         if (held.header.account, held.header.atom) != (atom.account, atom.atom):
             raise StoreForeign(
                 "store_foreign", f"{self.home.store} belongs to another Atom: name this one's directory with --dir."

@@ -58,6 +58,21 @@ def test_the_wipe_comes_first_even_if_nothing_else_works(enrolled: Container) ->
     assert enrolled.sync().result == "updated"
 
 
+def test_a_damaged_store_is_wiped_too(enrolled: Container) -> None:
+    stage = enrolled.stage
+    fetched(enrolled, password="one")
+    content = bytearray(enrolled.home.store.read_bytes())
+    content[-1] ^= 1
+    enrolled.home.store.write_bytes(bytes(content))
+    atoms.attach(stage.atom, stage.test, actor=stage.alice)
+    config = enrolled.home.read_config()
+    enrolled.home.write_config(replace(config, vault=f"http://127.0.0.1:{free_port()}"))
+    with pytest.raises(VaultDown):
+        enrolled.sync()
+    assert enrolled.values() == {}
+    assert not list(enrolled.directory.glob("at-rest-key.*"))
+
+
 def test_detaching_wipes_and_reports(enrolled: Container) -> None:
     stage = enrolled.stage
     fetched(enrolled, password="production")
