@@ -24,6 +24,8 @@ class SignedModel(UuidModel):
     """A row that grants access: an HMAC-SHA-256 over `SIGNED`, under a key outside the database (DESIGN.md §2).
 
     `save()` signs, `verified()` refuses. QuerySet.update() and bulk_create() do not sign, so they must not touch SIGNED.
+    Saving other columns leaves the signature alone, and changing a signed one starts from a genuine row: so a row that was
+    changed past the application never becomes genuine by being saved.
     """
 
     SIGNED: ClassVar[tuple[str, ...]]
@@ -34,10 +36,19 @@ class SignedModel(UuidModel):
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        self.mac = self._signature()
-        if kwargs.get("update_fields") is not None:
-            kwargs["update_fields"] = {*kwargs["update_fields"], "mac"}
+        fields = kwargs.get("update_fields")
+        signed = {self._meta.get_field(name).name for name in self.SIGNED}
+        if fields is None or not signed.isdisjoint(fields):
+            self._refuse_forged_stored_row()
+            self.mac = self._signature()
+            if fields is not None:
+                kwargs["update_fields"] = {*fields, "mac"}
         super().save(*args, **kwargs)
+
+    def _refuse_forged_stored_row(self) -> None:
+        stored = None if self._state.adding else type(self)._base_manager.filter(pk=self.pk).first()
+        if stored is not None:
+            stored.verified()
 
     def is_genuine(self) -> bool:
         return hmac.compare_digest(bytes(self.mac), self._signature())

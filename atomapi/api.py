@@ -3,21 +3,27 @@
 from typing import Any
 
 import orjson
+import structlog
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
-from ninja.errors import AuthenticationError, ValidationError
+from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from accounts.rows import RowForged
 from atomapi import enrol, sync
-from vaults.actions import EnrolmentRefused
+from vaults.enrolment import EnrolmentRefused
 from vaults.transit import VaultError, VaultUnavailable
 
+log = structlog.get_logger()
 api = NinjaAPI(title="Atom API", version="1", urls_namespace="atomapi", docs_url=None, openapi_url="openapi.json")
 api.add_router("", enrol.router)
 api.add_router("", sync.router)
 
-REFUSALS = {"installer_token_unknown": 401, "kms_inactive": 403}  # everything else about an enrolment is a conflict
+REFUSALS = {
+    "installer_token_unknown": 401,
+    "kms_inactive": 403,
+    "too_many_requests": 429,
+}  # everything else about an enrolment is a conflict
 
 
 def problem(status: int, code: str, sentence: str) -> HttpResponse:
@@ -51,6 +57,19 @@ def forged(request: HttpRequest, error: Any) -> HttpResponse:
 def invalid(request: HttpRequest, error: Any) -> HttpResponse:
     places = sorted({".".join(str(part) for part in row.get("loc", ())[1:]) for row in error.errors})
     return problem(422, "request_invalid", f"The request is not of the API's form: {', '.join(places)[:200]}.")
+
+
+@api.exception_handler(HttpError)
+def unreadable(request: HttpRequest, error: Any) -> HttpResponse:
+    return problem(error.status_code, "request_unreadable", "The request's body is not JSON this API can read.")
+
+
+@api.exception_handler(Exception)
+def unexpected(request: HttpRequest, error: Any) -> HttpResponse:
+    log.error("atomapi_error", error=type(error).__name__, exc_info=error)
+    return problem(
+        500, "internal_error", "The portal failed inside; its log has the type of the error. Try again later."
+    )
 
 
 @api.exception_handler(RequestDataTooBig)

@@ -30,11 +30,12 @@ class NodeBearer(HttpBearer):
             "node__atom__account__kms", "node__atom__attachment__environment", "node__atom__kms_settings"
         ).filter(token_hash=token_hash(token), kind__in=self.kinds, node__state__in=self.states)
         credential = next(iter(found), None)  # the hash is unique; first() would add an ordering
-        if credential is not None and not credential.is_genuine():
+        if credential is not None and not credential.holds():
             log.error("node_credential_forged", credential=str(credential.pk))
             return None
         return credential
 
 
 any_credential = NodeBearer("sync", "settings", enrolling=True)
+enrolled_credential = NodeBearer("sync", "settings")
 sync_credential = NodeBearer("sync")

@@ -4,24 +4,34 @@ gets are single-use tokens it unwraps at the vault whose address only its own co
 
 import binascii
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema, Status
 from ninja.security import HttpBearer
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from atomapi.auth import NodeRequest, any_credential
-from vaults import actions
-from vaults.actions import EnrolmentRefused
+from atomapi.auth import NodeRequest, any_credential, enrolled_credential
+from vaults import enrolment as enrolments
+from vaults.enrolment import EnrolmentRefused
 from vaults.models import Enrolment
 
 router = Router()
 POLL_SECONDS = 1.0
 
 
+def _printable(text: str) -> str:
+    """What a machine says of itself is shown to people and kept in the database: no control characters."""
+    if not text.isprintable():
+        raise ValueError("has control characters")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_printable)]
+
+
 class InstallerBearer(HttpBearer):
-    """Takes the installer token as it is; `begin_enrolment` judges it, so that each refusal has its own code."""
+    """Takes the installer token as it is; `begin` judges it, so that each refusal has its own code."""
 
     def authenticate(self, request: HttpRequest, token: str) -> str:
         return token
@@ -30,8 +40,8 @@ class InstallerBearer(HttpBearer):
 class EnrolIn(Schema):
     sync_hash: str = Field(pattern="^[0-9a-f]{64}$")
     settings_hash: str = Field(pattern="^[0-9a-f]{64}$")
-    host_name: str = Field("", max_length=253)
-    version: str = Field("", max_length=32)
+    host_name: Printable = Field("", max_length=253)
+    version: Printable = Field("", max_length=32)
 
 
 class CredentialsIn(Schema):
@@ -99,7 +109,7 @@ def _waiting(enrolment: Enrolment) -> Status[Any]:
 
 def _enrolment(request: NodeRequest, enrolment_id: uuid.UUID) -> Enrolment:
     """The node's own enrolment. Raises EnrolmentRefused for any other id, existing or not."""
-    found = Enrolment.objects.select_related("node__atom__account", "environment").filter(
+    found = Enrolment.objects.select_related("node__atom__account__kms", "environment").filter(
         pk=enrolment_id, node=request.auth.node_id
     )
     enrolment = found.first()
@@ -115,7 +125,7 @@ def _enrolment(request: NodeRequest, enrolment_id: uuid.UUID) -> Enrolment:
 @router.post("enrol", auth=InstallerBearer(), response={202: Waiting})
 def enrol(request: NodeRequest, body: EnrolIn) -> Status[Any]:
     """Show an installer token and the hashes of the credentials this machine made for itself."""
-    enrolment = actions.begin_enrolment(
+    enrolment = enrolments.begin(
         str(request.auth),
         sync_hash=binascii.unhexlify(body.sync_hash),
         settings_hash=binascii.unhexlify(body.settings_hash),
@@ -125,17 +135,17 @@ def enrol(request: NodeRequest, body: EnrolIn) -> Status[Any]:
     return _waiting(enrolment)
 
 
-@router.post("credentials", auth=any_credential, response={202: Waiting})
+@router.post("credentials", auth=enrolled_credential, response={202: Waiting})
 def credentials(request: NodeRequest, body: CredentialsIn) -> Status[Any]:
     """Ask for vault credentials again."""
-    return _waiting(actions.request_credentials(request.auth.node, reason=body.reason))
+    return _waiting(enrolments.request_credentials(request.auth.node, reason=body.reason))
 
 
 @router.get("enrolments/{enrolment_id}", auth=any_credential, response={200: Delivery, 202: Waiting})
 def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     """The wrapped credentials once the worker is done; every answer carries new secret_ids."""
     enrolment = _enrolment(request, enrolment_id)
-    grants = actions.deliver(enrolment)
+    grants = enrolments.deliver(enrolment)
     if grants is None:
         return _waiting(enrolment)
     atom, environment = enrolment.node.atom, enrolment.environment
@@ -155,19 +165,19 @@ def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
 def again(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     """The wrapped role_ids ended, or were unwrapped by a process that died: make new ones."""
     enrolment = _enrolment(request, enrolment_id)
-    actions.request_again(enrolment)
+    enrolments.request_again(enrolment)
     return _waiting(enrolment)
 
 
 @router.post("enrolments/{enrolment_id}/confirm", auth=any_credential)
 def confirm(request: NodeRequest, enrolment_id: uuid.UUID, body: ConfirmIn) -> HttpResponse:
     """The node has logged in with the secret_ids of these accessors; all its others are destroyed."""
-    actions.confirm_enrolment(_enrolment(request, enrolment_id), body.accessors)
+    enrolments.confirm(_enrolment(request, enrolment_id), body.accessors)
     return HttpResponse(b"{}", content_type="application/json")
 
 
 @router.post("enrolments/{enrolment_id}/intrusion", auth=any_credential)
 def intrusion(request: NodeRequest, enrolment_id: uuid.UUID, body: IntrusionIn) -> HttpResponse:
     """A wrapping token this node never used was used up within its time."""
-    actions.report_intrusion(_enrolment(request, enrolment_id))
+    enrolments.report_intrusion(_enrolment(request, enrolment_id))
     return HttpResponse(b"{}", status=202, content_type="application/json")

@@ -3,26 +3,29 @@
 import hashlib
 import uuid
 from binascii import b2a_base64
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
 
 import orjson
 from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from ninja import Router, Schema
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from accounts import audit
 from atomapi.auth import NodeRequest, sync_credential
+from atomapi.enrol import Printable
 from atoms.models import Atom, Environment, Node
 from extensions.models import EnvironmentManifest, ExtensionValue, ProcessProperty
-from vaults.actions import EnrolmentRefused
+from vaults.enrolment import EnrolmentRefused
 from vaults.models import ContainerReport, KmsAccount
 
 router = Router()
 SEEN_EVERY = timedelta(seconds=10)  # a 304 writes "last seen" at most this often
 FORMAT = 1
+MAX_INT, MAX_BIG = 2**31 - 1, 2**63 - 1  # what the columns hold
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @router.get("sync", auth=sync_credential)
@@ -156,17 +159,17 @@ def _delivered(node: Node, environment: Environment | None) -> None:
 class ReportIn(Schema):
     source: Literal["hosted", "byov"]
     wrapped: bool = False
-    key_name: str = Field("", max_length=200)
-    key_version: int = Field(0, ge=0)
-    sealed_at: datetime | None = None
+    key_name: Printable = Field("", max_length=200)
+    key_version: int = Field(0, ge=0, le=MAX_INT)
+    sealed_at: Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)] | None = None
     environment: uuid.UUID | None = None
-    revision: int = Field(0, ge=0)
-    values: int = Field(0, ge=0)
+    revision: int = Field(0, ge=0, le=MAX_BIG)
+    values: int = Field(0, ge=0, le=MAX_INT)
     verdict: str = Field(pattern="^[a-z0-9_:]{1,64}$")
-    sentence: str = Field("", max_length=300)
-    attachment_revision: int = Field(0, ge=0)
-    version: str = Field("", max_length=32)
-    host_name: str = Field("", max_length=253)
+    sentence: Printable = Field("", max_length=300)
+    attachment_revision: int = Field(0, ge=0, le=MAX_INT)
+    version: Printable = Field("", max_length=32)
+    host_name: Printable = Field("", max_length=253)
 
 
 @router.post("report", auth=sync_credential)

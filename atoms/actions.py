@@ -100,7 +100,7 @@ def rename_atom(atom: Atom, *, name: str, actor: User) -> None:
 @transaction.atomic
 def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
     """Attach an Atom, or move it: its containers get credentials for this environment and lose those for the other."""
-    if environment.account_id != atom.account_id:
+    if atom.verified().account_id != environment.verified().account_id:
         raise ValueError("An Atom is attached to an environment of its own account.")
     Atom.objects.select_for_update().get(pk=atom.pk)  # two moves at once happen one after the other
     current = Attachment.objects.filter(atom=atom).first()
@@ -108,7 +108,9 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
         return
     if current is not None:
         _leave(atom, current, actor)
-    Attachment(atom=atom, environment=environment, attached_by=actor).save(force_insert=True)
+    Attachment(account_id=atom.account_id, atom=atom, environment=environment, attached_by=actor).save(
+        force_insert=True
+    )
     Atom.objects.filter(pk=atom.pk).update(attachment_revision=F("attachment_revision") + 1)
     message = f"{atom.name} attached to {environment.name}: its containers may read what the environment holds"
     _audit(
@@ -134,7 +136,7 @@ def _leave(atom: Atom, attachment: Attachment, actor: User) -> None:
         "vaults.leave_environment",
         account=atom.account,
         subject_id=atom.pk,
-        title=f"Take the credentials for {environment.name} from {atom.name}",
+        title=f"Take the credentials for its former environment from {atom.name}",
         actor=actor,
     )
     message = f"{atom.name} detached from {environment.name}"
@@ -158,18 +160,26 @@ def delete_atom(atom: Atom, *, actor: User) -> None:
 
 
 @transaction.atomic
-def revoke_node(node: Node, *, actor: User) -> None:
+def revoke_node(node: Node, *, actor: User | str) -> None:
     """Cut one machine off: its portal credentials are refused at once, its secret_ids destroyed."""
     node.credentials.all().delete()
+    for token in InstallerToken.objects.filter(node=node, spent_at=None, withdrawn_at=None):
+        token.withdrawn_at = timezone.now()
+        token.save(update_fields=["withdrawn_at"])
     Node.objects.filter(pk=node.pk).update(state=Node.State.REVOKED)
     operations.request(
         "vaults.revoke_node",
         account=node.atom.account,
         subject_id=node.pk,
         title=f"Destroy the vault credentials of {node} of {node.atom.name}",
-        actor=actor,
+        actor=actor if isinstance(actor, User) else None,
     )
     _audit(node.atom.account, actor, "as.atom", "REVOKE", node.atom, f"Node {node} of {node.atom.name} revoked")
+
+
+def has_free_node(atom: Atom) -> bool:
+    """Whether one more machine may enrol: a Molecule has any number of nodes, an Atom or a Cloud one."""
+    return atom.type == Atom.Type.MOLECULE or not atom.nodes.filter(state=Node.State.ENROLLED).exists()
 
 
 # -- installer tokens ---------------------------------------------------------------------------------------------------
@@ -182,12 +192,13 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
     Raises NoFreeNode for an Atom or a Cloud that has its node.
     """
     Atom.objects.select_for_update().get(pk=atom.pk)
-    if atom.type != Atom.Type.MOLECULE and atom.nodes.filter(state=Node.State.ENROLLED).exists():
+    if not has_free_node(atom):
         raise NoFreeNode(f"{atom.name} has its node. Revoke that one first, or make a Molecule for several nodes.")
     for other in atom.installer_tokens.open():
         withdraw_installer_token(other, actor=actor)
     token = InstallerToken.new_token(atom.type)
     row = InstallerToken(
+        account_id=atom.account_id,
         atom=atom,
         token_hash=token_hash(token),
         expires_at=timezone.now() + timedelta(minutes=minutes),
@@ -209,6 +220,8 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
 def withdraw_installer_token(token: InstallerToken, *, actor: User) -> None:
     token.withdrawn_at = timezone.now()
     token.save(update_fields=["withdrawn_at"])
+    if token.node is not None and token.node.state == Node.State.ENROLLING:
+        revoke_node(token.node, actor=actor)
     _audit(
         token.atom.account,
         actor,
@@ -227,7 +240,7 @@ def _request_keys(subject: Environment | Atom, kind: str, title: str, actor: Use
 
 def _audit(
     account: Account,
-    actor: User,
+    actor: User | str,
     type: str,
     action: str,
     subject: Environment | Atom,

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.access import genuine_roles
 from accounts.models import ADMINISTRATOR, Account, Membership, Role, User
-from accounts.rows import SignedModel, UuidModel
+from accounts.rows import RowForged, SignedModel, UuidModel
 
 
 def token_hash(token: str) -> bytes:
@@ -32,7 +32,11 @@ class EnvironmentQuerySet(models.QuerySet["Environment"]):
         return environments.filter(~Exists(links) | Exists(links.filter(role__in=roles)))
 
 
-class Environment(UuidModel):
+class Environment(SignedModel):
+    """Where Atoms are attached and values are held. Signed: it cannot be pushed into another account."""
+
+    SIGNED = ("account_id",)
+
     class Classification(models.TextChoices):
         PROD = "PROD", "Production"
         TEST = "TEST", "Test"
@@ -82,8 +86,10 @@ class AtomQuerySet(models.QuerySet["Atom"]):
         return atoms.filter(Q(attachment=None) | Q(attachment__environment__in=environments))
 
 
-class Atom(UuidModel):
-    """A runtime: an Atom on one machine, a Molecule on several nodes, or a Cloud."""
+class Atom(SignedModel):
+    """A runtime: an Atom on one machine, a Molecule on several nodes, or a Cloud. Signed like an environment."""
+
+    SIGNED = ("account_id",)
 
     class Type(models.TextChoices):
         ATOM = "ATOM", "Atom"
@@ -121,9 +127,9 @@ class Atom(UuidModel):
 
     @property
     def environment(self) -> Environment | None:
-        """Where it is attached. Raises RowForged for an attachment the application did not write."""
+        """Where it is attached. Raises RowForged unless Atom, attachment and environment are genuine and of one account."""
         attachment = getattr(self, "attachment", None)
-        return attachment.verified().environment if attachment else None
+        return attachment.checked_environment(self) if attachment else None
 
     def status(self) -> "Atom.Status":
         """From the nodes' last contact (prefetched as `nodes` where lists are shown)."""
@@ -139,8 +145,9 @@ class Atom(UuidModel):
 class Attachment(SignedModel):
     """An Atom's place in an environment: a grant to read that environment's secrets."""
 
-    SIGNED = ("atom_id", "environment_id")
+    SIGNED = ("atom_id", "environment_id", "account_id")
 
+    account = models.ForeignKey(Account, models.CASCADE, related_name="+")
     atom = models.OneToOneField(Atom, models.CASCADE, related_name="attachment")
     environment = models.ForeignKey(Environment, models.PROTECT, related_name="attachments")
     attached_at = models.DateTimeField(auto_now_add=True)
@@ -148,6 +155,13 @@ class Attachment(SignedModel):
 
     def __str__(self) -> str:
         return f"{self.atom} in {self.environment}"
+
+    def checked_environment(self, atom: Atom) -> Environment:
+        """The environment this grants. Raises RowForged when any link of the chain was changed past the application."""
+        environment = self.verified().environment.verified()
+        if not atom.verified().account_id == self.account_id == environment.account_id or self.atom_id != atom.pk:
+            raise RowForged(f"Attachment {self.pk} joins rows of different accounts.")
+        return environment
 
 
 class Node(UuidModel):
@@ -189,13 +203,17 @@ class NodeCredential(SignedModel):
     with a wrapped encryption key the first lies inside the store, the second beside it.
     """
 
-    SIGNED = ("node_id", "kind", "token_hash")
+    SIGNED = ("node_id", "atom_id", "account_id", "kind", "token_hash")
 
     class Kind(models.TextChoices):
         SYNC = "sync", "Sync"
         SETTINGS = "settings", "Settings"
 
     node = models.ForeignKey(Node, models.CASCADE, related_name="credentials")
+    # Repeated so that the signature holds them: a node that was pushed to another Atom, or an Atom to another account,
+    # carries no credential with it.
+    atom = models.ForeignKey(Atom, models.CASCADE, related_name="+")
+    account = models.ForeignKey(Account, models.CASCADE, related_name="+")
     kind = models.CharField(max_length=8, choices=Kind.choices)
     token_hash = models.BinaryField(max_length=32, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -206,6 +224,15 @@ class NodeCredential(SignedModel):
     def __str__(self) -> str:
         return f"{self.kind} credential of {self.node_id}"
 
+    def holds(self) -> bool:
+        """Whether this row is genuine and still about the Atom and account it was made for."""
+        atom = self.node.atom
+        return (
+            self.is_genuine()
+            and atom.is_genuine()
+            and (self.atom_id, self.account_id) == (self.node.atom_id, atom.account_id)
+        )
+
 
 class InstallerTokenQuerySet(models.QuerySet["InstallerToken"]):
     def open(self) -> "InstallerTokenQuerySet":
@@ -215,9 +242,11 @@ class InstallerTokenQuerySet(models.QuerySet["InstallerToken"]):
 class InstallerToken(SignedModel):
     """Lets one machine enrol as a node of one Atom, once, for 30 to 1,440 minutes. Shown once, kept as a hash."""
 
-    SIGNED = ("atom_id", "token_hash", "expires_at", "spent_at", "withdrawn_at")
+    SIGNED = ("atom_id", "account_id", "token_hash", "expires_at", "spent_at", "withdrawn_at")
     MINUTES = (30, 1440)
+    GRACE = timedelta(minutes=15)  # for a machine that began to enrol in time
 
+    account = models.ForeignKey(Account, models.CASCADE, related_name="+")
     atom = models.ForeignKey(Atom, models.CASCADE, related_name="installer_tokens")
     token_hash = models.BinaryField(max_length=32, unique=True)
     expires_at = models.DateTimeField()
@@ -237,6 +266,10 @@ class InstallerToken(SignedModel):
     def new_token(atom_type: str) -> str:
         """A token of the form `atom-<uuid>`, with 122 random bits."""
         return f"{atom_type.lower()}-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
+
+    def holds(self) -> bool:
+        """Whether this row is genuine and its Atom still of the account it was made for."""
+        return self.is_genuine() and self.atom.is_genuine() and self.account_id == self.atom.account_id
 
     @property
     def is_open(self) -> bool:

@@ -61,7 +61,9 @@ def main() -> None:
         atom = atoms.create_atom(made, name="Bench", type="ATOM", environment=environment, actor=user)
         node = Node.objects.create(atom=atom, state=Node.State.ENROLLED)
         token = secrets.token_urlsafe(32)
-        NodeCredential(node=node, kind="sync", token_hash=token_hash(token)).save()
+        NodeCredential(
+            node=node, atom=atom, account_id=atom.account_id, kind="sync", token_hash=token_hash(token)
+        ).save()
         assert hashlib.sha256(token.encode()).digest() == token_hash(token)
         headers = {"authorization": f"Bearer {token}"}
         with override_settings(ROOT_URLCONF=bare_views()):

@@ -10,7 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
 
 app = Celery("kmsportal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["operations"])
+app.autodiscover_tasks(["operations", "vaults"])
 
 
 @setup_logging.connect

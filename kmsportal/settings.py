@@ -140,7 +140,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "health_check_interval": 30,
     "max_retries": 0,
 }
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "operations.tasks.sweep_operations", "schedule": 5.0}}
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "operations.tasks.sweep_operations", "schedule": 5.0},
+    "enrolments": {"task": "vaults.tasks.revoke_unfinished_enrolments", "schedule": 600.0},
+}
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "beat")
 
 # -- signing in ---------------------------------------------------------------------------------------------------------

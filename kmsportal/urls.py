@@ -11,7 +11,7 @@ urlpatterns = [
     path("", include("vaults.urls")),
     path("", include("extensions.urls")),
     path("auth/", include("allauth.urls")),
-    path("api/atom/v1/", include("atomapi.urls")),
+    path("api/atom/v1/", include("atomapi.urls", namespace="atomapi")),
     path("live", health.live),
     path("ready", health.ready),
     path("metrics", health.metrics),

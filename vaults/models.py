@@ -6,7 +6,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import Account, User
-from accounts.rows import UuidModel
+from accounts.rows import SignedModel, UuidModel
 from atoms.models import Atom, Environment, Node
 
 DOCUMENT_ENTRIES = 500  # data keys a vault document holds; 8,400 would exceed what the vault stores in one
@@ -96,7 +96,7 @@ class KmsSettings(UuidModel):
         return f"KMS settings of {self.atom}"
 
 
-class Enrolment(UuidModel):
+class Enrolment(SignedModel):
     """One hand-over of vault credentials to a node: at installation, after re-attachment, or before the old ones end.
 
     The worker puts wrapped role_ids here; wrapped secret_ids are made by web when the node asks and are never stored, so
@@ -109,10 +109,12 @@ class Enrolment(UuidModel):
         CONFIRMED = "confirmed", "Confirmed"
         INTRUDED = "intruded", "Opened by somebody else"
 
+    SIGNED = ("node_id", "atom_id", "environment_id", "attachment_revision", "installing")
     DELIVERIES = 20  # a runtime whose reply was lost asks again; a loop of asking is cut here
     WRAP_SECONDS = 600
 
     node = models.ForeignKey(Node, models.CASCADE, related_name="enrolments")
+    atom = models.ForeignKey(Atom, models.CASCADE, related_name="+")
     environment = models.ForeignKey(Environment, models.SET_NULL, null=True, related_name="+")
     attachment_revision = models.PositiveIntegerField()
     installing = models.BooleanField(default=False)  # confirms the installer token
@@ -129,6 +131,10 @@ class Enrolment(UuidModel):
 
     def __str__(self) -> str:
         return f"enrolment {self.pk} ({self.state})"
+
+    def holds(self) -> bool:
+        """Whether this row is genuine and its node still of the Atom it was made for."""
+        return self.is_genuine() and self.atom_id == self.node.atom_id
 
     @property
     def is_stale(self) -> bool:

@@ -63,7 +63,9 @@ def panel_of(atom: Atom) -> Panel:
     environment = atom.environment
     ids = [atom.pk, *(node.pk for node in nodes), *([environment.pk] if environment else [])]
     operations: QuerySet[Operation] = atom.account.operations.unfinished().filter(subject_id__in=ids)
-    intruded = Enrolment.objects.filter(node__atom=atom, state=Enrolment.State.INTRUDED)
+    intruded = Enrolment.objects.filter(node__atom=atom, state=Enrolment.State.INTRUDED).exclude(
+        node__state=Node.State.REVOKED  # revoking the node is what the call-out asks for
+    )
     return Panel(
         atom=atom,
         settings=settings_of(atom),

@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from functools import wraps
 
+from celery import shared_task
 from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts import audit
+from accounts.rows import RowForged
 from atoms.models import Atom, Environment
 from operations.actions import CannotBeDone, TryLater, handler
 from operations.models import Operation
-from vaults import hosted
+from vaults import enrolment, hosted
 from vaults.models import Enrolment, KmsAccount, Recipient, SecretId
 from vaults.transit import VaultError, VaultUnavailable
 
@@ -26,6 +28,9 @@ def vault_operation(kind: str) -> Callable[[Callable[[Operation], None]], Callab
         def handle(operation: Operation) -> None:
             try:
                 function(operation)
+            except RowForged:
+                sentence = "A row this needs was changed outside the portal, so it grants nothing."
+                raise CannotBeDone("record_forged", sentence) from None
             except VaultUnavailable as error:
                 raise TryLater(error.code, error.sentence) from None
             except VaultError as error:
@@ -77,18 +82,21 @@ def _provisioned(subject: Environment | Atom, kind: str) -> None:
 @vault_operation("vaults.wrap_role_ids")
 def wrap_role_ids(operation: Operation) -> None:
     """Put wrapped role_ids beside an enrolment, so that web, which cannot read them, can hand them on."""
-    enrolment = Enrolment.objects.select_related("node__atom").filter(pk=operation.subject_id).first()
-    if enrolment is None or enrolment.state != Enrolment.State.REQUESTED:
+    found = Enrolment.objects.select_related("node__atom", "environment").filter(pk=operation.subject_id)
+    pending = found.filter(state=Enrolment.State.REQUESTED).first()
+    if pending is None:
         return
-    atom = enrolment.node.atom
-    waiting = atom.provisioned_at is None or (enrolment.environment and enrolment.environment.provisioned_at is None)
-    if waiting:
+    if not pending.holds():
+        raise RowForged(f"Enrolment {pending.pk} does not bear the portal's signature.")
+    enrolment.retarget(pending)
+    atom, environment = pending.node.atom, pending.environment
+    if atom.provisioned_at is None or (environment and environment.provisioned_at is None):
         raise TryLater("not_provisioned", "The keys of the Atom or its environment are still being made.")
     atom_role = hosted.wrapped_role_id("atoms", atom.pk, Enrolment.WRAP_SECONDS)
     environment_role = ""
-    if enrolment.environment_id:
-        environment_role = hosted.wrapped_role_id("environments", enrolment.environment_id, Enrolment.WRAP_SECONDS)
-    Enrolment.objects.filter(pk=enrolment.pk, state=Enrolment.State.REQUESTED).update(
+    if environment is not None:
+        environment_role = hosted.wrapped_role_id("environments", environment.pk, Enrolment.WRAP_SECONDS)
+    Enrolment.objects.filter(pk=pending.pk, state=Enrolment.State.REQUESTED).update(
         state=Enrolment.State.READY,
         wrapped_atom_role_id=atom_role,
         wrapped_environment_role_id=environment_role,
@@ -98,8 +106,8 @@ def wrap_role_ids(operation: Operation) -> None:
 
 @vault_operation("vaults.destroy_secret_ids")
 def destroy_secret_ids(operation: Operation) -> None:
-    """Destroy every superseded secret_id of a node."""
-    _destroy(operation, SecretId.objects.filter(node_id=operation.subject_id).exclude(superseded_at=None))
+    """Destroy every superseded secret_id of an Atom."""
+    _destroy(operation, SecretId.objects.filter(atom_id=operation.subject_id).exclude(superseded_at=None))
 
 
 @vault_operation("vaults.revoke_node")
@@ -132,3 +140,9 @@ def _destroy(operation: Operation, secret_ids: QuerySet[SecretId]) -> None:
         now = timezone.now()
         SecretId.objects.filter(pk=row.pk).update(destroyed_at=now, superseded_at=Coalesce("superseded_at", now))
         operation.progress(done)
+
+
+@shared_task
+def revoke_unfinished_enrolments() -> None:
+    """Machines that began to enrol and never finished lose what they were given."""
+    enrolment.revoke_unfinished()

@@ -21,7 +21,7 @@ READ = (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY)
 def find_atom(request: AccountRequest, atom_id: object) -> Atom:
     """An Atom the member sees, with its attachment; 404 otherwise."""
     atoms = Atom.objects.visible_to(request.membership).select_related("attachment__environment", "account__kms")
-    return get_object_or_404(atoms, pk=atom_id)
+    return get_object_or_404(atoms, pk=atom_id).verified()
 
 
 def atom_page(request: AccountRequest, atom: Atom, entry: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from operations.models import Operation
 
 def find_environment(request: AccountRequest, environment_id: object) -> Environment:
     """An environment the member sees; 404 otherwise."""
-    return get_object_or_404(Environment.objects.visible_to(request.membership), pk=environment_id)
+    return get_object_or_404(Environment.objects.visible_to(request.membership), pk=environment_id).verified()
 
 
 def environment_page(request: AccountRequest, environment: Environment, entry: str) -> dict[str, object]:

@@ -4,6 +4,7 @@ from allauth.account.decorators import reauthentication_required
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -24,6 +25,9 @@ from atoms.views.atom import READ, atom_page, find_atom
 def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Make an installer token for one node; it is in this one answer and nowhere else."""
     atom = find_atom(request, atom_id)
+    if atom.environment is not None and not request.may(Privilege.ATOM_ATTACHMENT):
+        # A machine that enrols here reads what the environment holds: that grant is the attachment's.
+        raise PermissionDenied("Bringing a machine to an attached Atom needs the privilege Atom Attachment.")
     form = InstallerTokenForm(request.POST or None)
     nodes = atom.nodes.exclude(state=Node.State.REVOKED)
     context = atom_page(request, atom, "installation") | {

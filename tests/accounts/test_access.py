@@ -19,9 +19,12 @@ def test_every_access_granting_table_is_signed() -> None:
     assert signed == {
         "accounts.Role",
         "accounts.MembershipRole",
+        "atoms.Environment",
+        "atoms.Atom",
         "atoms.Attachment",
         "atoms.NodeCredential",
         "atoms.InstallerToken",
+        "vaults.Enrolment",
     }
 
 

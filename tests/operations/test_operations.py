@@ -133,6 +133,10 @@ def test_every_task_takes_ids_only() -> None:
 
     app.loader.import_default_modules()
     ours = {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
-    assert set(ours) == {"operations.tasks.run_operation", "operations.tasks.sweep_operations"}
+    assert set(ours) == {
+        "operations.tasks.run_operation",
+        "operations.tasks.sweep_operations",
+        "vaults.tasks.revoke_unfinished_enrolments",
+    }
     for task in ours.values():
         assert all(name.endswith("_id") for name in inspect.signature(task.run).parameters)
