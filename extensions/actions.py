@@ -1,11 +1,12 @@
 """Saving what environments hold, and editing connections. Vault first, database second (DESIGN.md §3)."""
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from accounts import audit
 from accounts.models import Account, AuditEntry, User
@@ -176,36 +177,58 @@ class FieldSpec:
     component_value: str
 
 
-def save_connection(
-    account: Account, connection: Connection | None, *, name: str, fields: Sequence[FieldSpec], actor: User
-) -> Connection:
-    """Create or change a connection with exactly these fields, and bring every environment's content in line with it.
+class StaleConnection(Exception):
+    """The connection was changed or deleted meanwhile; nothing was written. `edits`: who and when, newest first."""
 
-    Raises what save_extensions raises for the vault; nothing is written then.
+    def __init__(self, edits: list[AuditEntry]) -> None:
+        super().__init__("The connection was changed by somebody else.")
+        self.edits = edits
+
+
+def save_connection(
+    account: Account,
+    connection: Connection | None,
+    *,
+    name: str,
+    fields: Sequence[FieldSpec],
+    deleted: Collection[uuid.UUID] = (),
+    expected_version: str | None = None,
+    actor: User,
+) -> Connection:
+    """Create or change a connection, and bring every environment's content in line with it.
+
+    Only the fields in `deleted` leave; those not mentioned at all stay as they are. expected_version: Connection.version
+    as it was when the change was thought of, None when nobody asks. Raises StaleConnection, and what save_extensions
+    raises for the vault; nothing is written then.
     """
+    if connection is not None:
+        _check_version(connection, expected_version)
     existing = {field.pk: field for field in connection.fields.all()} if connection else {}
     renamed = connection is not None and connection.name != name
     target = connection or Connection(account=account)
     target.name = name
     wanted = [_field(target, existing, spec, position) for position, spec in enumerate(fields)]
+    unmentioned = existing.keys() - {field.pk for field in wanted} - set(deleted)
 
     def write() -> None:
+        if connection is not None:
+            _check_version(connection, expected_version)
         target.save()
-        kept = [field.pk for field in wanted]
         for field in wanted:
             field.connection = target
             field.save()
-        target.fields.exclude(pk__in=kept).delete()
+        target.fields.filter(pk__in=deleted).delete()
         audit.record(
             account,
             actor=actor,
             type="as.component",
             action="UPDATE" if connection else "ADD",
             subject_id=target.pk,
-            message=f"Connection {name} {'changed' if connection else 'created'}: {len(wanted)} fields",
+            message=f"Connection {name} {'changed' if connection else 'created'}: {len(wanted) + len(unmentioned)} fields",
+            properties={"version": target.version},
         )
 
-    others = [field for field in fields_of(account) if field.connection_id != target.pk]
+    others = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
     _publish(account, [*others, *wanted], write, actor, renamed=target.pk if renamed else None)
     return target
 
@@ -227,6 +250,25 @@ def delete_connection(connection: Connection, *, actor: User) -> None:
 
     remaining = [field for field in fields_of(account) if field.connection_id != connection.pk]
     _publish(account, remaining, write, actor, renamed=None)
+
+
+def _check_version(connection: Connection, expected: str | None) -> None:
+    """Within a transaction it holds until the end of it."""
+    rows = Connection.objects.filter(pk=connection.pk)
+    stored = (rows.select_for_update() if transaction.get_connection().in_atomic_block else rows).first()
+    if stored is None or expected not in (None, stored.version):
+        raise StaleConnection(_edits_since(connection, expected))
+
+
+def _edits_since(connection: Connection, version: str | None) -> list[AuditEntry]:
+    """Every edit after a version, newest first. An entry is a little younger than the version it tells of."""
+    since = parse_datetime(version) if version else None
+    if since is None:
+        return []
+    entries = AuditEntry.objects.filter(
+        account=connection.account_id, type="as.component", subject_id=str(connection.pk), at__gte=since
+    )
+    return [entry for entry in entries if entry.properties.get("version") != version]
 
 
 def _field(connection: Connection, existing: dict[uuid.UUID, Field], spec: FieldSpec, position: int) -> Field:

@@ -13,9 +13,16 @@ from extensions.values import BadValue, checked
 
 
 class ConnectionForm(NamedForm):
+    version = forms.CharField(required=False, widget=forms.HiddenInput)
+
     class Meta:
         model = Connection
         fields = ["name"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.changed_at:
+            self.initial["version"] = self.instance.version
 
 
 class FieldForm(forms.Form):
@@ -59,7 +66,9 @@ class FieldFormSetBase(forms.BaseFormSet):
         self.existing = existing
 
     def clean(self) -> None:
-        seen: set[str] = set()
+        """Ids are taken by fields that are not in this form, and until they are gone by those being deleted."""
+        mentioned = {form.cleaned_data.get("id") for form in self.forms if form not in self.deleted_forms}
+        seen = {field.key for field in self.existing.values() if field.pk not in mentioned}
         for form in self.forms:
             if form in self.deleted_forms or not form.has_changed() and not form.cleaned_data.get("id"):
                 continue
@@ -75,6 +84,10 @@ class FieldFormSetBase(forms.BaseFormSet):
 
     def _stored(self, form: Any) -> Field | None:
         return self.existing.get(form.cleaned_data["id"]) if form.cleaned_data.get("id") else None
+
+    def deleted(self) -> set[uuid.UUID]:
+        """The stored fields whose deletion was ticked."""
+        return {stored.pk for form in self.deleted_forms if (stored := self._stored(form))}
 
     def specs(self) -> list[FieldSpec]:
         """The fields as they shall be, in order; deleted and blank rows are left out."""
@@ -102,7 +115,12 @@ FieldFormSet: Any = forms.formset_factory(FieldForm, formset=FieldFormSetBase, e
 
 def field_formset(data: Any, connection: Connection | None) -> FieldFormSetBase:
     """The formset of a connection's fields, bound when there is data."""
-    stored = list(connection.fields.all()) if connection else []
+    stored = {field.pk: field for field in connection.fields.all()} if connection else {}
+    rows: list[Field | None] = list(stored.values())
+    if data:  # the rows as they were shown, which may have been other ones
+        by_id = {str(field.pk): field for field in stored.values()}
+        count = FieldFormSet(data, existing=stored, prefix="fields").initial_form_count()
+        rows = [by_id.get(data.get(f"fields-{number}-id")) for number in range(min(count, FieldFormSet.absolute_max))]
     initial = [
         {
             "id": field.pk,
@@ -112,9 +130,9 @@ def field_formset(data: Any, connection: Connection | None) -> FieldFormSetBase:
             "extensible": field.extensible,
             "component_value": field.component_value,
         }
-        for field in stored
+        if field
+        else {}
+        for field in rows
     ]
-    formset: FieldFormSetBase = FieldFormSet(
-        data, initial=initial, existing={field.pk: field for field in stored}, prefix="fields"
-    )
+    formset: FieldFormSetBase = FieldFormSet(data, initial=initial, existing=stored, prefix="fields")
     return formset

@@ -37,6 +37,11 @@ class Connection(UuidModel):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def version(self) -> str:
+        """Changes with every edit: what a form was filled in for, so that it cannot undo another person's edit."""
+        return self.changed_at.isoformat()
+
 
 class Field(UuidModel):
     """A field of a connection. Its id (key) and whether it is encrypted are settled when it is added.

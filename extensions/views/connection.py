@@ -1,5 +1,7 @@
 """Build: the connections of an account and their fields."""
 
+from copy import copy
+
 from django.contrib import messages
 from django.db.models import Count, Q
 from django.http import HttpResponse
@@ -10,7 +12,7 @@ from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from atoms.forms import ConfirmNameForm
 from extensions import actions
-from extensions.forms import ConnectionForm, field_formset
+from extensions.forms import ConnectionForm, FieldFormSetBase, field_formset
 from extensions.models import Connection, ExtensionValue
 from vaults.sealing import KmsInactive, NotProvisioned
 from vaults.transit import VaultError
@@ -41,21 +43,36 @@ def connection_edit(request: AccountRequest, connection_id: object) -> HttpRespo
 
 
 def _connection_edit(request: AccountRequest, connection: Connection | None) -> HttpResponse:
-    form = ConnectionForm(request.POST or None, instance=connection, account=request.account)
+    # The form writes what was typed into its own copy.
+    form = ConnectionForm(request.POST or None, instance=copy(connection), account=request.account)
     formset = field_formset(request.POST or None, connection)
+    context = {"section": "build", "form": form, "formset": formset, "connection": connection}
     if request.method == "POST" and form.is_valid() and formset.is_valid():
-        name = form.cleaned_data["name"]
-        stored = Connection.objects.get(pk=connection.pk) if connection else None
         try:
-            actions.save_connection(request.account, stored, name=name, fields=formset.specs(), actor=request.user)
+            _save(request, connection, form, formset)
+        except actions.StaleConnection as stale:
+            context["stale"] = stale
+            return render(request, "extensions/connection_edit.html", context, status=409)
         except REFUSALS as error:
             form.add_error(None, f"Nothing was saved. {error}")
         else:
-            messages.success(request, f"Connection {name} is saved.")
+            messages.success(request, f"Connection {form.cleaned_data['name']} is saved.")
             return redirect("extensions:connection_list", request.account.code)
-    title = Connection.objects.values_list("name", flat=True).get(pk=connection.pk) if connection else ""
-    context = {"section": "build", "form": form, "formset": formset, "connection": connection, "title": title}
     return render(request, "extensions/connection_edit.html", context)
+
+
+def _save(
+    request: AccountRequest, connection: Connection | None, form: ConnectionForm, formset: FieldFormSetBase
+) -> None:
+    actions.save_connection(
+        request.account,
+        connection,
+        name=form.cleaned_data["name"],
+        fields=formset.specs(),
+        deleted=formset.deleted(),
+        expected_version=form.cleaned_data["version"],
+        actor=request.user,
+    )
 
 
 @require_http_methods(["GET", "POST"])

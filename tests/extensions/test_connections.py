@@ -21,8 +21,15 @@ def specs(stage: Stage) -> dict[str, FieldSpec]:
 
 
 def edit(stage: Stage, fields: dict[str, FieldSpec], name: str = "Orders database") -> None:
+    """Save the connection with exactly these fields."""
     connection = Connection.objects.get(pk=stage.connection.pk)
-    save_connection(stage.account, connection, name=name, fields=list(fields.values()), actor=stage.alice)
+    deleted = {field.pk for key, field in stored(stage).items() if key not in fields}
+    specs = list(fields.values())
+    save_connection(stage.account, connection, name=name, fields=specs, deleted=deleted, actor=stage.alice)
+
+
+def stored(stage: Stage) -> dict[str, Field]:
+    return {field.key: field for field in stage.connection.fields.all()}
 
 
 def changed(spec: FieldSpec, **changes: object) -> FieldSpec:
