@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from accounts.models import Account, User
+from accounts.models import Account, Membership, User
 from accounts.rows import UuidModel
 
 LEASE = timedelta(seconds=60)  # longer than any single step; progress() renews it
@@ -28,6 +28,24 @@ class OperationQuerySet(models.QuerySet["Operation"]):
 
     def unfinished(self) -> "OperationQuerySet":
         return self.filter(state__in=Operation.UNFINISHED)
+
+    def visible_to(self, membership: Membership) -> "OperationQuerySet":
+        """Without those about environments the member does not see, their Atoms, nodes and enrolments.
+
+        Rooms above know what is visible; here only their reverse relations are followed.
+        """
+        account = membership.account
+        operations = self.filter(account=account)
+        hidden = account.environments.exclude(pk__in=account.environments.visible_to(membership)).values_list(
+            "pk", flat=True
+        )
+        subjects = set(hidden)
+        if not subjects:
+            return operations
+        atoms = account.atoms.filter(attachment__environment__in=subjects)
+        for path in ("pk", "nodes__pk", "nodes__enrolments__pk"):
+            subjects |= set(atoms.values_list(path, flat=True))
+        return operations.exclude(subject_id__in=subjects - {None})
 
     def about(self, subject_id: uuid.UUID | str) -> "OperationQuerySet":
         return self.filter(subject_id=subject_id)

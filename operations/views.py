@@ -14,7 +14,7 @@ from accounts.models import Privilege
 @account_member(Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY)
 def operation_list(request: AccountRequest) -> HttpResponse:
     """Newest first; the fragment is polled while something is unfinished."""
-    operations = request.account.operations.select_related("requested_by")
+    operations = request.account.operations.visible_to(request.membership).select_related("requested_by")
     page = Paginator(operations, 50).get_page(request.GET.get("page"))
     context = {"section": "operations", "page": page, "unfinished": any(not row.is_finished for row in page)}
     if request.htmx:

@@ -31,3 +31,17 @@ def test_an_old_sign_in_is_asked_again_and_then_goes_on(stage: Stage, act: str) 
         assert client.get(url).status_code == 302
         assert client.post(asked.headers["Location"], {"password": PASSWORD}).headers["Location"] == url
         assert client.get(url).status_code == 200
+
+
+def test_who_may_not_attach_may_not_bring_a_machine_to_an_attached_atom(stage: Stage) -> None:
+    from accounts import actions as accounts
+    from accounts.models import Role
+    from atoms import actions as atoms
+
+    accounts.add_member(stage.account, stage.cast.bob, [Role.objects.get(name="Production Support")], actor=stage.alice)
+    bob = stage.cast.client("bob")
+    attached = reverse("atoms:atom_install", args=[stage.account.code, stage.atom.pk])
+    assert (bob.get(attached).status_code, bob.post(attached, {"minutes": 60}).status_code) == (403, 403)
+    loose = atoms.create_atom(stage.account, name="Loose", type="ATOM", environment=None, actor=stage.alice)
+    free = reverse("atoms:atom_install", args=[stage.account.code, loose.pk])
+    assert bob.post(free, {"minutes": 60}).status_code == 200
