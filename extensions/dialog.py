@@ -180,7 +180,7 @@ class ExtensionsForm:
         return not self.errors and not self.form_error
 
     def _read(self, row: FieldRow, data: Mapping[str, str]) -> int:
-        """One field's inputs; returns the bytes of its new value."""
+        """One field's inputs; returns the bytes of its new value, 0 when it stays as it is."""
         key = str(row.field.pk)
         wants_component = f"component.{key}" in data
         typed = data.get(f"secret.{key}" if row.field.encrypted else f"value.{key}")
@@ -219,8 +219,9 @@ class ExtensionsForm:
                 self.field_changes.append(FieldChange(row.field, "component"))
             row.uses_component = True
             return 0
-        if row.uses_component or typed != before:
-            self.field_changes.append(FieldChange(row.field, "plain", typed))
+        if not row.uses_component and typed == before:
+            return 0
+        self.field_changes.append(FieldChange(row.field, "plain", typed))
         row.uses_component = False
         return len(typed.encode())
 

@@ -51,9 +51,7 @@ def environment_extensions(request: AccountRequest, environment_id: object) -> H
     except VaultError as error:
         form.form_error = f"Nothing was saved. {error.sentence} What you typed is still here; try again."
         return _page(request, environment, form, 503, retry=True)
-    messages.success(
-        request, _said(environment, saved)
-    )
+    messages.success(request, _said(environment, saved))
     if not request.htmx:
         return redirect("extensions:environment_extensions", request.account.code, environment.pk)
     environment.refresh_from_db()

@@ -54,7 +54,7 @@ class Dialog:
         )
 
 
-def many_fields(stage: Stage, count: int) -> Connection:
-    """A connection with `count` encrypted fields, s0, s1 and so on."""
-    specs = [FieldSpec(None, f"s{number}", f"Secret {number}", True, True, "") for number in range(count)]
+def many_fields(stage: Stage, count: int, *, encrypted: bool = True) -> Connection:
+    """A connection with `count` fields, s0, s1 and so on."""
+    specs = [FieldSpec(None, f"s{number}", f"Secret {number}", encrypted, True, "") for number in range(count)]
     return save_connection(stage.account, None, name="Many", fields=specs, actor=stage.alice)

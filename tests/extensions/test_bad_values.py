@@ -71,6 +71,20 @@ def test_a_save_over_four_mebibytes_is_refused_whole(dialog: Dialog) -> None:
     assert answer.status_code == 302, "exactly 4 MiB fit"
 
 
+def test_values_that_stay_do_not_count(dialog: Dialog) -> None:
+    """More than 4 MiB of plain values, all of them posted, and one changed."""
+    connection = many_fields(dialog.stage, 65, encrypted=False)
+    form = {f"value.{field.pk}": "x" * 64 * KIB for field in connection.fields.all()}
+    first, second = dict(list(form.items())[:33]), dict(list(form.items())[33:])
+    for number, part in enumerate((first, second)):
+        assert dialog.send({"expected_revision": str(number), **part}).status_code == 302
+    assert (
+        dialog.send({"expected_revision": "2", **form, f"value.{dialog.stage.field('user').pk}": "new"}).status_code
+        == 302
+    )
+    assert ("user", 3) in dialog.holds()
+
+
 def test_a_save_of_more_than_two_thousand_fields_is_refused_whole(dialog: Dialog) -> None:
     form = {}
     for number in range(2_001):
