@@ -19,9 +19,13 @@ from runtime.errors import Busy, StorageFailed
 
 
 def make_private_directory(path: Path) -> None:
-    """A directory of mode 0700 that belongs to us. Raises StorageFailed."""
+    """A directory of mode 0700 that belongs to us; not one that others use too. Raises StorageFailed."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_shared(path):
+            raise StorageFailed(
+                "directory_shared", f"{path} serves other things too; choose one of its own with --dir."
+            )
         found = path.stat()
         if found.st_uid != os.geteuid():
             raise StorageFailed("directory_foreign", f"{path} belongs to another user; choose a directory with --dir.")
@@ -29,6 +33,12 @@ def make_private_directory(path: Path) -> None:
             path.chmod(0o700)
     except OSError as error:
         raise _failed(path, error) from None
+
+
+def is_shared(path: Path) -> bool:
+    """Whether this is a home, a temporary directory or the root: never to be closed to others, however empty it is."""
+    found, home = path.resolve(), Path(os.path.expanduser("~")).resolve()  # noqa: PTH111 Path.home() may raise
+    return found in (home, found.parent) or bool(found.stat().st_mode & stat.S_ISVTX)
 
 
 def write_durably(path: Path, parts: Sequence[bytes]) -> None:

@@ -9,7 +9,7 @@ at-rest-key.<id>  the store's data key (its place can be elsewhere)  lock, run.l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from runtime import files
-from runtime.errors import NotEnrolled, StoreDamaged
+from runtime.errors import NotEnrolled, RuntimeProblem, StorageFailed, StoreDamaged
 
 FORMAT: Final = 1
 DEFAULT: Final = Path("~/.kms-runtime")
@@ -48,8 +48,23 @@ class Home:
         self.state = self.directory / "state.json"
 
     def prepare(self) -> None:
-        """Make the directory, mode 0700."""
+        """Make the directory, mode 0700; one that is there must be empty or a container's. Raises StorageFailed."""
+        if not self._is_free():
+            raise StorageFailed(
+                "directory_in_use", f"{self.directory} holds other files; choose a new or empty directory with --dir."
+            )
         files.make_private_directory(self.directory)
+
+    def _is_free(self) -> bool:
+        """Nothing here, or a container's files, or what a first run leaves that was killed before it wrote its first."""
+        try:
+            names = {path.name for path in self.directory.iterdir()}
+        except OSError:
+            return True  # no such directory; what else is wrong is told when it is made
+        with suppress(RuntimeProblem):
+            self.read_config()
+            return True
+        return all(name == "lock" or name.startswith(f".{self.config.name}.") for name in names)
 
     @contextmanager
     def lock(self, wait: float = LOCK_SECONDS) -> Iterator[None]:

@@ -56,7 +56,7 @@ class Container:
         return [sys.executable, "-m", "runtime", name, "--dir", str(self.directory), *rest]
 
     def environment(self, **more: str) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "HOME": str(self.directory), "LANG": "C.UTF-8", **more}
+        return {"PATH": os.environ["PATH"], "HOME": str(self.directory.parent), "LANG": "C.UTF-8", **more}
 
     def enrol(self, atom: Atom | None = None, *options: str) -> Container:
         """Enrol as a node of an Atom (by default the stage's first) with a new installer token."""

@@ -55,4 +55,6 @@ def at_rest_key() -> AtRestKey:
 def store_file(directory: Path, key_file: str = "") -> StoreFile:
     home = Home(directory)
     home.prepare()
-    return StoreFile(home, Config("", "", key_file=key_file))
+    config = Config("", "", key_file=key_file)
+    home.write_config(config)
+    return StoreFile(home, config)

@@ -1,0 +1,65 @@
+"""The directory of a container: made, or taken when it is nobody else's; never a place that serves other things."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import StorageFailed
+from runtime.home import Config, Home
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def refused(directory: Path, code: str) -> None:
+    before = mode(directory), sorted(directory.rglob("*"))
+    with pytest.raises(StorageFailed) as caught:
+        Home(directory).prepare()
+    assert caught.value.code == code
+    assert "--dir" in caught.value.sentence
+    assert (mode(directory), sorted(directory.rglob("*"))) == before
+
+
+def test_a_new_or_empty_directory_is_closed_to_others(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir(mode=0o755)
+    for directory in (empty, tmp_path / "a" / "new"):
+        Home(directory).prepare()
+        assert mode(directory) == 0o700
+
+
+@pytest.mark.parametrize("name", [".notes.new", "config.json", "store"])
+def test_a_directory_with_other_files_is_left_as_it_is(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "project"
+    directory.mkdir(mode=0o755)
+    (directory / name).write_text('{"format": 1}')
+    refused(directory, "directory_in_use")
+
+
+def test_a_containers_own_directory_is_taken_again(tmp_path: Path) -> None:
+    home = Home(tmp_path / "container")
+    home.prepare()
+    (home.directory / ".config.json.77.new").touch()  # a first run that was killed
+    (home.directory / "lock").touch()
+    home.prepare()
+    home.write_config(Config("https://portal.example.org", "https://vault.example.org"))
+    home.store.touch()
+    home.prepare()
+
+
+def test_a_home_or_temporary_directory_is_refused_however_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home, temporary = tmp_path / "me", tmp_path / "tmp"
+    at_home.mkdir(mode=0o755)
+    temporary.mkdir()
+    temporary.chmod(0o1777)
+    monkeypatch.setenv("HOME", str(at_home))
+    (tmp_path / "link").symlink_to(at_home)
+    for directory in (at_home, temporary, tmp_path / "link"):
+        refused(directory, "directory_shared")
+    Home(Path("~/.kms-runtime")).prepare()
