@@ -25,6 +25,7 @@ CONNECT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 20.0  # between two pieces of an answer
 ANSWER_SECONDS: Final = 120.0
 _CODE_CHARACTERS: Final = 64
+_API: Final = "/api/atom/v1/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Portal:
     """The portal at one address. `ca`: file of CA certificates, "" for the system's."""
 
     def __init__(self, address: str, ca: str = "") -> None:
-        self._base = f"{address}/api/atom/v1/"
+        self._base = address + _API
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = ca or True
@@ -88,7 +89,7 @@ class Portal:
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             failure = _slow() if _timed_out(error) else _unreachable()
         except requests.exceptions.RequestException:
-            failure = _not_a_portal("sends an answer that cannot be read")
+            failure = _not_a_portal(self._base, "sends what cannot be read")
         # Outside the handler: a chained exception would keep the request, token included, alive in tracebacks.
         raise failure
 
@@ -99,7 +100,7 @@ def _content(response: requests.Response) -> bytes:
     for piece in response.iter_content(256 * 1024):
         size += len(piece)
         if size > ANSWER_BYTES:
-            raise _not_a_portal("sends more than 64 MiB")
+            raise _not_a_portal(response.url, "sends more than 64 MiB")
         if time.monotonic() > deadline:
             raise _slow()
         pieces.append(piece)
@@ -121,9 +122,9 @@ def _judged(response: requests.Response, content: bytes) -> Answer:
         return Answer(status, {})
     document = _decoded(content) if kind in ("application/json", "application/problem+json") else None
     if document is None:
-        raise _not_a_portal("answers with something else than the portal's JSON (a web page, perhaps)")
+        raise _not_a_portal(response.url, "answers with something else than the portal's JSON (a web page, perhaps)")
     if status >= 400:
-        raise _refusal(status, document)
+        raise _refusal(response.url, status, document)
     return Answer(status, document, response.headers.get("ETag", ""))
 
 
@@ -135,13 +136,12 @@ def _decoded(content: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _refusal(status: int, document: dict[str, Any]) -> RuntimeProblem:
+def _refusal(url: str, status: int, document: dict[str, Any]) -> RuntimeProblem:
     code, sentence = _words(document.get("code")), _words(document.get("detail"))
     if status == 429:
         return PortalUnavailable("portal_busy", "The portal is at its rate limit; it is asked again later.")
     if not code or not sentence:
-        sentence = f"The portal refused this request (status {status})."
-        return PortalRefused("portal_refused", sentence, status)
+        return _not_a_portal(url, f"refuses without the portal's words (status {status})")
     return PortalRefused(code[:_CODE_CHARACTERS], sentence, status)
 
 
@@ -172,5 +172,6 @@ def _timed_out(error: requests.exceptions.RequestException) -> bool:
     return any(isinstance(cause, ReadTimeoutError) for cause in error.args)
 
 
-def _not_a_portal(what: str) -> PortalMisconfigured:
-    return PortalMisconfigured("not_a_portal", f"What answers at the portal's address {what}; check the address.")
+def _not_a_portal(url: str, what: str) -> PortalMisconfigured:
+    address = url.partition(_API)[0]
+    return PortalMisconfigured("not_a_portal", f"This is not the portal's address: {address} {what}; check --portal.")

@@ -261,6 +261,14 @@ def test_no_address_but_the_command_lines_is_used(container: Container) -> None:
     assert container.enrol_with(token).returncode == 0  # the addresses are corrected on the command line
 
 
+def test_the_vaults_address_for_the_portals_is_named(container: Container) -> None:
+    vault = container.portal.vault_address
+    done = container.command("enrol", "--portal", vault, "--vault", vault, input=container.installer_token())
+    assert done.returncode == 72, done.stderr
+    assert f"This is not the portal's address: {vault} refuses" in done.stderr
+    assert "[not_a_portal]" in done.stderr
+
+
 def test_sync_finishes_an_enrolment_that_was_begun(container: Container) -> None:
     until_delivered(container, container.installer_token())
     assert container.command("get", "a", "b").returncode == 79
