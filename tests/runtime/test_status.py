@@ -50,7 +50,7 @@ FORGING = "Pro\x1b]0;owned\x07\n2026-01-01T00:00:00Z kms-runtime: all is well\u2
 
 
 def test_names_of_the_portal_forge_no_line_and_steer_no_terminal(enrolled: Container) -> None:
-    Environment.objects.update(name=FORGING)
+    Environment.objects.filter(pk=enrolled.stage.production.pk).update(name=FORGING)
     save(enrolled.stage, {"region": "a\x1b[1mb"}, apiKey="component")
     Connection.objects.update(name="Orders\x1b[2J")
     said = [enrolled.command("sync"), enrolled.command("status"), enrolled.command("exec", "--", "true")]
