@@ -2,9 +2,12 @@
 
 A Django form per field would cost more than the save itself; this one keeps the shape (data, is_valid, errors, rows).
 Input names: `value.<field>`, `secret.<field>`, `component.<field>`, `clear.<field>` with the field's UUID, and
-`property.<n>.name`, `property.<n>.value`, `property.<n>.remove`.
+`property.<n>.name`, `property.<n>.value`, `property.<n>.remove`. What is not posted stays as it is: the script leaves out
+fields and properties nobody touched. Of a touched one all inputs come, so `secret.<field>` or `value.<field>` without its
+`component.<field>` says that the box is not ticked.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +17,7 @@ from extensions.values import BadValue, checked, checked_secret
 from vaults.secret import Secret
 
 NEW_PROPERTIES = 3  # empty rows offered
+_PROPERTY = re.compile(r"property\.([0-9]{1,9})\.")
 
 
 @dataclass(slots=True)
@@ -188,7 +192,9 @@ class ExtensionsForm:
         row.clears = f"clear.{key}" in data
         try:
             if row.field.encrypted:
-                return self._read_secret(row, typed or "", wants_component, f"clear.{key}" in data)
+                if typed is None and not wants_component and not row.clears:
+                    return 0
+                return self._read_secret(row, typed or "", wants_component, row.clears)
             return 0 if typed is None else self._read_plain(row, checked(typed), wants_component)
         except BadValue as error:
             row.error = str(error)
@@ -226,13 +232,11 @@ class ExtensionsForm:
         return len(typed.encode())
 
     def _read_properties(self, data: Mapping[str, str]) -> None:
-        posted = {
-            int(key.split(".")[1]) for key in data if key.startswith("property.") and key.split(".")[1].isdecimal()
-        }
+        posted = {int(found[1]) for key in data if (found := _PROPERTY.match(key))}
         known = {row.index: row for row in self.properties}
         for index in sorted(posted - known.keys())[: MAX_SAVE_FIELDS + 1]:
             self.properties.append(PropertyRow(index))
-        names: set[str] = set()
+        names = {row.name.casefold() for row in self.properties if row.held}
         for row in self.properties:
             try:
                 self._read_property(row, data, names)
@@ -245,7 +249,6 @@ class ExtensionsForm:
             return
         value = checked(data[f"{prefix}value"])
         if row.held is not None:
-            names.add(row.name.casefold())
             row.removes = f"{prefix}remove" in data
             if row.removes:
                 self.property_changes.append(PropertyChange(row.name, None))

@@ -211,8 +211,9 @@ if env.bool("KMS_BEHIND_TLS_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = env.list("KMS_TRUSTED_ORIGINS", default=[])
 
-# A save has at most 2,000 fields and 4 MiB of values; form encoding can triple a byte.
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 10_000
+# A save has at most 2,000 fields and 4 MiB of values; form encoding can triple a byte. Without script a browser posts every
+# input of the dialog, changed or not.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 25_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 13 * 1024 * 1024
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]  # never a temporary file
 

@@ -16,3 +16,5 @@ urlpatterns = [
     path("ready", health.ready),
     path("metrics", health.metrics),
 ]
+
+handler400 = "kmsportal.errors.bad_request"

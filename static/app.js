@@ -63,7 +63,8 @@
     const type = detail.xhr.getResponseHeader("Content-Type") ?? "";
     if (detail.shouldSwap && type.startsWith("text/html") && /^\s*<!doctype/i.test(detail.xhr.responseText) && detail.target !== document.body) {
       detail.shouldSwap = false;  // a whole page, most likely sign-in: never inside a panel
-      network("Your session has ended. Nothing was saved. Sign in again in a new tab, then go on here.", detail, true);
+      if (detail.xhr.status === 413) network("This is too much at once. Nothing was saved.", detail);
+      else network("Your session has ended. Nothing was saved. Sign in again in a new tab, then go on here.", detail, true);
       detail.xhr.refused = true;
       return;
     }
@@ -141,6 +142,15 @@
     if (control.tagName === "SELECT") return [...control.options].some((option, i) => option.selected !== (control.matches(":has(option[selected])") || control.multiple ? option.defaultSelected : i === 0));
     return control.type === "file" ? control.files.length > 0 : "defaultValue" in control && control.value !== control.defaultValue;
   };
+  /* Of the dialog only what was touched is sent, a field's inputs together: the server takes what is missing as unchanged.
+     Not of a page that shows a refused save, whose defaults are what was typed. */
+  on("formdata", ({ target, formData }) => {
+    if (target.dataset.sparse === undefined) return;
+    all("[data-ext]", target).forEach((row) => {
+      const controls = all("input, textarea", row);
+      if (!controls.some(changed)) controls.forEach((control) => formData.delete(control.name));
+    });
+  });
   const guard = (form) => form && form.toggleAttribute("data-dirty", [...form.elements].some(changed));
   on("input", ({ target }) => guard(target.form?.closest("form[data-guard]")));
   on("change", ({ target }) => guard(target.form?.closest("form[data-guard]")));

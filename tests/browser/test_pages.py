@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -317,6 +318,35 @@ def test_a_double_click_saves_once(visit: Callable[..., Visit]) -> None:
     page.get_by_role("button", name="Save", exact=True).dblclick()
     expect(page.locator("#extensions-form .saved")).to_contain_text("Saved")
     assert len(posts) == 1
+
+
+def test_only_what_was_touched_is_sent(visit: Callable[..., Visit]) -> None:
+    """With htmx and without it; a box that was unticked counts as touched, and so do the inputs beside it."""
+    alice = visit()
+    page = alice.extensions(query="")
+    host, user = (alice.stage.field(key).pk for key in ("host", "user"))
+    sent: list[set[str]] = []
+    page.on("request", lambda request: sent.append(_names(request.post_data)) if request.method == "POST" else None)
+    part = steps.choose_connection(page, "Orders database")
+    steps.type_plain(part, "Host", "db.test")
+    steps.save_extensions(page)
+    page.on("dialog", lambda dialog: dialog.accept())
+    submit = "document.querySelector('#extensions-form').submit()"
+    with page.expect_navigation():
+        page.evaluate(submit)
+    part = steps.choose_connection(page, "Orders database")
+    steps.type_plain(part, "User", "")
+    with page.expect_navigation():
+        page.evaluate(submit)
+    always = {"csrfmiddlewaretoken", "expected_revision"}
+    assert sent == [always | {f"value.{host}"}, always, always | {f"value.{user}"}]
+    held = ExtensionValue.objects.values_list("field__key", "form", "plain")
+    assert set(held) == {("host", "plain", "db.test"), ("user", "plain", "")}
+    assert alice.complaints == []
+
+
+def _names(body: str | None) -> set[str]:
+    return set(parse_qs(body or "", keep_blank_values=True))
 
 
 def test_leaving_with_unsaved_changes_asks_first(visit: Callable[..., Visit]) -> None:

@@ -1,5 +1,7 @@
 """What cannot be a value is refused beside its field, in words; nothing of the save is written and nothing typed is lost."""
 
+from urllib.parse import urlencode
+
 import pytest
 
 from extensions.models import ExtensionValue
@@ -98,12 +100,53 @@ def test_a_save_of_more_than_two_thousand_fields_is_refused_whole(dialog: Dialog
     assert len(dialog.holds()) == 2_002  # and the two plain fields that follow their component
 
 
-@pytest.mark.parametrize(("name", "size"), [("fields", 10_001), ("bytes", 14 * KIB * KIB)])
-def test_what_no_form_could_post_is_400(dialog: Dialog, name: str, size: int) -> None:
+@pytest.mark.parametrize("htmx", [False, True])
+@pytest.mark.parametrize(("name", "size"), [("fields", 25_001), ("bytes", 14 * KIB * KIB)])
+def test_what_is_too_much_for_any_save_is_refused_with_the_limits(
+    dialog: Dialog, name: str, size: int, htmx: bool
+) -> None:
     form = {f"x{n}": "" for n in range(size)} if name == "fields" else {"x": "y" * size}
-    answer = dialog.send({"expected_revision": "0", **form})
-    assert answer.status_code == 400
-    assert "<h1" in answer.content.decode()
+    answer = dialog.send({"expected_revision": "0", **form}, htmx=htmx)
+    text = answer.content.decode()
+    assert answer.status_code == 413
+    assert "at most 4 MiB of values and 2,000 changed fields" in text
+    if htmx:  # only the messages are swapped in: what was typed stays where it is
+        assert answer.headers["HX-Retarget"] == "#extensions-errors"
+        assert "<textarea" not in text
+    else:
+        assert "<h1" in text
+
+
+def test_ten_thousand_inputs_of_a_browser_without_script_can_be_saved(dialog: Dialog) -> None:
+    form = {f"secret.{number}": "" for number in range(20_000)}
+    typed = {f"secret.{dialog.stage.field('password').pk}": "typed"}
+    assert dialog.send({"expected_revision": "0", **form, **typed}).status_code == 302
+    assert ("password", 1) in dialog.holds()
+
+
+def test_what_is_not_posted_stays_as_it_is(dialog: Dialog) -> None:
+    dialog.post(component_password="on", secret_password="", secret_apiKey="stored", value_user="mine")
+    before = dialog.holds()
+    answer = dialog.post(htmx=True)
+    assert "Nothing was changed" in answer.content.decode()
+    assert dialog.holds() == before
+    dialog.post(secret_password="", value_user="")
+    assert {key for key, _ in dialog.holds()} == {"apiKey", "user", "host"}, "a box beside a posted input was unticked"
+
+
+def test_a_property_that_is_not_posted_keeps_its_name(dialog: Dialog) -> None:
+    dialog.post(**{"property.0.name": "region", "property.0.value": "eu"})
+    answer = dialog.post(**{"property.1.name": "Region", "property.1.value": "us"})
+    assert answer.status_code == 422
+    assert "Another property has the name" in answer.content.decode()
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "9" * 10, "\u0663", "-1", "1.5", ""])
+def test_a_property_of_no_number_is_none(dialog: Dialog, number: str) -> None:
+    body = urlencode({"expected_revision": 0, f"property.{number}.name": "region", f"property.{number}.value": "eu"})
+    answer = dialog.client.post(dialog.url, body, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 302
+    assert dialog.holds() == {("host", 1), ("user", 1)}
 
 
 @pytest.mark.parametrize("revision", ["", "x", "-1", "1.5", "9" * 30])
