@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from accounts.models import Account, AuditEntry, User
 
+FINGERPRINT_BYTES = 12
 FIRST = b"\0" * 32  # what the first entry of an account points back to
 
 
@@ -60,3 +61,15 @@ def first_broken(account: Account) -> int | None:
             return expected_seq
         expected_seq, previous = entry.seq + 1, bytes(entry.mac)
     return None
+
+
+def head(account: Account) -> tuple[int, str]:
+    """The newest entry's seq and fingerprint. Kept outside the database, they show later whether the end was cut off."""
+    seq = AuditEntry.objects.filter(account=account).order_by("-seq").values_list("seq", flat=True).first() or 0
+    return seq, fingerprint(account, seq)
+
+
+def fingerprint(account: Account, seq: int) -> str:
+    """The beginning of an entry's mac, which stands for the entry and all before it; "" when there is no such entry."""
+    mac = AuditEntry.objects.filter(account=account, seq=seq).values_list("mac", flat=True).first()
+    return bytes(mac)[:FINGERPRINT_BYTES].hex() if mac else ""

@@ -1,8 +1,10 @@
 """The audit log: a chain in which every edit shows."""
 
 import threading
+from io import StringIO
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from accounts import audit
@@ -52,6 +54,44 @@ def test_swapped_entries_are_named(cast: Cast) -> None:
     AuditEntry.objects.filter(account=cast.account, seq=4).update(seq=3)
     AuditEntry.objects.filter(account=cast.account, seq=100).update(seq=4)
     assert audit.first_broken(cast.account) == 3
+
+
+def verified(*words: str) -> str:
+    out = StringIO()
+    call_command("verify_audit", *words, stdout=out)
+    return out.getvalue()
+
+
+def test_the_command_names_what_is_broken(cast: Cast) -> None:
+    write(cast, 5)
+    lines = verified().splitlines()
+    assert {line.split(":")[0] for line in lines} == {cast.account.code, cast.other.code}
+    assert len(verified(cast.other.code).splitlines()) == 1
+    AuditEntry.objects.filter(account=cast.account, seq=3).update(message="another")
+    assert verified(cast.other.code) in "\n".join(lines) + "\n"
+    with pytest.raises(CommandError, match=f"{cast.account.code}: entry 3 was changed") as caught:
+        verified()
+    assert caught.value.returncode == 1
+
+
+def test_a_cut_off_end_is_found_with_what_was_kept_elsewhere(cast: Cast) -> None:
+    write(cast, 5)
+    kept = verified(cast.account.code).strip()
+    write(cast, 2)
+    assert verified("--expect", kept)
+    newest = AuditEntry.objects.filter(account=cast.account).order_by("-seq")
+    AuditEntry.objects.filter(pk__in=[entry.pk for entry in newest[:3]]).delete()
+    assert verified(cast.account.code), "the chain alone does not show it"
+    for count in (0, 3):  # cut off, and grown again over the gap
+        write(cast, count)
+        with pytest.raises(CommandError, match="newer entries were removed"):
+            verified("--expect", kept)
+
+
+@pytest.mark.parametrize("words", [("nobody-A1B2C3",), ("--expect", "acme"), ("--expect", "acme-A1B2C3:x:y")])
+def test_the_command_understands_or_says_so(cast: Cast, words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match="no account|not of the form"):
+        verified(*words)
 
 
 def test_an_entry_outside_a_transaction_is_refused(cast: Cast) -> None:
