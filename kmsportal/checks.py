@@ -33,3 +33,13 @@ def production_is_not_the_demo(**_: Any) -> list[Error]:
     if not settings.MFA_REQUIRED:
         errors.append(Error("The second factor can be optional in the demo only.", id="kmsportal.E006"))
     return errors
+
+
+@register()
+def production_sends_mail(**_: Any) -> list[Error]:
+    """Printed or written to a file, a link that resets a password is there for whoever reads logs."""
+    if not settings.PRODUCTION or settings.EMAIL_BACKEND.endswith("smtp.EmailBackend"):
+        return []
+    return [
+        Error("Production needs a mail server (KMS_EMAIL_URL) for links that reset passwords.", id="kmsportal.E007")
+    ]

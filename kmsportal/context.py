@@ -22,8 +22,11 @@ def chosen_theme(request: HttpRequest) -> str:
 
 
 def frame(request: Any) -> dict[str, Any]:
-    """`theme`; and, for a signed-in user outside fragments, `frame`: accounts, sections, roles and the banner."""
-    context: dict[str, Any] = {"theme": chosen_theme(request)}
+    """`theme`, `sends_mail`; and, for a signed-in user outside fragments, `frame`: accounts, sections, roles and the banner."""
+    context: dict[str, Any] = {
+        "theme": chosen_theme(request),
+        "sends_mail": not settings.EMAIL_BACKEND.endswith("dummy.EmailBackend"),
+    }
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated or getattr(request, "htmx", False):
         return context

@@ -20,6 +20,7 @@ GOOD = {
     "KMS_REDIS_URL": "rediss://redis.example.org:6379/0",
     "KMS_VAULT_ADDR": "https://vault.example.org:8200",
     "KMS_VAULT_PUBLIC_ADDR": "https://vault.example.org:8200",
+    "KMS_EMAIL_URL": "smtp+tls://kms:made-up@mail.example.org:587",
 }
 BAD = [
     ({"KMS_VAULT_ADDR": "http://vault.example.org:8200"}, "VAULT_ADDR must be an https address in production"),
@@ -31,6 +32,8 @@ BAD = [
     ({"KMS_SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters"),
     ({"KMS_ROW_KEY": GOOD["KMS_AUDIT_KEY"]}, "SECRET_KEY, ROW_KEY and AUDIT_KEY must differ"),
     ({"KMS_MFA_REQUIRED": "0"}, "The second factor can be optional in the demo only"),
+    ({"KMS_EMAIL_URL": "consolemail://"}, "Production needs a mail server (KMS_EMAIL_URL)"),
+    ({"KMS_EMAIL_URL": "dummymail://"}, "Production needs a mail server (KMS_EMAIL_URL)"),
     ({"KMS_AUDIT_KEY": ""}, "Set KMS_AUDIT_KEY or KMS_AUDIT_KEY_FILE"),
     ({"KMS_MODE": "prod"}, "KMS_MODE is production, demo or development"),
 ]
@@ -42,6 +45,24 @@ def check(changes: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words, cwd=ROOT, env=kept | GOOD | changes, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def told(expression: str, **changes: str) -> str:
+    """What the settings of another process say."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))}
+    words = [sys.executable, "-c", f"from kmsportal import settings; print({expression})"]
+    done = subprocess.run(words, cwd=ROOT, env=kept | changes, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()
+
+
+def test_the_mail_server_of_the_address_is_the_one_used() -> None:
+    found = told("settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_HOST_USER, settings.EMAIL_USE_TLS", **GOOD)
+    assert found == "mail.example.org 587 kms True"
+
+
+@pytest.mark.parametrize("mode", ["demo", "development"])
+def test_without_a_mail_server_no_link_is_printed(mode: str) -> None:
+    assert told("settings.EMAIL_BACKEND", KMS_MODE=mode) == "django.core.mail.backends.dummy.EmailBackend"
 
 
 def test_a_real_installation_passes() -> None:

@@ -31,6 +31,28 @@ def test_guessing_is_slowed_down_and_others_still_get_in(cast: Cast) -> None:
     assert spoofed.post("/auth/login/", {"login": cast.alice.email, "password": PASSWORD}).status_code == 200
 
 
+def test_behind_a_proxy_the_clients_address_counts(cast: Cast, settings: Any) -> None:
+    settings.ALLAUTH_TRUSTED_PROXY_COUNT = 1
+
+    def proxied(client: str, email: str, password: str) -> Any:
+        browser = Client(REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=f"203.0.113.7, {client}")
+        return browser.post("/auth/login/", {"login": email, "password": password})
+
+    for number in range(12):
+        guess = proxied("192.0.2.1", f"guess-{number}@example.com", "guess")
+    assert "Too many" in guess.content.decode()
+    assert proxied("192.0.2.1", cast.bob.email, PASSWORD).status_code == 200
+    assert proxied("192.0.2.2", cast.bob.email, PASSWORD).status_code == 302
+
+
+def test_a_portal_without_mail_says_whom_to_ask(cast: Cast, settings: Any) -> None:
+    assert "Send the link" in Client().get("/auth/password/reset/").content.decode()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+    page = Client().get("/auth/password/reset/").content.decode()
+    assert "Ask its operator" in page
+    assert "Send the link" not in page
+
+
 def test_a_wrong_password_and_an_unknown_person_look_the_same(cast: Cast) -> None:
     known, unknown = sign_in(cast.alice.email, "not it at all"), sign_in("nobody@example.com", "not it at all")
     errors = [answer.context["form"].errors.get_json_data() for answer in (known, unknown)]
