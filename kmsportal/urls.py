@@ -1,6 +1,8 @@
 """Every address of the portal; each room lists its own."""
 
+from django.http import Http404
 from django.urls import include, path
+from django.views.defaults import page_not_found
 
 from kmsportal import health
 
@@ -10,6 +12,7 @@ urlpatterns = [
     path("", include("atoms.urls")),
     path("", include("vaults.urls")),
     path("", include("extensions.urls")),
+    path("auth/email/", page_not_found, {"exception": Http404()}),  # addresses are the operator's to change
     path("auth/", include("allauth.urls")),
     path("api/atom/v1/", include("atomapi.urls", namespace="atomapi")),
     path("live", health.live),
