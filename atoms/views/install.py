@@ -66,8 +66,8 @@ def _lines(request: HttpRequest, atom: Atom) -> dict[str, str] | None:
     address = portal + reverse("atoms:runtime_wheel", args=[built.name])
     return {
         "install": f"python3 -m venv {name}\n{name}/bin/pip install '{address}#sha256={built.sha256}'",
-        "enrol": f"{name}/bin/kms-runtime enrol --dir {name}/store --portal {portal} --vault {settings.VAULT_PUBLIC_ADDR}",
-        "run": f"{name}/bin/kms-runtime run --dir {name}/store",
+        "enrol": f"{name}/bin/kms-runtime enrol --dir {name}-store --portal {portal} --vault {settings.VAULT_PUBLIC_ADDR}",
+        "run": f"{name}/bin/kms-runtime run --dir {name}-store",
         "sha256": built.sha256,
         "wheel": built.name,
         "wheel_url": address,

@@ -113,7 +113,7 @@ def test_a_password_typed_in_the_browser_logs_a_program_in(
     steps.create_connection(page, account, "Warehouse", FIELDS)
     steps.create_environment(page, account, "Story")
     steps.create_atom(page, account, "Story Atom", "Story")
-    atom = page.url.removesuffix("installation/")
+    atom = steps.atom_address(page)
 
     watching = browser.new_context().new_page()
     steps.sign_in(watching, portal.url, stage.alice.email, PASSWORD)
@@ -127,7 +127,7 @@ def test_a_password_typed_in_the_browser_logs_a_program_in(
     enrolled = machine.bash(lines["enrol"], typed=token + "\n")
     assert enrolled.returncode == 0, enrolled.stderr
     assert "Story Atom" in enrolled.stderr
-    again = machine.bash(lines["enrol"].replace("/store", "/other"), typed=token + "\n")
+    again = machine.bash(lines["enrol"].replace("-store", "-other"), typed=token + "\n")
     assert "[installer_token_spent]" in again.stderr
 
     with machine.running(lines["run"]) as log:
