@@ -63,12 +63,34 @@ class EnvironmentRolesForm(forms.Form):
         self.fields["roles"].queryset = roles  # type: ignore[attr-defined]
 
 
+VALIDITY = [
+    (30, "30 minutes"),
+    (60, "1 hour"),
+    (240, "4 hours"),
+    (480, "8 hours"),
+    (InstallerToken.MINUTES[1], "24 hours"),
+]
+
+
+class InstallerTokenForm(forms.Form):
+    minutes = forms.TypedChoiceField(coerce=int, choices=VALIDITY, initial=60, label="Token valid for")
+
+
 class AtomForm(NamedForm):
     environment = forms.ModelChoiceField(
         queryset=Environment.objects.none(),
         required=False,
         empty_label="Unattached",
         help_text="Its containers may read what this environment holds. You can attach it later.",
+    )
+    minutes = forms.TypedChoiceField(
+        required=False,
+        coerce=int,
+        empty_value=None,
+        choices=[*VALIDITY, ("", "Make no token now")],
+        initial=60,
+        label="Installer token valid for",
+        help_text="It lets one machine enrol, once, and is shown on the next page only.",
     )
 
     class Meta:
@@ -115,21 +137,6 @@ class ConfirmNameForm(forms.Form):
         if self.cleaned_data["name"] != self.expected:
             raise ValidationError(f"This is not the name. Type {self.expected} exactly.")
         return self.expected
-
-
-class InstallerTokenForm(forms.Form):
-    minutes = forms.TypedChoiceField(
-        coerce=int,
-        choices=[
-            (30, "30 minutes"),
-            (60, "1 hour"),
-            (240, "4 hours"),
-            (480, "8 hours"),
-            (InstallerToken.MINUTES[1], "24 hours"),
-        ],
-        initial=60,
-        label="Token valid for",
-    )
 
 
 class TreeFilterForm(forms.Form):

@@ -10,7 +10,7 @@ from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
 from accounts.models import Privilege
 from atoms import actions
-from atoms.forms import AtomForm, AtomRenameForm, AttachForm, ConfirmNameForm
+from atoms.forms import AtomRenameForm, AttachForm, ConfirmNameForm
 from atoms.models import Atom, Node
 from atoms.tree import atom_tree
 from operations.models import Operation
@@ -52,26 +52,6 @@ def atom_tree_fragment(request: AccountRequest) -> HttpResponse:
     """The tree alone, for polling."""
     context = {"section": "manage", **atom_tree(request, request.GET.get("selected"))}
     return fragment(request, "atoms/_atom_tree.html", context)
-
-
-@require_http_methods(["GET", "POST"])
-@account_member(Privilege.ATOM_MANAGEMENT)
-def atom_create(request: AccountRequest) -> HttpResponse:
-    may_attach = request.may(Privilege.ATOM_ATTACHMENT)
-    initial = {"environment": request.GET.get("environment")}
-    form = AtomForm(request.POST or None, initial=initial, membership=request.membership, may_attach=may_attach)
-    if request.method == "POST" and form.is_valid():
-        wanted = form.cleaned_data
-        atom = actions.create_atom(
-            request.account,
-            name=wanted["name"],
-            type=wanted["type"],
-            environment=wanted.get("environment"),
-            actor=request.user,
-        )
-        return redirect("atoms:atom_install", request.account.code, atom.pk)
-    context = {"section": "manage", "form": form, **atom_tree(request)}
-    return render(request, "atoms/atom_create.html", context)
 
 
 @require_safe

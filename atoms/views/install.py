@@ -1,4 +1,4 @@
-"""Bringing a runtime to a container: the wheel, the installer token, the lines to run; and cutting a node off."""
+"""Bringing a runtime to a container: a new Atom, its installer token, the lines to run, the wheel; and cutting a node off."""
 
 from allauth.account.decorators import reauthentication_required
 from django.conf import settings
@@ -14,9 +14,35 @@ from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
 from accounts.models import Privilege
 from atoms import actions, wheel
-from atoms.forms import InstallerTokenForm
-from atoms.models import Atom, Node
+from atoms.forms import AtomForm, InstallerTokenForm
+from atoms.models import Atom, InstallerToken, Node
+from atoms.tree import atom_tree
 from atoms.views.atom import READ, atom_page, find_atom
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.ATOM_MANAGEMENT)
+@reauthentication_required
+def atom_create(request: AccountRequest) -> HttpResponse:
+    """A new Atom, attached or not, and its first installer token unless that shall wait."""
+    may_attach = request.may(Privilege.ATOM_ATTACHMENT)
+    initial = {"environment": request.GET.get("environment")}
+    form = AtomForm(request.POST or None, initial=initial, membership=request.membership, may_attach=may_attach)
+    if request.method == "POST" and form.is_valid():
+        wanted = form.cleaned_data
+        atom = actions.create_atom(
+            request.account,
+            name=wanted["name"],
+            type=wanted["type"],
+            environment=wanted.get("environment"),
+            actor=request.user,
+        )
+        if not wanted["minutes"] or not _is_kms_active(atom):
+            return redirect("atoms:atom_install", request.account.code, atom.pk)
+        made = actions.create_installer_token(atom, minutes=wanted["minutes"], actor=request.user)
+        return _installation(request, find_atom(request, atom.pk), InstallerTokenForm(), made)
+    context = {"section": "manage", "form": form, **atom_tree(request)}
+    return render(request, "atoms/atom_create.html", context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -28,23 +54,35 @@ def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
     if atom.environment is not None and not request.may(Privilege.ATOM_ATTACHMENT):
         # A machine that enrols here reads what the environment holds: that grant is the attachment's.
         raise PermissionDenied("Bringing a machine to an attached Atom needs the privilege Atom Attachment.")
-    form = InstallerTokenForm(request.POST or None)
+    form, made = InstallerTokenForm(request.POST or None), None
+    if request.method == "POST" and form.is_valid():
+        try:
+            made = actions.create_installer_token(atom, minutes=form.cleaned_data["minutes"], actor=request.user)
+        except actions.NoFreeNode as error:
+            form.add_error(None, str(error))
+    return _installation(request, atom, form, made)
+
+
+def _installation(
+    request: AccountRequest, atom: Atom, form: InstallerTokenForm, made: tuple[InstallerToken, str] | None
+) -> HttpResponse:
+    """The Installation page; `made` is a token's row and the token itself, which no later page can show."""
     nodes = atom.nodes.exclude(state=Node.State.REVOKED)
     context = atom_page(request, atom, "installation") | {
         "form": form,
         "nodes": nodes,
         "has_node": any(node.state == Node.State.ENROLLED for node in nodes),
-        "kms_active": getattr(getattr(atom.account, "kms", None), "state", "") == "active",
+        "kms_active": _is_kms_active(atom),
+        "open_token": atom.installer_tokens.open().first(),
+        "lines": _lines(request, atom),
     }
-    if request.method == "POST" and form.is_valid():
-        try:
-            row, token = actions.create_installer_token(atom, minutes=form.cleaned_data["minutes"], actor=request.user)
-        except actions.NoFreeNode as error:
-            form.add_error(None, str(error))
-        else:
-            context |= {"token": token, "token_row": row}
-    context |= {"open_token": atom.installer_tokens.open().first(), "lines": _lines(request, atom)}
+    if made is not None:
+        context |= {"token_row": made[0], "token": made[1]}
     return render(request, "atoms/atom_install.html", context)
+
+
+def _is_kms_active(atom: Atom) -> bool:
+    return getattr(getattr(atom.account, "kms", None), "state", "") == "active"
 
 
 @require_safe

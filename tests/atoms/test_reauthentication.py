@@ -45,3 +45,13 @@ def test_who_may_not_attach_may_not_bring_a_machine_to_an_attached_atom(stage: S
     loose = atoms.create_atom(stage.account, name="Loose", type="ATOM", environment=None, actor=stage.alice)
     free = reverse("atoms:atom_install", args=[stage.account.code, loose.pk])
     assert bob.post(free, {"minutes": 60}).status_code == 200
+
+
+def test_a_new_atom_comes_with_its_token_and_lines(stage: Stage) -> None:
+    url = reverse("atoms:atom_create", args=[stage.account.code])
+    form = {"name": "Fresh", "type": "ATOM", "environment": stage.production.pk, "minutes": 30}
+    page = stage.cast.client("alice").post(url, form)
+    assert page.status_code == 200
+    token = stage.account.atoms.get(name="Fresh").installer_tokens.get()
+    assert (token.expires_at - token.created_at).total_seconds() == pytest.approx(1800, abs=5)
+    assert 'id="installer-token"' in page.content.decode() or "The runtime was not built" in page.content.decode()

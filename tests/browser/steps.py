@@ -43,8 +43,9 @@ def create_connection(page: Page, account: str, name: str, fields: list[tuple[st
 
 
 def installer_token(page: Page) -> str:
-    """On Installation: make a token; it is shown in this one answer."""
-    page.get_by_role("button", name="Make installer token").click()
+    """On Installation: the token a new Atom comes with, or one made now; it is shown in that one answer."""
+    if not page.locator("#installer-token").is_visible():
+        page.get_by_role("button", name="Make installer token").click()
     return page.locator("#installer-token").inner_text().strip()
 
 
@@ -72,3 +73,9 @@ def type_plain(part: Locator, label: str, value: str) -> None:
 def save_extensions(page: Page) -> None:
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#extensions-form .saved")).to_contain_text("Saved")
+
+
+def atom_address(page: Page) -> str:
+    """On any page of an Atom: the address of its Atom Information."""
+    href = page.get_by_role("link", name="Atom Information").first.get_attribute("href")
+    return page.evaluate("path => new URL(path, location.href).href", href)
