@@ -110,7 +110,7 @@ def environment(hosted: Hosted, count: int) -> Environment:
             key, f"secret {number:>20}".encode(), manifest.value_place(ACCOUNT, recipient, path, revision, key_id)
         )
         rows.append((path, revision, key_id, number // DOCUMENT_ENTRIES, base64.b64encode(sealed).decode()))
-        entries.append(manifest.Entry("sealed", path, "Bench", revision))
+        entries.append(manifest.Entry("sealed", path, "Bench", revision, key_id))
     # Each save seals the manifest under its own key, so the newest value and the manifest share one.
     last_id, last_key = keys[-1]
     listing = manifest.Manifest(recipient, count, tuple(entries))
