@@ -158,7 +158,7 @@ def _write_manifest(plan: Plan, key: sealing.SaveKey | None) -> None:
         return
     EnvironmentManifest.objects.update_or_create(
         environment=plan.environment,
-        defaults={"revision": plan.revision, "data_key_id": key.id, "sealed": key.seal_manifest(plan.manifest())},
+        defaults={"revision": plan.revision, "data_key_id": key.id, "sealed": key.seal_manifest(plan.manifest(key.id))},
     )
 
 

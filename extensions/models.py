@@ -157,10 +157,12 @@ class EnvironmentManifest(UuidModel):
         return f"manifest {self.revision} of {self.environment}"
 
 
-def entry(path: tuple[str, ...], name: str, form: str, encrypted: bool, revision: int, plain: str) -> Entry:
+def entry(
+    path: tuple[str, ...], name: str, form: str, encrypted: bool, revision: int, plain: str, data_key: str
+) -> Entry:
     """The manifest's entry for a held row: a plain field with the component's value is delivered, and listed, as plain."""
     if form == "sealed":
-        return Entry("sealed", path, name, revision)
+        return Entry("sealed", path, name, revision, data_key)
     if form == "component" and encrypted:
         return Entry("component", path, name, revision)
     return Entry("plain", path, name, revision, digest(plain))

@@ -41,6 +41,7 @@ class Held:
     revision: int
     plain: str = ""
     field: Field | None = None
+    data_key: str = ""  # of a sealed row; "" until the save seals it
 
 
 @dataclass(slots=True)
@@ -71,8 +72,12 @@ class Plan:
         self.removed[path] = self.held.pop(path)
         self.written.pop(path, None)
 
-    def manifest(self) -> Manifest:
-        entries = (entry(h.path, h.name, h.form, h.encrypted, h.revision, h.plain) for h in self.held.values())
+    def manifest(self, new_key: str) -> Manifest:
+        """new_key: the id of the data key that seals what this save seals."""
+        entries = (
+            entry(h.path, h.name, h.form, h.encrypted, h.revision, h.plain, h.data_key or new_key)
+            for h in self.held.values()
+        )
         return Manifest(str(self.environment.pk), self.revision, tuple(entries))
 
     def touched(self) -> list[list[str]]:
@@ -104,15 +109,17 @@ def plan_save(
 
 def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path, Held]:
     held: dict[Path, Held] = {}
-    rows = ExtensionValue.objects.filter(environment=environment).values_list("field_id", "form", "revision", "plain")
+    columns = ("field_id", "form", "revision", "plain", "data_key_id")
+    rows = ExtensionValue.objects.filter(environment=environment).values_list(*columns)
     stray = [row for row in rows if row[0] not in fields]
     known = dict(fields)
     if stray:  # of fields that are being removed
         known |= Field.objects.select_related("connection").in_bulk([row[0] for row in stray])
-    for field_id, form, revision, plain in rows:
+    for field_id, form, revision, plain, data_key in rows:
         found = known[field_id]
         held[found.path] = Held(
-            found.path, found.connection.name, found.label, form, found.encrypted, revision, plain, found
+            *(found.path, found.connection.name, found.label, form, found.encrypted, revision, plain, found),
+            data_key=str(data_key or ""),
         )
     properties = ProcessProperty.objects.filter(environment=environment).values_list("name", "revision", "plain")
     for name, revision, plain in properties:

@@ -15,8 +15,8 @@ from runtime.errors import DeliveryRefused, RevisionLower
 from runtime.index import Value
 from vaults.manifest import Entry, Manifest, Path
 
-# What was held at a path: form, revision and value.
-Known = Mapping[Path, tuple[str, int, Value]]
+# What was held at a path: form, revision, digest and value.
+Known = Mapping[Path, tuple[str, int, str, Value]]
 
 MISMATCH: Final = "manifest_mismatch"
 _FORMS: Final = ("sealed", "plain", "component")
@@ -61,7 +61,7 @@ def check_delivered(manifest: Manifest, delivery: Delivery) -> None:
     listing = {entry.path: entry for entry in manifest.entries}
     for path, sealed in delivery.values.items():
         entry = listing.get(path)
-        if entry is None or entry.form != "sealed" or entry.revision != sealed.revision:
+        if entry is None or (entry.form, entry.revision, entry.digest) != ("sealed", sealed.revision, sealed.data_key):
             raise mismatch(_about(entry, "an encrypted value was added, moved or rolled back"))
     for path, (revision, value) in delivery.plain.items():
         entry = listing.get(path)
@@ -90,8 +90,8 @@ def assemble(
 
 
 def _held(entry: Entry, held: Known) -> Value:
-    form, revision, value = held.get(entry.path, ("", 0, None))
-    if form != entry.form or revision != entry.revision or value is None:
+    form, revision, digest, value = held.get(entry.path, ("", 0, "", None))
+    if (form, revision, digest) != (entry.form, entry.revision, entry.digest) or value is None:
         raise mismatch(_about(entry, "a value was dropped"))
     if isinstance(value, str) and _digest(value) != entry.digest:
         raise mismatch(_about(entry, "a plain value was changed"))

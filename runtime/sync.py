@@ -29,7 +29,6 @@ from runtime.report import Telling
 from runtime.state import OK, read_state, write_state
 from runtime.store import Header, Store
 from runtime.storefile import StoreFile, StoreKey
-from vaults.manifest import Path
 from vaults.transit import Vault
 
 ROUNDS: Final = 8  # of wiping, fetching credentials and asking again, in one sync
@@ -282,9 +281,10 @@ def _fits(environment: EnvironmentHalf, delivery: Delivery) -> bool:
     return environment.login is not None and current == (delivery.environment, delivery.attachment_revision)
 
 
-def _known(held: Store) -> dict[Path, tuple[str, int, bytes | str | None]]:
+def _known(held: Store) -> checking.Known:
     """What is held, by path; sealed values opened."""
     values = iter(held.open_all())
     return {
-        one.path: (one.form, one.revision, next(values) if one.form == "sealed" else one.plain) for one in held.held
+        one.path: (one.form, one.revision, one.digest, next(values) if one.form == "sealed" else one.plain)
+        for one in held.held
     }

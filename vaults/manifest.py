@@ -29,7 +29,8 @@ class Entry(NamedTuple):
 
     form: ``sealed`` (a ciphertext), ``plain`` (digest says which value) or ``component`` (an encrypted field that uses
     the connection component's value: the runtime omits it). name: what people call it (the connection's name).
-    revision: the value's, counting from 1. digest: SHA-256 of a plain value in hex, else "".
+    revision: the value's, counting from 1. digest: which value it is: SHA-256 of a plain value in hex, the id of a sealed
+    value's data key (each save has its own, so a value of the same revision from before a restore is another one), else "".
     """
 
     form: Form

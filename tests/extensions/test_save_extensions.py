@@ -8,6 +8,7 @@ from extensions.actions import StaleRevision, save_extensions
 from extensions.models import EnvironmentManifest, ExtensionValue
 from extensions.plan import FieldChange, PropertyChange
 from tests.conftest import HostedVault, Stage
+from tests.invariants.test_kill_web import opened_manifest
 from vaults.envelope import open_sealed
 from vaults.manifest import decode, digest, place, value_place
 from vaults.models import DataKey
@@ -52,13 +53,24 @@ def test_the_manifest_lists_everything_the_environment_holds(stage: Stage, hoste
     listing = decode(open_sealed(data_key(hosted_vault, row.data_key), bytes(row.sealed), where))
     found = {entry.path[-1]: (entry.form, entry.revision, entry.digest) for entry in listing.entries}
     assert found == {
-        "password": ("sealed", 1, ""),
+        "password": ("sealed", 1, str(row.data_key_id)),
         "user": ("plain", 1, digest("orders")),
         "host": ("plain", 1, digest("db.example.com")),
         "apiKey": ("component", 1, ""),
         "region": ("plain", 1, digest("eu")),
     }
     assert listing.revision == 1
+
+
+def test_what_stays_is_listed_with_the_key_that_sealed_it(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    save(stage, 1, apiKey="other")
+    listed = {
+        entry.path[-1]: entry.digest for entry in opened_manifest(stage, hosted_vault).entries if entry.form == "sealed"
+    }
+    rows = ExtensionValue.objects.filter(form="sealed").values_list("field__key", "data_key_id")
+    assert listed == {key: str(data_key) for key, data_key in rows}
+    assert len(set(listed.values())) == 2
 
 
 def test_saving_nothing_writes_nothing_and_calls_nobody(

@@ -200,6 +200,33 @@ def test_a_rolled_back_database_is_refused_by_a_container_with_memory(enrolled: 
     assert enrolled.values() == truth
 
 
+def test_a_value_of_another_timeline_is_refused(enrolled: Container, tmp_path: Path) -> None:
+    """Saved, rolled back as by a restore, saved again: two values of one place and revision, each under a key of its own."""
+    fresh, where = tmp_path / "fresh", tmp_path / "copy"
+    shutil.copytree(enrolled.directory, fresh)
+    save(enrolled.stage, password="before both")
+    before = {table: list(table.objects.all()) for table in TABLES}
+    save(enrolled.stage, password="abandoned")
+    enrolled.sync()
+    abandoned = ExtensionValue.objects.get(form="sealed")
+    key = DataKey.objects.get(pk=abandoned.data_key_id)
+    with unconstrained():
+        restore(before, TABLES)
+    save(enrolled.stage, password="kept")
+    kept = ExtensionValue.objects.get(form="sealed")
+    assert (kept.revision, kept.pk) == (abandoned.revision, abandoned.pk)
+    truth = outcome(enrolled, fresh, where)
+    assert truth is not None
+    assert truth["Orders database/password"] == "kept"
+
+    models.Model.save_base(key, raw=True, force_insert=True)
+    abandoned.save()
+    assert outcome(enrolled, fresh, where) is None
+    kept.save()
+    save(enrolled.stage, apiKey="a newer revision")
+    assert outcome(enrolled, enrolled.directory, where) is None, "it holds the abandoned value"
+
+
 def restore(kept: dict[Any, list[Any]], tables: tuple[Any, ...]) -> None:
     for table in tables:
         table._base_manager.exclude(pk__in=[row.pk for row in kept[table]])._raw_delete("default")

@@ -22,8 +22,8 @@ MANIFEST = Manifest(
     ENVIRONMENT,
     5,
     (
-        Entry("sealed", PASSWORD, "Orders", 5),
-        Entry("sealed", API_KEY, "Orders", 4),
+        Entry("sealed", PASSWORD, "Orders", 5, "key"),
+        Entry("sealed", API_KEY, "Orders", 4, "older key"),
         Entry("plain", USER, "Orders", 5, digest("orders")),
         Entry("plain", REGION, "region", 2, digest("eu")),
         Entry("component", ("connection", ORDERS, "token"), "Orders", 1),
@@ -42,11 +42,11 @@ DELIVERY = Delivery(
     plain={USER: (5, "orders")},
 )
 OPENED = {PASSWORD: b"new"}
-HELD: dict[tuple[str, ...], tuple[str, int, Any]] = {
-    PASSWORD: ("sealed", 3, b"old"),
-    API_KEY: ("sealed", 4, b"api"),
-    REGION: ("plain", 2, "eu"),
-    OLD: ("plain", 1, "leaves"),
+HELD: dict[tuple[str, ...], tuple[str, int, str, Any]] = {
+    PASSWORD: ("sealed", 3, "oldest key", b"old"),
+    API_KEY: ("sealed", 4, "older key", b"api"),
+    REGION: ("plain", 2, digest("eu"), "eu"),
+    OLD: ("plain", 1, digest("leaves"), "leaves"),
 }
 
 
@@ -87,7 +87,7 @@ TAMPERED = {
     "an empty path": (listed(0, path=()), DELIVERY, HELD),
     "a value newer than its manifest": (
         listed(0, revision=6),
-        deliver(values={PASSWORD: Sealed(6, "k", 0, b"")}),
+        deliver(values={PASSWORD: Sealed(6, "key", 0, b"")}),
         HELD,
     ),
     "a value without a revision": (listed(0, revision=0), DELIVERY, HELD),
@@ -98,11 +98,13 @@ TAMPERED = {
         deliver(values={("connection", ORDERS, "x"): Sealed(5, "k", 0, b"")}),
         HELD,
     ),
+    "a value of another timeline": (MANIFEST, deliver(values={PASSWORD: Sealed(5, "other", 0, b"")}), HELD),
     "a value rolled back": (MANIFEST, deliver(values={PASSWORD: Sealed(3, "key", 0, b"")}), HELD),
     "a value dropped": (MANIFEST, deliver(values={}), HELD),
     "a value dropped and never held": (MANIFEST, deliver(values={}), hold(PASSWORD, None)),
-    "a held value of another revision": (MANIFEST, DELIVERY, hold(API_KEY, ("sealed", 3, b"api"))),
-    "a held value of another form": (MANIFEST, DELIVERY, hold(API_KEY, ("plain", 4, "api"))),
+    "a held value of another revision": (MANIFEST, DELIVERY, hold(API_KEY, ("sealed", 3, "older key", b"api"))),
+    "a held value of another timeline": (MANIFEST, DELIVERY, hold(API_KEY, ("sealed", 4, "other", b"api"))),
+    "a held value of another form": (MANIFEST, DELIVERY, hold(API_KEY, ("plain", 4, "older key", "api"))),
     "a sealed value where a plain one is listed": (MANIFEST, deliver(values={USER: Sealed(5, "k", 0, b"")}), HELD),
     "a plain value where a sealed one is listed": (MANIFEST, deliver(plain={PASSWORD: (5, "p")}), HELD),
     "a value for a component's field": (
@@ -115,7 +117,8 @@ TAMPERED = {
     "a plain value moved": (MANIFEST, deliver(plain={REGION: (5, "orders")}), HELD),
     "a plain value added": (MANIFEST, deliver(plain={**DELIVERY.plain, ("property", "x"): (5, "y")}), HELD),
     "a plain value dropped": (MANIFEST, deliver(plain={}), HELD),
-    "a held plain value changed": (MANIFEST, DELIVERY, hold(REGION, ("plain", 2, "us"))),
+    "a held plain value changed": (MANIFEST, DELIVERY, hold(REGION, ("plain", 2, digest("eu"), "us"))),
+    "a held plain value of another timeline": (MANIFEST, DELIVERY, hold(REGION, ("plain", 2, digest("us"), "us"))),
     "values without a manifest": (MANIFEST, deliver(manifest=None, revision=0), HELD),
     "a revision without a manifest": (MANIFEST, deliver(manifest=None), HELD),
     "a manifest without a revision": (MANIFEST, deliver(revision=0), HELD),
