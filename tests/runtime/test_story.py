@@ -88,7 +88,7 @@ def test_saves_that_cross_a_sync_are_no_trouble(enrolled: Container) -> None:
             == values.get("Orders database/apiKey", "").split()[1:]
         )
     synchroniser.sync()
-    assert (enrolled.values()["Orders database/password"], synced > 3) == ("password 39", True)
+    assert (enrolled.values()["Orders database/password"], synced > 0) == ("password 39", True)
 
 
 def test_an_environment_that_holds_nothing_is_fine(enrolled: Container) -> None:
