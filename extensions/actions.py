@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.db.models import Count, Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -185,6 +186,48 @@ class StaleConnection(Exception):
         self.edits = edits
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How many values of its own an environment loses by a connection's change."""
+
+    environment: Environment
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """Which values may be deleted: `count` of them, no more and no fewer, and in `environments` only. None is no limit."""
+
+    count: int | None = None
+    environments: frozenset[uuid.UUID] | None = None
+
+
+class ValuesWouldBeLost(Exception):
+    """Environments hold values of their own for what would leave, and nobody agreed to that; nothing was written."""
+
+    def __init__(self, losses: list[Loss]) -> None:
+        super().__init__("Values that environments hold would be deleted.")
+        self.losses = losses
+        self.count = sum(loss.count for loss in losses)
+
+
+class HiddenValues(Exception):
+    """Values would be deleted in environments that the member does not see; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Environments you do not see hold values for it, which would be deleted too. "
+            "Only somebody with Account Administration can do this."
+        )
+
+
+def losses_with(connection: Connection) -> list[Loss]:
+    """What environments would lose with a connection, by name of the environment."""
+    own = Q(extension_values__field__connection=connection) & ~Q(extension_values__form="component")
+    environments = connection.account.environments.annotate(lost=Count("extension_values", filter=own))
+    return [Loss(environment, environment.lost) for environment in environments.filter(lost__gt=0).order_by("name")]
+
+
 def save_connection(
     account: Account,
     connection: Connection | None,
@@ -193,13 +236,14 @@ def save_connection(
     fields: Sequence[FieldSpec],
     deleted: Collection[uuid.UUID] = (),
     expected_version: str | None = None,
+    consent: Consent = Consent(),
     actor: User,
 ) -> Connection:
     """Create or change a connection, and bring every environment's content in line with it.
 
     Only the fields in `deleted` leave; those not mentioned at all stay as they are. expected_version: Connection.version
-    as it was when the change was thought of, None when nobody asks. Raises StaleConnection, and what save_extensions
-    raises for the vault; nothing is written then.
+    as it was when the change was thought of, None when nobody asks. Raises StaleConnection, HiddenValues,
+    ValuesWouldBeLost, and what save_extensions raises for the vault; nothing is written then.
     """
     if connection is not None:
         _check_version(connection, expected_version)
@@ -229,12 +273,12 @@ def save_connection(
         )
 
     others = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
-    _publish(account, [*others, *wanted], write, actor, renamed=target.pk if renamed else None)
+    _publish(account, [*others, *wanted], write, actor, consent, renamed=target.pk if renamed else None)
     return target
 
 
-def delete_connection(connection: Connection, *, actor: User) -> None:
-    """Delete a connection; what environments hold for it is deleted with it."""
+def delete_connection(connection: Connection, *, consent: Consent = Consent(), actor: User) -> None:
+    """Delete a connection; what environments hold for it is deleted with it. Raises what save_connection raises."""
     account = connection.account
 
     def write() -> None:
@@ -249,7 +293,7 @@ def delete_connection(connection: Connection, *, actor: User) -> None:
         connection.delete()
 
     remaining = [field for field in fields_of(account) if field.connection_id != connection.pk]
-    _publish(account, remaining, write, actor, renamed=None)
+    _publish(account, remaining, write, actor, consent, renamed=None)
 
 
 def _check_version(connection: Connection, expected: str | None) -> None:
@@ -282,7 +326,12 @@ def _field(connection: Connection, existing: dict[uuid.UUID, Field], spec: Field
 
 
 def _publish(
-    account: Account, fields: list[Field], write: Callable[[], None], actor: User, renamed: uuid.UUID | None
+    account: Account,
+    fields: list[Field],
+    write: Callable[[], None],
+    actor: User,
+    consent: Consent,
+    renamed: uuid.UUID | None,
 ) -> None:
     """Write a connection's change and the new content of every environment it changes, in one transaction.
 
@@ -290,6 +339,7 @@ def _publish(
     """
     for _ in range(3):
         plans = [plan for plan in _changed_plans(account, fields, renamed)]
+        _check_consent(plans, consent)  # plans are written only if they still hold then, so this does too
         keys = [_key_for(plan) for plan in plans]
         with transaction.atomic():
             ids = [plan.environment.pk for plan in plans]
@@ -319,6 +369,14 @@ def _publish(
                 )
         return
     raise StaleRevision([])
+
+
+def _check_consent(plans: list[Plan], consent: Consent) -> None:
+    losses = [Loss(plan.environment, plan.lost) for plan in plans if plan.lost]
+    if consent.environments is not None and any(loss.environment.pk not in consent.environments for loss in losses):
+        raise HiddenValues
+    if losses and consent.count not in (None, sum(loss.count for loss in losses)):
+        raise ValuesWouldBeLost(losses)
 
 
 def _changed_plans(account: Account, fields: list[Field], renamed: uuid.UUID | None) -> Iterable[Plan]:

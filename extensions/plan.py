@@ -80,6 +80,11 @@ class Plan:
         )
         return Manifest(str(self.environment.pk), self.revision, tuple(entries))
 
+    @property
+    def lost(self) -> int:
+        """How many values of the environment's own would be deleted."""
+        return sum(held.form != "component" for held in self.removed.values())
+
     def touched(self) -> list[list[str]]:
         """For the audit log and the conflict page: [connection or "", label, what happened]; never a value."""
         rows = [[h.name, h.label, _deed(h)] for h in self.written.values()]

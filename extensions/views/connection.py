@@ -1,7 +1,9 @@
 """Build: the connections of an account and their fields."""
 
+import uuid
 from copy import copy
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.db.models import Count, Q
 from django.http import HttpResponse
@@ -11,13 +13,14 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from atoms.forms import ConfirmNameForm
+from atoms.models import Environment
 from extensions import actions
 from extensions.forms import ConnectionForm, FieldFormSetBase, field_formset
-from extensions.models import Connection, ExtensionValue
+from extensions.models import Connection
 from vaults.sealing import KmsInactive, NotProvisioned
 from vaults.transit import VaultError
 
-REFUSALS = (actions.StaleRevision, KmsInactive, NotProvisioned, VaultError)
+REFUSALS = (actions.StaleRevision, actions.HiddenValues, KmsInactive, NotProvisioned, VaultError)
 
 
 @require_safe
@@ -53,6 +56,8 @@ def _connection_edit(request: AccountRequest, connection: Connection | None) -> 
         except actions.StaleConnection as stale:
             context["stale"] = stale
             return render(request, "extensions/connection_edit.html", context, status=409)
+        except actions.ValuesWouldBeLost as question:
+            context["question"] = question
         except REFUSALS as error:
             form.add_error(None, f"Nothing was saved. {error}")
         else:
@@ -71,23 +76,41 @@ def _save(
         fields=formset.specs(),
         deleted=formset.deleted(),
         expected_version=form.cleaned_data["version"],
+        consent=actions.Consent(form.cleaned_data["confirmed"] or 0, _reach(request)),
         actor=request.user,
     )
 
 
+def _reach(request: AccountRequest) -> frozenset[uuid.UUID] | None:
+    """The environments in which the member may delete values by way of a connection; None for all."""
+    if request.may(Privilege.ACCOUNT_ADMIN):
+        return None
+    return frozenset(Environment.objects.visible_to(request.membership).values_list("pk", flat=True))
+
+
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.BUILD)
+@reauthentication_required
 def connection_delete(request: AccountRequest, connection_id: object) -> HttpResponse:
     connection = get_object_or_404(request.account.connections, pk=connection_id)
     form = ConfirmNameForm(request.POST or None, expected=connection.name)
+    reach = _reach(request)
     if request.method == "POST" and form.is_valid():
         try:
-            actions.delete_connection(connection, actor=request.user)
+            actions.delete_connection(connection, consent=actions.Consent(environments=reach), actor=request.user)
         except REFUSALS as error:
             form.add_error(None, f"Nothing was deleted. {error}")
         else:
             messages.success(request, f"Connection {form.expected} is deleted.")
             return redirect("extensions:connection_list", request.account.code)
-    held = ExtensionValue.objects.filter(field__connection=connection).exclude(form="component").count()
-    context = {"section": "build", "form": form, "connection": connection, "held": held}
+    losses = actions.losses_with(connection)
+    seen = [loss for loss in losses if reach is None or loss.environment.pk in reach]
+    context = {
+        "section": "build",
+        "form": form,
+        "connection": connection,
+        "losses": seen,
+        "held": sum(loss.count for loss in seen),
+        "hidden": len(seen) < len(losses),
+    }
     return render(request, "extensions/connection_delete.html", context)

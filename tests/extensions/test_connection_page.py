@@ -1,10 +1,17 @@
 """The connection page: nobody's edit undoes another's, and no secret leaves unasked."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.urls import reverse
+from django.utils import timezone
 
+from accounts import actions as accounts
+from accounts.models import Membership, Role
+from accounts.privileges import Privilege
+from atoms import actions as atoms
 from extensions.models import Connection, ExtensionValue, Field
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_connections import edit, specs
@@ -102,3 +109,87 @@ def test_the_id_of_a_field_being_deleted_is_taken(stage: Stage, hosted_vault: Ho
     answer = post(stage, inputs)
     assert "Another field has the id password." in answer.content.decode()
     assert ExtensionValue.objects.filter(field__key="password", form="sealed").exists()
+
+
+@pytest.mark.parametrize("how", ["DELETE", "extensible"])
+def test_fields_with_values_leave_only_when_their_number_is_confirmed(
+    stage: Stage, hosted_vault: HostedVault, how: str
+) -> None:
+    save(stage, 0, password="canary", apiKey="other")
+    inputs = page(stage)
+    prefix = number_of(inputs, "password")
+    if how == "DELETE":
+        inputs[f"{prefix}-DELETE"] = "on"
+    else:
+        del inputs[f"{prefix}-extensible"]
+    for confirmed in ("", "2"):
+        answer = post(stage, inputs | {"confirmed": confirmed})
+        text = answer.content.decode()
+        assert "1 value would be deleted" in text
+        assert "Production: 1 value" in text
+        assert 'name="confirmed" value="1"' in text
+        assert ExtensionValue.objects.filter(form="sealed").count() == 2
+    assert post(stage, inputs | {"confirmed": "1"}).status_code == 302
+    assert ExtensionValue.objects.filter(form="sealed").count() == 1
+
+
+def test_fields_without_values_leave_unasked(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, apiKey="other")
+    inputs = page(stage)
+    inputs[f"{number_of(inputs, 'host')}-DELETE"] = "on"
+    assert post(stage, inputs).status_code == 302
+
+
+def hide_production(stage: Stage, *privileges: str) -> None:
+    """From Bob, who builds; the environment is for others."""
+    role = Role(account=stage.account, name="Builders", privileges=" ".join((Privilege.BUILD, *privileges)))
+    role.save(force_insert=True)
+    Membership.objects.get(account=stage.account, user=stage.cast.bob).delete()
+    accounts.add_member(stage.account, stage.cast.bob, [role], actor="tests")
+    other = Role(account=stage.account, name="Others", privileges="")
+    other.save(force_insert=True)
+    atoms.set_environment_roles(stage.production, [other], actor=stage.alice)
+
+
+@pytest.mark.parametrize("how", ["DELETE", "extensible", "connection"])
+def test_values_of_an_environment_one_does_not_see_cannot_be_deleted(
+    stage: Stage, hosted_vault: HostedVault, how: str
+) -> None:
+    save(stage, 0, password="canary")
+    hide_production(stage)
+    if how == "connection":
+        answer = stage.cast.client("bob").post(address(stage, "delete"), {"name": "Orders database"})
+    else:
+        inputs = page(stage, "bob") | {"confirmed": "1"}
+        prefix = number_of(inputs, "password")
+        inputs.pop(f"{prefix}-extensible")
+        answer = post(stage, inputs | ({f"{prefix}-DELETE": "on"} if how == "DELETE" else {}), "bob")
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "Environments you do not see hold values for it" in text
+    assert "Production" not in text
+    assert ExtensionValue.objects.filter(form="sealed").exists()
+
+
+def test_an_administrator_of_the_account_deletes_them_all_the_same(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    hide_production(stage, Privilege.ACCOUNT_ADMIN)
+    client = stage.cast.client("bob")
+    assert "Production: 1 value" in client.get(address(stage, "delete")).content.decode()
+    assert client.post(address(stage, "delete"), {"name": "Orders database"}).status_code == 302
+    assert not ExtensionValue.objects.exists()
+
+
+def test_the_delete_page_lists_values_by_environment(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary", apiKey="other")
+    text = stage.cast.client("alice").get(address(stage, "delete")).content.decode()
+    assert "Production: 2 values" in text
+    assert "Test: " not in text
+
+
+def test_deleting_asks_for_a_recent_sign_in(stage: Stage) -> None:
+    client = stage.cast.client("alice")
+    with time_machine.travel(timezone.now() + timedelta(minutes=11), tick=True):
+        answer = client.post(address(stage, "delete"), {"name": "Orders database"})
+    assert answer.headers["Location"].startswith("/auth/reauthenticate/")
+    assert Connection.objects.exists()
