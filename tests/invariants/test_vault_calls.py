@@ -101,7 +101,10 @@ def fill(stage: Stage, count: int) -> list[Field]:
         )
         for revision, (field, key) in enumerate(zip(fields, keys, strict=True), start=1)
     )
-    listed = [entry(field.path, "Bulk", "sealed", True, number, "") for number, field in enumerate(fields, start=1)]
+    listed = [
+        entry(field.path, "Bulk", "sealed", True, number, "", key.id)
+        for number, (field, key) in enumerate(zip(fields, keys, strict=True), start=1)
+    ]
     sealed = keys[-1].seal_manifest(Manifest(str(environment.pk), count, tuple(listed)))
     EnvironmentManifest.objects.create(environment=environment, revision=count, data_key_id=keys[-1].id, sealed=sealed)
     Environment.objects.filter(pk=environment.pk).update(extensions_revision=count, extensions_changed_at=now)
