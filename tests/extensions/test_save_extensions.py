@@ -8,7 +8,7 @@ from extensions.actions import StaleRevision, save_extensions
 from extensions.models import EnvironmentManifest, ExtensionValue
 from extensions.plan import FieldChange, PropertyChange
 from tests.conftest import HostedVault, Stage
-from tests.invariants.test_kill_web import opened_manifest
+from tests.invariants.test_kill_web import data_key, opened_manifest
 from vaults.envelope import open_sealed
 from vaults.manifest import decode, digest, place, value_place
 from vaults.models import DataKey
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def save(stage: Stage, revision: int, **secrets: str) -> int:
     changes = [FieldChange(stage.field(key), "secret", Secret(value)) for key, value in secrets.items()]
     return save_extensions(stage.production, changes, expected_revision=revision, actor=stage.alice).revision
-
-
-def data_key(vault: HostedVault, row: DataKey) -> bytes:
-    """Unwrapped with the vault's root token: the test's way to look, nobody else's."""
-    document = vault.root.read_document("datakeys", f"{row.recipient_id}/{row.document}")
-    return vault.root.unwrap_data_keys("intransit", str(row.recipient_id), [document[str(row.pk)]])[0]
 
 
 def test_a_secret_is_sealed_for_its_place(stage: Stage, hosted_vault: HostedVault) -> None:
