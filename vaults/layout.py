@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from vaults.credentials import Credential
-from vaults.policies import (
+from vaults.identities import (
     ALLOW_DELETION,
     ATOM_POLICY,
     ATOM_ROLE,
