@@ -10,7 +10,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from accounts.rows import RowForged
-from atomapi import enrol, sync
+from atomapi import enrol, kms_settings, report, sync
 from vaults.enrolment import EnrolmentRefused
 from vaults.transit import VaultError, VaultUnavailable
 
@@ -18,6 +18,8 @@ log = structlog.get_logger()
 api = NinjaAPI(title="Atom API", version="1", urls_namespace="atomapi", docs_url=None, openapi_url="openapi.json")
 api.add_router("", enrol.router)
 api.add_router("", sync.router)
+api.add_router("", report.router)
+api.add_router("", kms_settings.router)
 
 REFUSALS = {
     "installer_token_unknown": 401,

@@ -36,6 +36,7 @@ class NodeBearer(HttpBearer):
         return credential
 
 
-any_credential = NodeBearer("sync", "settings", enrolling=True)
 enrolled_credential = NodeBearer("sync", "settings")
+settings_credential = NodeBearer("settings")
 sync_credential = NodeBearer("sync")
+any_credential = NodeBearer("sync", "settings", enrolling=True)

@@ -1,31 +1,26 @@
-"""What a runtime fetches and what it reports. The hot answers are bytes built directly from the rows."""
+"""What a runtime fetches. The hot answers are bytes built directly from the rows."""
 
 import hashlib
-import uuid
 from binascii import b2a_base64
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import timedelta
+from typing import Any
 
 import orjson
 from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
-from ninja import Router, Schema
-from pydantic import AwareDatetime, Field
+from ninja import Router
 
 from accounts import audit
 from atomapi.auth import NodeRequest, sync_credential
-from atomapi.enrol import Printable
 from atoms.models import Atom, Environment, Node
 from extensions.models import EnvironmentManifest, ExtensionValue, ProcessProperty
 from vaults.enrolment import EnrolmentRefused
-from vaults.models import ContainerReport, KmsAccount
+from vaults.models import KmsAccount
 
 router = Router()
 SEEN_EVERY = timedelta(seconds=10)  # a 304 writes "last seen" at most this often
 FORMAT = 1
-MAX_INT, MAX_BIG = 2**31 - 1, 2**63 - 1  # what the columns hold
-EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @router.get("sync", auth=sync_credential)
@@ -154,37 +149,3 @@ def _delivered(node: Node, environment: Environment | None) -> None:
             message=f"Revision {environment.extensions_revision} of {environment.name} delivered to {node.atom.name}",
             properties={"node": str(node.pk), "delivered": environment.extensions_revision},
         )
-
-
-class ReportIn(Schema):
-    source: Literal["hosted", "byov"]
-    wrapped: bool = False
-    key_name: Printable = Field("", max_length=200)
-    key_version: int = Field(0, ge=0, le=MAX_INT)
-    sealed_at: Annotated[AwareDatetime, Field(ge=EARLIEST, le=LATEST)] | None = None
-    environment: uuid.UUID | None = None
-    revision: int = Field(0, ge=0, le=MAX_BIG)
-    values: int = Field(0, ge=0, le=MAX_INT)
-    verdict: str = Field(pattern="^[a-z0-9_:]{1,64}$")
-    sentence: Printable = Field("", max_length=300)
-    attachment_revision: int = Field(0, ge=0, le=MAX_INT)
-    version: Printable = Field("", max_length=32)
-    host_name: Printable = Field("", max_length=253)
-
-
-@router.post("report", auth=sync_credential)
-def report(request: NodeRequest, body: ReportIn) -> HttpResponse:
-    """What the container's store holds now, and what is wrong with it, in the runtime's words."""
-    node = request.auth.node
-    account = node.atom.account
-    environment = Environment.objects.filter(pk=body.environment, account=account).first() if body.environment else None
-    changes = body.model_dump(exclude={"environment", "attachment_revision", "version", "host_name"})
-    now = timezone.now()
-    with transaction.atomic():
-        ContainerReport.objects.update_or_create(
-            node=node, defaults={**changes, "environment": environment, "reported_at": now}
-        )
-        Node.objects.filter(pk=node.pk).update(
-            last_seen_at=now, version=body.version or node.version, host_name=body.host_name or node.host_name
-        )
-    return HttpResponse(status=204)

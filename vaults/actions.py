@@ -1,12 +1,23 @@
-"""Changes at the KMS of an account, and an Atom's settings of it."""
+"""Changes at the KMS of an account, and at an Atom's settings of it: Bring Your Own Vault, the properties file, wrapped."""
 
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings as django_settings
 from django.db import transaction
+from django.utils import timezone
 
 from accounts import audit
-from accounts.models import Account, User
+from accounts.models import Account, AuditEntry, User
 from atoms.models import Atom
 from operations import actions as operations
-from vaults.models import KmsAccount, KmsSettings
+from vaults import sealing
+from vaults.customer import FILE_PATH, SETTINGS_PATH, CustomerVault
+from vaults.kms_settings import FileRef, KmsDocument
+from vaults.models import KmsAccount, KmsSettings, PropertiesFile
 
 
 @transaction.atomic
@@ -40,7 +51,165 @@ def activate_kms(account: Account, *, actor: User | str) -> KmsAccount:
     return kms
 
 
+# -- an Atom's settings ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PropertiesUpload:
+    """A properties file that was read without an error: its name, its settings, and the facts that may be shown."""
+
+    name: str
+    vault: CustomerVault
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsSaved:
+    """The revision now, and whether anything was written."""
+
+    revision: int
+    changed: bool
+
+
+class SettingsRefused(Exception):
+    """These settings cannot be; `field` is the form's field it belongs to, the text says why."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.field, self.sentence = field, sentence
+
+
+class StaleSettings(Exception):
+    """Somebody changed them meanwhile; nothing was written. `edits`: audit entries of those changes, newest first."""
+
+    def __init__(self, edits: list[AuditEntry]) -> None:
+        super().__init__("The settings were changed by somebody else.")
+        self.edits = edits
+
+
 def settings_of(atom: Atom) -> KmsSettings:
     """An Atom's KMS settings; hosted until somebody chose otherwise (not saved)."""
-    found = KmsSettings.objects.filter(atom=atom).first()
+    found = KmsSettings.objects.filter(atom=atom).select_related("changed_by", "data_key").first()
     return found or KmsSettings(atom=atom)
+
+
+def file_of(atom: Atom) -> PropertiesFile | None:
+    """The stored properties file."""
+    return PropertiesFile.objects.filter(atom=atom).select_related("uploaded_by", "data_key").first()
+
+
+def refuse_impossible(atom: Atom, *, mode: str, wrapped: bool, has_file: bool) -> None:
+    """The rules of the seed. Raises SettingsRefused."""
+    if mode == KmsSettings.Mode.BYOV and atom.type == Atom.Type.CLOUD:
+        raise SettingsRefused("byov", "Bring Your Own Vault is not available for Clouds.")
+    if wrapped and mode != KmsSettings.Mode.BYOV:
+        raise SettingsRefused("wrapped", "A wrapped encryption key needs Bring Your Own Vault.")
+    if mode == KmsSettings.Mode.BYOV and not has_file:
+        raise SettingsRefused("file", "Choose the properties file of your vault.")
+
+
+def save_kms_settings(
+    atom: Atom,
+    *,
+    mode: str,
+    wrapped: bool,
+    file: PropertiesUpload | None,
+    expected_revision: int,
+    actor: User,
+) -> SettingsSaved:
+    """Save all of it or nothing: sealed with one data key, vault first, database second (DESIGN.md §3).
+
+    file None keeps the stored one, in hosted mode too, so that Bring Your Own Vault can be turned on again. Nothing changed
+    is no call and no write; so is a second click, whose first has written the same already. Raises SettingsRefused,
+    StaleSettings, sealing.KmsInactive and NotProvisioned, and the errors of vaults.transit.
+    """
+    atom = Atom.objects.select_related("account__kms").get(pk=atom.pk).verified()
+    before, stored = settings_of(atom), file_of(atom)
+    refuse_impossible(atom, mode=mode, wrapped=wrapped, has_file=bool(file or stored))
+    if (before.mode, before.wrapped) == (mode, wrapped) and _is_stored(atom, file, stored):
+        second_click = before.revision == expected_revision + 1 and before.changed_by_id == actor.pk
+        if before.revision == expected_revision or second_click:
+            return SettingsSaved(before.revision, False)
+    _check_revision(before, expected_revision)
+    key = sealing.new_save_key(atom.account, atom.pk)
+    with transaction.atomic():
+        row = _locked(atom)
+        _check_revision(row, expected_revision)
+        row.data_key = key.record()
+        row.revision += 1
+        if file is not None:
+            stored = _write_file(atom, file, row.revision, key, actor)
+        reference = FileRef(stored.revision, str(stored.data_key_id)) if stored else None
+        document = KmsDocument(row.revision, mode, wrapped, reference)
+        row.mode, row.wrapped, row.changed_by = mode, wrapped, actor
+        row.sealed = key.seal_settings(SETTINGS_PATH, row.revision, document.encode())
+        row.save()
+        _audit(atom, before, row, file, actor)
+    return SettingsSaved(row.revision, True)
+
+
+def edits_since(atom: Atom, revision: int) -> list[AuditEntry]:
+    """Every change after a revision, newest first."""
+    entries = AuditEntry.objects.filter(
+        account=atom.account_id, type="as.atom.kms", action="EDIT", subject_id=str(atom.pk)
+    )
+    return list(entries.filter(properties__revision__gt=revision).order_by("-seq"))
+
+
+def _check_revision(row: KmsSettings, expected: int) -> None:
+    if row.revision != expected:
+        raise StaleSettings(edits_since(row.atom, expected))
+
+
+def _locked(atom: Atom) -> KmsSettings:
+    """The row, locked; made on the first change."""
+    KmsSettings.objects.get_or_create(atom=atom)
+    return KmsSettings.objects.select_for_update().select_related("atom").get(atom=atom)
+
+
+def _write_file(atom: Atom, file: PropertiesUpload, revision: int, key: sealing.SaveKey, actor: User) -> PropertiesFile:
+    written, _ = PropertiesFile.objects.update_or_create(
+        atom=atom,
+        defaults={
+            "name": file.name,
+            "revision": revision,
+            "data_key_id": key.id,
+            "sealed": key.seal_settings(FILE_PATH, revision, file.vault.encode()),
+            "content_mac": _content_mac(atom, file),
+            "facts": dict(file.facts),
+            "uploaded_at": timezone.now(),
+            "uploaded_by": actor,
+        },
+    )
+    return written
+
+
+def _is_stored(atom: Atom, file: PropertiesUpload | None, stored: PropertiesFile | None) -> bool:
+    """Whether keeping the stored file is what is asked."""
+    if file is None or stored is None:
+        return file is None
+    return hmac.compare_digest(bytes(stored.content_mac), _content_mac(atom, file))
+
+
+def _content_mac(atom: Atom, file: PropertiesUpload) -> bytes:
+    content = str(atom.pk).encode() + b"\0" + file.name.encode() + b"\0" + file.vault.encode()
+    return hmac.digest(django_settings.ROW_KEY, b"properties file\0" + content, hashlib.sha256)
+
+
+def _audit(atom: Atom, before: KmsSettings, row: KmsSettings, file: PropertiesUpload | None, actor: User) -> None:
+    changes = []
+    if before.mode != row.mode:
+        changes.append(f"Bring Your Own Vault {'on' if row.is_byov else 'off'}")
+    if before.wrapped != row.wrapped:
+        changes.append(f"Wrapped Encryption Key {'on' if row.wrapped else 'off'}")
+    if file is not None:
+        changes.append(f"properties file {file.name} uploaded")
+    audit.record(
+        atom.account,
+        actor=actor,
+        type="as.atom.kms",
+        action="EDIT",
+        subject_id=atom.pk,
+        message=f"Key Management Service of {atom.name}: {', '.join(changes)}",
+        properties={"revision": row.revision, "mode": row.mode, "wrapped": row.wrapped, "changes": changes},
+    )

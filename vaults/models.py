@@ -72,7 +72,11 @@ class DataKey(UuidModel):
 
 
 class KmsSettings(UuidModel):
-    """How one Atom's secrets are sealed at rest. The customer's properties file will be sealed beside it."""
+    """How one Atom's secrets are sealed at rest. No row, or no `sealed`, means that nobody ever changed them: hosted vault.
+
+    What the container obeys is `sealed`, a vaults.kms_settings.KmsDocument sealed for the Atom; the columns beside it are
+    what people are shown.
+    """
 
     class Mode(models.TextChoices):
         HOSTED = "hosted", "Hosted vault"
@@ -82,6 +86,8 @@ class KmsSettings(UuidModel):
     mode = models.CharField(max_length=8, choices=Mode.choices, default=Mode.HOSTED)
     wrapped = models.BooleanField(default=False)
     revision = models.PositiveIntegerField(default=1)
+    data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="+")
+    sealed = models.BinaryField(null=True)
     changed_at = models.DateTimeField(auto_now=True)
     changed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
@@ -94,6 +100,31 @@ class KmsSettings(UuidModel):
 
     def __str__(self) -> str:
         return f"KMS settings of {self.atom}"
+
+    @property
+    def is_byov(self) -> bool:
+        return self.mode == self.Mode.BYOV
+
+
+class PropertiesFile(UuidModel):
+    """The properties file of an Atom's own vault: sealed for the Atom, so that the portal cannot read it again.
+
+    facts: what vaults.properties.facts_of says may be shown. content_mac: HMAC of the content under the row key, which tells
+    the same file from another one without keeping it.
+    """
+
+    atom = models.OneToOneField(Atom, models.CASCADE, related_name="properties_file")
+    name = models.CharField(max_length=120)
+    revision = models.PositiveIntegerField()  # of the settings it was uploaded with
+    data_key = models.ForeignKey(DataKey, models.PROTECT, related_name="+")
+    sealed = models.BinaryField()
+    content_mac = models.BinaryField(max_length=32)
+    facts = models.JSONField(default=dict)
+    uploaded_at = models.DateTimeField(default=timezone.now)
+    uploaded_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Enrolment(SignedModel):
@@ -177,6 +208,12 @@ class ContainerReport(UuidModel):
     values = models.PositiveIntegerField(default=0)
     verdict = models.CharField(max_length=64, default="ok")
     sentence = models.CharField(max_length=300, blank=True)
+    # Bring Your Own Vault: which settings the store is sealed for, and how the customer's vault answered.
+    settings_revision = models.PositiveIntegerField(default=1)
+    preflight = models.JSONField(default=list)  # [{"step", "state", "code", "detail"}], see vaults/preflight.py
+    preflight_at = models.DateTimeField(null=True)
+    token = models.JSONField(null=True)  # how long the customer's token works, see vaults/lifecycle.py
+    variables = models.JSONField(default=list)  # names of variables the container lacks
 
     def __str__(self) -> str:
         return f"report of {self.node}: {self.verdict}"

@@ -13,7 +13,7 @@ from django.db.models import F
 
 from accounts.models import Account
 from vaults import hosted, manifest
-from vaults.envelope import seal
+from vaults.envelope import Place, seal
 from vaults.models import DataKey, KmsAccount, Recipient
 
 
@@ -45,6 +45,12 @@ class SaveKey:
         """Seal an environment's manifest."""
         place = manifest.place(self.account, str(self.recipient), listing.revision, self.id)
         return seal(self.plaintext, listing.encode(), place)
+
+    def seal_settings(self, path: tuple[str, ...], revision: int, content: bytes) -> bytes:
+        """Seal an Atom's KMS settings or properties file (vaults/customer.py has the paths)."""
+        return seal(
+            self.plaintext, content, Place(self.account, str(self.recipient), "kms-file", path, revision, self.id)
+        )
 
     def record(self) -> DataKey:
         """Write the data key's row; called in the transaction that writes what it sealed."""
