@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +19,8 @@ import hvac
 import orjson
 import requests
 from hvac.adapters import RawAdapter
-from requests.adapters import HTTPAdapter
+
+from vaults.tls import TLS_SENTENCES, Adapter, TlsFileInvalid, client_context, tls_code
 
 Item = TypeVar("Item")
 
@@ -104,20 +106,47 @@ class Vault:
         ca: str | None = None,
         timeout: tuple[float, float] = TIMEOUT,
         pool: int = 32,
+        prefix: str = "v1",
+        cert: str = "",
+        cert_password: str = "",
+        proxy: str = "",
     ) -> None:
+        """url: without the prefix. timeout: seconds to connect and to read. ca, cert: paths of PEM files.
+
+        prefix: what stands before every path, `v1` but where a proxy serves the vault elsewhere. cert: the client's
+        certificate and key in one file, for mutual TLS; cert_password opens the key and is not kept. proxy: its address.
+        Raises VaultMisconfigured: address_invalid, ca_invalid, cert_invalid.
+        """
         if not url.startswith(("http://", "https://")):
             raise VaultMisconfigured("address_invalid", "The vault's address must start with https:// or http://.")
         self.url = url.rstrip("/")
         self._namespace = namespace.strip("/")
         self._timeout = timeout
-        self._session = _session(ca, pool)
+        self._prefix = prefix.strip("/")
+        self._session = _session(self._tls(ca, cert, cert_password), pool, proxy)
         self._client = self._make(token)
+
+    def _tls(self, ca: str | None, cert: str, cert_password: str) -> ssl.SSLContext | None:
+        if self.url.startswith("http://"):
+            return None
+        try:
+            return client_context(ca or "", cert, cert_password)
+        except TlsFileInvalid as invalid:
+            failure = VaultMisconfigured(invalid.code, invalid.sentence)
+        raise failure
 
     def with_token(self, token: str) -> Vault:
         """The same server with another token, sharing the connections."""
+        return self._copy(token, self._namespace)
+
+    def anonymous(self) -> Vault:
+        """The same server without token and namespace: all that sys/health answers to."""
+        return self._copy("", "")
+
+    def _copy(self, token: str, namespace: str) -> Vault:
         other = object.__new__(Vault)
-        other.url, other._namespace, other._timeout = self.url, self._namespace, self._timeout
-        other._session = self._session
+        other.url, other._prefix, other._timeout = self.url, self._prefix, self._timeout
+        other._namespace, other._session = namespace, self._session
         other._client = other._make(token)
         return other
 
@@ -126,7 +155,7 @@ class Vault:
             url=self.url,
             token=token,
             namespace=self._namespace or None,
-            verify=self._session.verify,
+            verify=True,
             timeout=self._timeout,
             allow_redirects=False,
             session=self._session,
@@ -151,6 +180,16 @@ class Vault:
             return answer
         raise _refusal(status)
 
+    def status_of(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any] | None]:
+        """One request, whatever the status: the status and the decoded answer, None when it is empty.
+
+        Raises VaultUnavailable when nobody answers, VaultMisconfigured for a redirect, a page or a TLS failure.
+        """
+        status, answer = self._exchange(method, path, body, None, "application/json")
+        return status, answer or None
+
     def _exchange(
         self, method: str, path: str, body: Mapping[str, Any] | None, wrap_ttl: str | None, content_type: str
     ) -> tuple[int, dict[str, Any]]:
@@ -160,15 +199,15 @@ class Vault:
         try:
             response = self._client.adapter.request(
                 method,
-                f"/v1/{path}",
+                f"/{self._prefix}/{path}",
                 headers=headers,
                 wrap_ttl=wrap_ttl,
                 data=orjson.dumps(body) if body is not None else None,
             )
-        except requests.exceptions.SSLError:
-            failure = VaultMisconfigured(
-                "tls_failed", "The vault's certificate is not trusted here or names another host."
-            )
+        except requests.exceptions.SSLError as error:
+            failure = VaultMisconfigured(tls_code(error), TLS_SENTENCES[tls_code(error)])
+        except requests.exceptions.ProxyError:
+            failure = VaultUnavailable("vault_proxy", "The proxy before the vault does not let the request through.")
         except requests.exceptions.Timeout:
             failure = VaultUnavailable("vault_timeout", "The vault did not answer in time.")
         except requests.exceptions.ConnectionError:
@@ -272,6 +311,32 @@ class Vault:
             raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
         raise _refusal(status)
 
+    def new_wrapped_data_key(self, mount: str, key: str) -> tuple[str, int]:
+        """A new 256-bit data key from transit key `key`, wrapped only, and the version of the key that wrapped it."""
+        data = _member(self.call("POST", f"{mount}/datakey/wrapped/{key}", {"bits": "256"}), "data")
+        wrapped = _text(data, "ciphertext")
+        return wrapped, int(data.get("key_version") or _version(wrapped))
+
+    def unwrap_data_key(self, mount: str, key: str, wrapped: str) -> bytes:
+        """Unwrap one data key. Raises VaultRefused when the vault does not allow it or cannot open it."""
+        data = _member(self.call("POST", f"{mount}/decrypt/{key}", {"ciphertext": wrapped}), "data")
+        return _bytes(_text(data, "plaintext"))
+
+    # -- the token itself ------------------------------------------------------------------------------------------
+
+    def lookup_self(self) -> dict[str, Any]:
+        """What the vault knows of this token; the token itself, which it repeats, is dropped at once."""
+        data = _member(self.call("GET", "auth/token/lookup-self"), "data")
+        return {name: value for name, value in data.items() if name != "id"}
+
+    def renew_self(self) -> dict[str, Any]:
+        """Renew this token: `lease_duration` and `renewable`, without the token itself.
+
+        Without an increment: one would shorten a long token, too.
+        """
+        auth = _member(self.call("POST", "auth/token/renew-self"), "auth")
+        return {name: value for name, value in auth.items() if name != "client_token"}
+
     # -- documents of wrapped data keys (kv v2) --------------------------------------------------------------------
 
     def read_document(self, mount: str, path: str) -> dict[str, str]:
@@ -315,11 +380,11 @@ def chunks(items: Sequence[Item], size: int = BATCH_ITEMS) -> Iterator[Sequence[
         yield items[start : start + size]
 
 
-def _session(ca: str | None, pool: int) -> requests.Session:
+def _session(context: ssl.SSLContext | None, pool: int, proxy: str) -> requests.Session:
     session = requests.Session()
     session.trust_env = False  # no proxies, no .netrc, no CA bundle from the environment
-    session.verify = ca or True
-    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=pool, max_retries=0)
+    session.proxies = {"http": proxy, "https": proxy} if proxy else {}
+    adapter = Adapter(context, pool)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
@@ -369,6 +434,12 @@ def _member(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(member, dict):
         raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
     return member
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    if not isinstance(data.get(name), str):
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return str(data[name])
 
 
 def _version(ciphertext: str) -> int:
