@@ -23,6 +23,7 @@ from atoms.models import Atom, Environment
 from extensions import actions as extensions
 from extensions.models import Connection, Field
 from operations.actions import sweep
+from tests import guard
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
 from vaults import hosted, layout
@@ -206,6 +207,14 @@ def live_processes(
         yield portal
     finally:
         portal.stop()
+    assert portal.forbidden_connections() == "", "I5: a portal process reached beyond its operator's addresses"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_forbidden_connection() -> Iterator[None]:
+    """The same for requests that the tests' clients make in this process."""
+    yield
+    assert guard.seen == [], "I5: a request reached beyond the operator's addresses"
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import guard
 from tests.servers import Valkey, _answers, free_port, start_valkey
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,11 @@ class LivePortal:
                 raise RuntimeError((self.directory / "web.log").read_text()[-3000:])
             time.sleep(0.05)
 
+    def forbidden_connections(self) -> str:
+        """What the processes tried to reach beyond their operator's addresses (tests/guard.py)."""
+        report = self.directory / "guard"
+        return report.read_text() if report.exists() else ""
+
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in self.directory.glob("*.log"))
 
@@ -94,6 +100,7 @@ def start_portal(vault: Any, database: str, directory: Path) -> LivePortal:
         "KMS_VAULT_ADDR": vault.address,
         "KMS_RUNTIME_WHEELS": str(directory / "wheels"),
         "CREDENTIALS": str(vault.credentials),
+        guard.REPORT: str(directory / "guard"),
     }
     portal = LivePortal(f"http://127.0.0.1:{port}", vault.address, directory, environment, valkey=valkey)
     for name in ("web", "worker", "beat"):

@@ -11,7 +11,11 @@ os.environ.setdefault(
 os.environ.setdefault("KMS_LOG_LEVEL", "WARNING")
 
 from kmsportal.settings import *  # noqa: E402, F403
-from kmsportal.settings import DATABASES, VAR  # noqa: E402
+from kmsportal.settings import DATABASES, MIDDLEWARE, VAR  # noqa: E402
+from tests import guard  # noqa: E402
+
+guard.install()
+MIDDLEWARE = ["tests.guard.guard_requests", *MIDDLEWARE]
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
