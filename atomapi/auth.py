@@ -39,4 +39,4 @@ class NodeBearer(HttpBearer):
 enrolled_credential = NodeBearer("sync", "settings")
 settings_credential = NodeBearer("settings")
 sync_credential = NodeBearer("sync")
-any_credential = NodeBearer("sync", "settings", enrolling=True)
+enrolling_credential = NodeBearer("sync", enrolling=True)

@@ -11,7 +11,7 @@ from ninja import Router, Schema, Status
 from ninja.security import HttpBearer
 from pydantic import AfterValidator, Field
 
-from atomapi.auth import NodeRequest, any_credential, enrolled_credential
+from atomapi.auth import NodeRequest, enrolling_credential, sync_credential
 from vaults import enrolment as enrolments
 from vaults.enrolment import EnrolmentRefused
 from vaults.models import Enrolment
@@ -135,13 +135,13 @@ def enrol(request: NodeRequest, body: EnrolIn) -> Status[Any]:
     return _waiting(enrolment)
 
 
-@router.post("credentials", auth=enrolled_credential, response={202: Waiting})
+@router.post("credentials", auth=sync_credential, response={202: Waiting})
 def credentials(request: NodeRequest, body: CredentialsIn) -> Status[Any]:
     """Ask for vault credentials again."""
     return _waiting(enrolments.request_credentials(request.auth.node, reason=body.reason))
 
 
-@router.get("enrolments/{enrolment_id}", auth=any_credential, response={200: Delivery, 202: Waiting})
+@router.get("enrolments/{enrolment_id}", auth=enrolling_credential, response={200: Delivery, 202: Waiting})
 def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     """The wrapped credentials once the worker is done; every answer carries new secret_ids."""
     enrolment = _enrolment(request, enrolment_id)
@@ -161,7 +161,7 @@ def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     return Status(200, answer)
 
 
-@router.post("enrolments/{enrolment_id}/again", auth=any_credential, response={202: Waiting})
+@router.post("enrolments/{enrolment_id}/again", auth=enrolling_credential, response={202: Waiting})
 def again(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     """The wrapped role_ids ended, or were unwrapped by a process that died: make new ones."""
     enrolment = _enrolment(request, enrolment_id)
@@ -169,14 +169,14 @@ def again(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     return _waiting(enrolment)
 
 
-@router.post("enrolments/{enrolment_id}/confirm", auth=any_credential)
+@router.post("enrolments/{enrolment_id}/confirm", auth=enrolling_credential)
 def confirm(request: NodeRequest, enrolment_id: uuid.UUID, body: ConfirmIn) -> HttpResponse:
     """The node has logged in with the secret_ids of these accessors; all its others are destroyed."""
     enrolments.confirm(_enrolment(request, enrolment_id), body.accessors)
     return HttpResponse(b"{}", content_type="application/json")
 
 
-@router.post("enrolments/{enrolment_id}/intrusion", auth=any_credential)
+@router.post("enrolments/{enrolment_id}/intrusion", auth=enrolling_credential)
 def intrusion(request: NodeRequest, enrolment_id: uuid.UUID, body: IntrusionIn) -> HttpResponse:
     """A wrapping token this node never used was used up within its time."""
     enrolments.report_intrusion(_enrolment(request, enrolment_id))

@@ -29,11 +29,11 @@ class Machine:
         self.http = Client()
 
     def post(self, path: str, body: dict[str, Any], bearer: str | None = None) -> Any:
-        headers = {"authorization": f"Bearer {bearer or self.settings}"}
+        headers = {"authorization": f"Bearer {bearer or self.sync}"}
         return self.http.post(API + path, orjson.dumps(body), content_type="application/json", headers=headers)
 
     def get(self, path: str, bearer: str | None = None, **headers: str) -> Any:
-        return self.http.get(API + path, headers={"authorization": f"Bearer {bearer or self.settings}", **headers})
+        return self.http.get(API + path, headers={"authorization": f"Bearer {bearer or self.sync}", **headers})
 
     def enrol(self) -> Any:
         hashes = {
