@@ -123,10 +123,11 @@ class Vault:
         self._namespace = namespace.strip("/")
         self._timeout = timeout
         self._prefix = prefix.strip("/")
-        self._session = _session(self._tls(ca, cert, cert_password), pool, proxy)
+        self.tls = self._context(ca, cert, cert_password)
+        self._session = _session(self.tls, pool, proxy)
         self._client = self._make(token)
 
-    def _tls(self, ca: str | None, cert: str, cert_password: str) -> ssl.SSLContext | None:
+    def _context(self, ca: str | None, cert: str, cert_password: str) -> ssl.SSLContext | None:
         if self.url.startswith("http://"):
             return None
         try:
@@ -139,14 +140,14 @@ class Vault:
         """The same server with another token, sharing the connections."""
         return self._copy(token, self._namespace)
 
-    def anonymous(self) -> Vault:
-        """The same server without token and namespace: all that sys/health answers to."""
-        return self._copy("", "")
+    def with_namespace(self, namespace: str) -> Vault:
+        """The same server and token in another namespace; "" sends none."""
+        return self._copy(self._client.token, namespace)
 
     def _copy(self, token: str, namespace: str) -> Vault:
         other = object.__new__(Vault)
-        other.url, other._prefix, other._timeout = self.url, self._prefix, self._timeout
-        other._namespace, other._session = namespace, self._session
+        other.url, other._prefix, other._timeout, other.tls = self.url, self._prefix, self._timeout, self.tls
+        other._namespace, other._session = namespace.strip("/"), self._session
         other._client = other._make(token)
         return other
 
