@@ -115,9 +115,11 @@ def forecast(token: Token, lifecycle: Lifecycle, now: float, last_lease: int | N
         return _without_renewal(token, lifecycle, now)
     lease = token.full_lease if last_lease is None else last_lease
     every = int(max(LEAST_WAIT, lease - lifecycle.refresh_before_expiry))
-    if is_expired(lease, lifecycle):
-        return Forecast(None, int(soon), int(now + token.ttl), "threshold", True)
     ends, because, certain = _end(token, now, last_lease)
+    if is_expired(token.full_lease, lifecycle):
+        ends, because, certain = int(now + token.ttl), "threshold", True
+    if is_expired(lease, lifecycle):
+        return Forecast(None, int(soon) if last_lease is None else None, ends, because, certain)
     return Forecast(every, int(soon), ends, because, certain)
 
 
