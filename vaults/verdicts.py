@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-from vaults.customer import EndpointRefused, endpoint_of, normalised_namespace
+from vaults.customer import EndpointRefused, endpoint_of, normalised_namespace, placeholder_of
 
 State = Literal["ok", "failed", "warning", "skipped"]
 
@@ -177,7 +177,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "key_unfit": "The key {key} cannot wrap data keys: it is derived, or of a type that cannot encrypt; neither can be changed.",
     "policy_denies": "The token's policy does not allow {detail}; another mount or key name than the policy's looks the same.",
     "wrapped_needs_decrypt": "The token's policy does not allow {detail}, which wrapped data keys need at every start.",
-    "round_trip_failed": "The vault did not give back the data key it had just made: are there two vaults behind one address?",
+    "round_trip_failed": "The vault did not give back the data key it had just made: see whether two vaults share one address.",
     "vault_internal": "The vault is up and reports an internal error: see its own log (audit device, storage).",
 }
 _SKIPPED: Final = "Not checked."
@@ -235,13 +235,19 @@ def explain(step: Step, *, key: str, namespace: str = "", uri: str = "", wrapped
     command = _COMMANDS.get(step.code, "")
     if not host and any(part in command for part in ("{host}", "{place}", "{address}")):
         command = ""
-    quoted = {
-        name: shlex.quote(text) for name, text in (names | {"host": host, "place": place, "address": address}).items()
-    }
-    inside = normalised_namespace(namespace)
-    quoted["ns"] = f" -namespace={shlex.quote(inside)}" if inside else ""
+    places = {"host": host, "place": place, "address": address}
+    quoted = {name: _quoted(text) for name, text in (names | places).items()}
+    quoted["ns"] = f" -namespace={quoted['namespace']}" if normalised_namespace(namespace) else ""
     quoted["policy"] = _policy(key, wrapped)
     return Explanation(title, sentence, command.format_map(quoted))
+
+
+def _quoted(text: str) -> str:
+    """One word of a shell; a placeholder becomes the shell's own variable."""
+    variable = placeholder_of(text)
+    if variable and variable.name.isidentifier():
+        return f'"${{{variable.name}}}"'
+    return shlex.quote(text)
 
 
 def _place(uri: str) -> tuple[str, str, str]:
