@@ -122,7 +122,7 @@ class TokenSession:
         self._renewed_at = int(self._wall())
         self._hold(replace(self._token, ttl=lease, renewable=renewable), lease)
         if is_expired(lease, self._lifecycle):
-            self._drop("token_expired")
+            self._drop("token_expired", lease)
 
     def _hold(self, token: Token, lease: int | None) -> None:
         now = self._ticks()
@@ -136,16 +136,21 @@ class TokenSession:
         if status == 200 and self._token is None:
             self.problem, self._due = "token_lookup_denied", None  # usable, never renewed, as with Spring
         elif status == 200:
-            self._drop("renewal_denied")
+            self._drop("renewal_denied", self._lease_ends - self._ticks())
         elif status == 403 and self._token is None:
-            self._drop("token_invalid")
+            self._drop("token_invalid", 0)
         elif status == 403:
-            self._drop("token_expired" if self._ticks() >= self._lease_ends else "token_revoked")
+            self._drop("token_expired" if self._ticks() >= self._lease_ends else "token_revoked", 0)
         else:
             raise VaultMisconfigured("namespace_missing" if status == 404 else "vault_failing", "The vault fails.")
 
-    def _drop(self, code: str) -> None:
+    def _drop(self, code: str, left: float) -> None:
+        """No more renewals; `left`: seconds the token itself still lives."""
         self.problem, self.dropped, self._due = code, True, None
+        if self._forecast is not None:
+            foreseen = code == "token_expired" and self._forecast.ends is not None
+            because = self._forecast.because if foreseen else "ttl"
+            self._forecast = Forecast(None, None, int(self._wall() + max(left, 0)), because, True)
 
     def _try_again(self, code: str) -> None:
         """1 s, 2 s, 4 s … a minute; sooner when the token would not live to see it."""

@@ -25,6 +25,7 @@ from vaults.tls import TLS_SENTENCES, Adapter, TlsFileInvalid, client_context, t
 Item = TypeVar("Item")
 
 BATCH_ITEMS: Final = 400  # a default listener refuses 500: every JSON key and value counts towards 1,000 strings
+ANSWER_BYTES: Final = 16 * 1024 * 1024  # more is no vault's answer; a document of 500 data keys has about 75 KB
 TIMEOUT: Final = (2.0, 5.0)  # seconds to connect, seconds to read
 
 
@@ -195,7 +196,7 @@ class Vault:
         self, method: str, path: str, body: Mapping[str, Any] | None, wrap_ttl: str | None, content_type: str
     ) -> tuple[int, dict[str, Any]]:
         failure: VaultError | None = None
-        response = None
+        response, content = None, b""
         headers = {"Content-Type": content_type} if body is not None else {}
         try:
             response = self._client.adapter.request(
@@ -204,7 +205,9 @@ class Vault:
                 headers=headers,
                 wrap_ttl=wrap_ttl,
                 data=orjson.dumps(body) if body is not None else None,
+                stream=True,
             )
+            content = _read(response)
         except requests.exceptions.SSLError as error:
             failure = VaultMisconfigured(tls_code(error), TLS_SENTENCES[tls_code(error)])
         except requests.exceptions.ProxyError:
@@ -218,7 +221,7 @@ class Vault:
         # Raised outside the handler: a chained exception would keep the request, token included, alive in tracebacks.
         if failure is not None or response is None:
             raise failure or VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
-        return response.status_code, _decode(response)
+        return response.status_code, _decode(response, content)
 
     # -- logging in ------------------------------------------------------------------------------------------------
 
@@ -391,12 +394,23 @@ def _session(context: ssl.SSLContext | None, pool: int, proxy: str) -> requests.
     return session
 
 
-def _decode(response: requests.Response) -> dict[str, Any]:
+def _read(response: requests.Response) -> bytes:
+    """The body, never more than ANSWER_BYTES of it in memory. Raises requests' errors."""
+    content = bytearray()
+    for piece in response.iter_content(64 * 1024):
+        content += piece
+        if len(content) > ANSWER_BYTES:
+            response.close()
+            raise requests.exceptions.ContentDecodingError
+    return bytes(content)
+
+
+def _decode(response: requests.Response, content: bytes) -> dict[str, Any]:
     if 300 <= response.status_code < 400:
         raise VaultMisconfigured(
             "vault_redirects", "The vault's address answers with a redirect; name the address it leads to."
         )
-    if not response.content:
+    if not content:
         return {}
     failure = VaultMisconfigured("not_a_vault", "What answers at the vault's address is not a vault.")
     if not response.headers.get("Content-Type", "").startswith("application/json"):
@@ -406,7 +420,7 @@ def _decode(response: requests.Response) -> dict[str, Any]:
             )
         raise failure
     try:
-        answer = orjson.loads(response.content)
+        answer = orjson.loads(content)
     except orjson.JSONDecodeError:
         answer = None
     if not isinstance(answer, dict):

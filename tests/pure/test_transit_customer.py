@@ -147,6 +147,14 @@ def test_a_redirect_is_not_followed(customer: CustomersVault) -> None:
         assert (caught.value.code, server.followed) == ("vault_redirects", 0)
 
 
+def test_an_endless_answer_is_not_taken_into_memory() -> None:
+    with misbehaving(Misbehaving.HUGE) as server:
+        with pytest.raises(VaultMisconfigured) as caught:
+            Vault(server.address, token="s.canary").lookup_self()
+        assert caught.value.code == "answer_invalid"
+        assert caught.value.__context__ is None
+
+
 # -- what a container asks ---------------------------------------------------------------------------------------------
 
 
