@@ -53,6 +53,9 @@ GROUPS: Final = ("session", "session.lifecycle", "ssl")
 SECRET: Final = frozenset(("token", "ssl.trust-store-password", "ssl.key-store-password"))
 
 
+LONGEST: Final = 4  # elements below the prefix: no setting has more, so that only as many beginnings are compared
+
+
 def uniform(key: str) -> tuple[str, ...]:
     """A key's elements as they are compared: ``Session.refresh_beforeExpiry`` is ("session", "refreshbeforeexpiry").
 
@@ -74,9 +77,14 @@ def group_of(elements: Sequence[str]) -> str | None:
     return _GROUPS.get(tuple(elements))
 
 
+def group_length(elements: Sequence[str]) -> int:
+    """How many of the first elements are a group: 2 for ``session.lifecycle.enabld``."""
+    return max((n for n in range(1, min(len(elements), LONGEST)) if group_of(elements[:n])), default=0)
+
+
 def is_not_used(elements: Sequence[str]) -> bool:
     """Whether the elements (below the prefix) name, or stand in, what is known but irrelevant to the container."""
-    return any(tuple(elements[:length]) in _NOT_USED for length in range(1, len(elements) + 1))
+    return any(tuple(elements[:length]) in _NOT_USED for length in range(1, LONGEST))
 
 
 def environment_spelling(elements: Sequence[str]) -> str:
@@ -86,7 +94,7 @@ def environment_spelling(elements: Sequence[str]) -> str:
 
 def suggestion_for(elements: Sequence[str]) -> str:
     """The setting that was probably meant by unknown elements below the prefix, or ""; at most 64 characters are compared."""
-    group = max((n for n in range(len(elements)) if group_of(elements[:n])), default=0)
+    group = group_length(elements)
     text, near = ".".join(elements[group:]), elements[:group]
     if len(text) > 64:
         return ""

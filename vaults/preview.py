@@ -21,7 +21,7 @@ STRAY_WORDS: Final = frozenset(
 )
 _RUN: Final = re.compile(r"[A-Za-z0-9+/_=-]{20,}")
 _SECRET_WORD: Final = re.compile(r"token|secret|passw|passphrase|pwd|credential|privatekey", re.IGNORECASE)
-_NAMED: Final = re.compile(r"([A-Za-z][\w.\-\[\]]*\s*[:=])(?!//)\s*(\S.*)")
+_NAMED: Final = re.compile(r"((?<![\w.\[\]-])[A-Za-z][\w.\[\]-]{0,80}[ \t]{0,8}[:=])(?!//)[ \t]*(\S.*)")
 _WORD: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 _COMMENT: Final = re.compile(r"(?:^|\s)[#!]")
 _PATH: Final = re.compile(r"[\w./:~+-]{0,200}")
@@ -191,13 +191,18 @@ _WELL_FORMED: Final[dict[str, Callable[[str], bool]]] = {
 
 # -- a file that could not be read -------------------------------------------------------------------------------------
 
+_JUDGED_LINES: Final = 400  # a file of settings has 200 at most; judging a line takes 20 µs
 _PAIR: Final = re.compile(r"(\s*-?\s*)([A-Za-z][A-Za-z0-9_.-]{0,80})(\s*[:=]\s*)(.*)", re.DOTALL)
 
 
 def _guarded(text: str, lines: re.Pattern[str]) -> str:
     """Every line on its own: shown are known keys, values that are well formed for them, comments, and a few stray words."""
     parts = re.split(f"({lines.pattern})", text)
-    return "".join(part if number % 2 else _guarded_line(part) for number, part in enumerate(parts))
+    judged, rest = parts[: 2 * _JUDGED_LINES], parts[2 * _JUDGED_LINES :]
+    return "".join(
+        [part if number % 2 else _guarded_line(part) for number, part in enumerate(judged)]
+        + [part if number % 2 or not part.strip() else MASK for number, part in enumerate(rest)]
+    )
 
 
 def _guarded_line(line: str) -> str:
@@ -228,8 +233,8 @@ def _guarded_value(key: str, rest: str) -> str:
 def _name_of(key: str) -> str:
     """The setting a key means whatever stands above it; its own text when none does."""
     below = _below_prefix(key)
-    last = binding.uniform(below)[-1:]
-    for name in binding.NAMES.values():
-        if binding.uniform(name)[-1:] == last:
-            return name
-    return below or "none"
+    return _BY_LAST_WORD.get(binding.uniform(below)[-1:], below or "none")
+
+
+# session.lifecycle.enabled, not enabled: the first of those used counts
+_BY_LAST_WORD: Final = {elements[-1:]: name for elements, name in reversed(binding.NAMES.items())}

@@ -26,21 +26,24 @@ _BOM: Final = b"\xef\xbb\xbf"
 _WIDE: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 # Files that are uploaded by mistake, by what they begin with or hold at a line's beginning.
 _MISTAKEN: Final = (
-    ("is_policy", re.compile(r'\A\s*(?:[A-Za-z]+\s+)?\{\s*"path"\s*:|^\s*path\s+"[^"\n]*"\s*\{', re.MULTILINE)),
+    (
+        "is_policy",
+        re.compile(r'\A\s*(?:[A-Za-z]+\s+)?\{\s*"path"\s*:|^[ \t]*path[ \t]+"[^"\n]{0,500}"[ \t]*\{', re.MULTILINE),
+    ),
     (
         "is_key_file",
         re.compile(
             r'"(?:unseal_keys_b64|unseal_keys_hex|recovery_keys_b64|keys_base64|keys|root_token)"\s*:'
-            r"|^\s*(?:Unseal|Recovery) Key 1:|^\s*Initial Root Token:",
+            r"|^[ \t]*(?:Unseal|Recovery) Key 1:|^[ \t]*Initial Root Token:",
             re.MULTILINE,
         ),
     ),
     ("is_token_answer", re.compile(r'"client_token"\s*:|^token_accessor\s', re.MULTILINE)),
     ("is_certificate", re.compile(r"\A\s*-----BEGIN ")),
 )
-_ASSIGNMENT: Final = re.compile(r"^\s*spring\.[\w.-]+\s*=", re.MULTILINE | re.IGNORECASE)
-_TAB: Final = re.compile(r"^ *\t\s*[^\s#]", re.MULTILINE)
-_TIGHT_COLON: Final = re.compile(r"^\s*([A-Za-z][\w-]*):[^\s:]", re.MULTILINE)
+_ASSIGNMENT: Final = re.compile(r"^[ \t]*spring\.[\w.-]+[ \t]*=", re.MULTILINE | re.IGNORECASE)
+_TAB: Final = re.compile(r"^ *\t[ \t]*[^\s#]", re.MULTILINE)
+_TIGHT_COLON: Final = re.compile(r"^[ \t]*([A-Za-z][\w-]*):[^\s:]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ def _refuse_mistaken(text: str, is_yaml: bool) -> None:
         found = pattern.search(text)
         if found:
             raise FileRefused(code, WHOLE_FILE)
-    if is_yaml and _ASSIGNMENT.search(text) and not re.search(r"^\s*spring\s*:", text, re.MULTILINE):
+    if is_yaml and _ASSIGNMENT.search(text) and not re.search(r"^[ \t]*spring[ \t]*:", text, re.MULTILINE):
         raise FileRefused("is_properties", WHOLE_FILE)
     if not is_yaml and re.search(r"^spring\s*:[ \t]*\r?$", text, re.MULTILINE):
         raise FileRefused("is_yaml", WHOLE_FILE)
@@ -169,7 +172,9 @@ def _refuse_mistaken(text: str, is_yaml: bool) -> None:
 
 def _refuse_empty(text: str, file: PropertyFile) -> None:
     if not file.entries:
-        raise FileRefused("only_comments" if re.search(r"^\s*[#!]", text, re.MULTILINE) else "file_empty", WHOLE_FILE)
+        raise FileRefused(
+            "only_comments" if re.search(r"^[ \t]*[#!]", text, re.MULTILINE) else "file_empty", WHOLE_FILE
+        )
 
 
 def _without_stray_line(text: str, is_yaml: bool, remarks: Remarks) -> str:

@@ -129,12 +129,12 @@ class Settings:
         self._remarks.say("not_used", places[length - 1], setting=name)
 
     def _unknown(self, entry: Entry, below: tuple[str, ...], places: tuple[Key, ...]) -> None:
-        for length in range(1, len(below)):
+        for length in range(1, min(len(below), binding.LONGEST)):
             name = binding.NAMES.get(below[:length])
             if name in binding.USED:
                 self._not_a_value(name, entry, below[length], places[length])
                 return
-        known = max((n for n in range(len(below)) if binding.group_of(below[:n])), default=0)
+        known = binding.group_length(below)
         if self._remarks.has("unknown_key", places[known]):
             return
         self._suggestions += 1
