@@ -43,6 +43,7 @@ class TokenFacts(Schema):
     looked_up_at: Seconds | None = None
     renewed_at: Seconds | None = None
     problem: str = Field("", pattern="^[a-z0-9_]{0,64}$")
+    dropped: bool = False  # it is renewed no more
 
 
 Preflight = Annotated[list[StepIn], Field(max_length=40)]

@@ -27,6 +27,29 @@ class Branch:
         return [(status.label.lower(), counted[status]) for status in Atom.Status if counted[status]]
 
 
+@dataclass(frozen=True)
+class KmsBadge:
+    """What the tree says of an Atom's Key Management Service: a short word, its tone, and the sentence behind it."""
+
+    word: str
+    tone: str
+    sentence: str
+
+
+def kms_badge(atom: Atom) -> KmsBadge | None:
+    """From the settings and reports that vaults writes; None for the hosted vault with nothing to tell."""
+    settings = getattr(atom, "kms_settings", None)
+    reports = [node.report for node in atom.nodes.all() if hasattr(node, "report")]
+    mode = settings.get_mode_display() if settings else ""
+    if settings and any(report.settings_revision < settings.revision for report in reports):
+        return KmsBadge("Pending", "warn", f"{mode}: the switch is pending")
+    if any(report.verdict not in ("ok", "switch_pending", "detached") for report in reports):
+        return KmsBadge("Failing", "bad", "Key Management Service: a container reports a problem")
+    if not settings or not settings.is_byov:
+        return None
+    return KmsBadge("Wrapped" if settings.wrapped else "BYOV", "", f"{mode}{', wrapped' if settings.wrapped else ''}")
+
+
 def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
     """Context of `_atom_tree.html`: tree_form, branches, unattached, selected (an id), filtered, tree_count,
     tree_query ("?type=ATOM" or ""), tree_new_atom and tree_new_environment (whether to offer them)."""
@@ -34,8 +57,8 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
     wanted = form.cleaned_data if form.is_valid() else {}
     text = (wanted.get("q") or "").casefold()
     kind, status = wanted.get("type"), wanted.get("status")
-    enrolled = Node.objects.filter(state=Node.State.ENROLLED)
-    atoms = Atom.objects.visible_to(request.membership).select_related("attachment")
+    enrolled = Node.objects.filter(state=Node.State.ENROLLED).select_related("report")
+    atoms = Atom.objects.visible_to(request.membership).select_related("attachment", "kms_settings")
     branches = {env.pk: Branch(env) for env in Environment.objects.visible_to(request.membership)}
     unattached = Branch(None)
     shown = 0
@@ -43,6 +66,7 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
         attachment = getattr(atom, "attachment", None)
         branch = branches.get(attachment.environment_id, unattached) if attachment else unattached
         named = text in atom.name.casefold() or (branch.environment and text in branch.environment.name.casefold())
+        atom.kms_badge = kms_badge(atom)  # type: ignore[attr-defined]
         if named and (not kind or atom.type == kind) and (not status or atom.status() == status):
             branch.atoms.append(atom)
             shown += 1

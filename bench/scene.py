@@ -82,6 +82,18 @@ def account(name: str, *, kms: bool) -> Any:
     return made, environment, user
 
 
+def reported(atom: Any) -> None:
+    """One node of an Atom that reported a moment ago."""
+    from django.utils import timezone
+
+    from atoms.models import Node
+    from vaults.models import ContainerReport
+
+    now = timezone.now()
+    node = Node.objects.create(atom=atom, host_name="bench", state="enrolled", enrolled_at=now, last_seen_at=now)
+    ContainerReport.objects.create(node=node, reported_at=now, key_version=1, sealed_at=now, values=4)
+
+
 def connection(made: Any, count: int, *, encrypted: bool) -> list[Any]:
     """A connection with `count` fields."""
     from extensions.models import Connection, Field

@@ -242,11 +242,16 @@
   on("focusout", ({ relatedTarget }) => { if (relatedTarget) all("details.menu[open]").forEach((menu) => { if (!menu.contains(relatedTarget)) menu.open = false; }); });
 
   /* Files: name and size in words. Filters: rows that do not match are hidden, groups without rows too. */
-  on("change", ({ target }) => {
-    if (!target.dataset?.file) return;
-    const file = target.files[0];
-    $(target.dataset.file).textContent = file ? `${file.name}, ${file.size < 1024 ? `${file.size} bytes` : `${(file.size / 1024).toFixed(1)} KB`}` : "";
-  });
+  const chosen = (input) => {
+    const file = input.files[0], facts = $(input.dataset.file);
+    facts.textContent = file ? `${file.name}, ${file.size < 1024 ? `${file.size} bytes` : `${(file.size / 1024).toFixed(1)} KB`}` : facts.dataset.empty ?? "";
+    if (!file) $("#kms-check")?.replaceChildren();
+  };
+  on("change", ({ target }) => { if (target.dataset?.file) chosen(target); });
+  /* A box that needs a switch (data-needs) cannot be ticked while that is off. */
+  const needs = () => all("[data-needs]").forEach((box) => { box.disabled = !$(box.dataset.needs)?.checked; });
+  on("change", ({ target }) => { if (target.matches("[role=switch]")) needs(); });
+  on("reset", () => setTimeout(() => { needs(); all("[data-file]").forEach(chosen); }));
   const filter = (input, announce) => {
     const list = $(input.dataset.filter);
     if (!list) return;
@@ -389,6 +394,7 @@
   /* After every swap and once at the start: errors get the focus, filters still hold. */
   const settle = () => {
     all("[data-component]").forEach((box) => inherit(box, false));
+    needs();
     putBack();
     mark();
     narrow(false);

@@ -1,7 +1,8 @@
 """The portal's own WSGI application, in which a library fails at a place the header `X-Fail-In` names.
 
 The failure's text is the worst a library could do: everything it was called with. `seal` fails in the cipher, `vault` in
-the HTTP client of the vault, `statement` in the database at the save's last statement, `render` in the template engine.
+the HTTP client of the vault, `statement` in the database at the save's last statement, `render` in the template engine,
+`lint` behind the linter of properties files.
 """
 
 import os
@@ -18,7 +19,7 @@ from django.db import connection  # noqa: E402
 from django.template.backends import django as templates  # noqa: E402
 
 from kmsportal.wsgi import application as portal  # noqa: E402  (sets Django up)
-from vaults import envelope  # noqa: E402
+from vaults import envelope, forms  # noqa: E402
 
 asked = threading.local()
 
@@ -48,6 +49,7 @@ def failing(place: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 envelope.AESGCM = Cipher  # type: ignore[assignment,misc]
 hvac.adapters.RawAdapter.request = failing("vault", hvac.adapters.RawAdapter.request)  # type: ignore[method-assign]
+forms.read_properties = failing("lint", forms.read_properties)  # type: ignore[attr-defined]
 render = templates.Template.render
 
 

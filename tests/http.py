@@ -21,8 +21,10 @@ class Person:
     def get(self, path: str, **headers: str) -> requests.Response:
         return self.session.get(self.url + path, headers=headers, timeout=30, allow_redirects=False)
 
-    def post(self, path: str, data: dict[str, Any], **headers: str) -> requests.Response:
+    def post(self, path: str, data: dict[str, Any], *, file: str = "", **headers: str) -> requests.Response:
+        """`file` is the text of an application.yaml to upload as the field `file`."""
         token = next((cookie.value for cookie in self.session.cookies if cookie.name.startswith("csrf-")), "")
         form = {"csrfmiddlewaretoken": token, **data}
         headers = {"Referer": self.url + path, **headers}
-        return self.session.post(self.url + path, form, headers=headers, timeout=30, allow_redirects=False)
+        files = {"file": ("application.yaml", file)} if file else None
+        return self.session.post(self.url + path, form, files=files, headers=headers, timeout=30, allow_redirects=False)

@@ -33,6 +33,10 @@ ROUTES = {
     "atoms:environment_roles": EDIT,
     "atoms:environment_delete": EDIT,
     "vaults:kms_panel": READ,
+    "vaults:kms_settings": READ,
+    "vaults:kms_check": EDIT,
+    "vaults:kms_policy": READ,
+    "vaults:kms_policy_file": READ,
     "extensions:connection_list": EDIT,
     "extensions:connection_create": EDIT,
     "extensions:connection_edit": EDIT,
@@ -41,7 +45,7 @@ ROUTES = {
 }
 # Everybody's own pages, machine doors with their own authentication, and what is open on purpose.
 ELSEWHERE = {"accounts:account_list", "accounts:theme", "atoms:runtime_wheel"}
-POST_ONLY = {"atoms:atom_rename", "atoms:environment_rename", "atoms:environment_roles"}
+POST_ONLY = {"atoms:atom_rename", "atoms:environment_rename", "atoms:environment_roles", "vaults:kms_check"}
 
 
 def named_routes() -> set[str]:
@@ -68,6 +72,7 @@ def address(stage: Stage, route: str) -> str:
         "environment_id": stage.production.pk,
         "connection_id": stage.connection.pk,
         "node_id": node.pk if node else None,
+        "name": "policy.hcl",
     }
     for size in (1, 2, 3):
         from itertools import combinations

@@ -1,6 +1,13 @@
 from django.urls import path
 
-from vaults import views
+from vaults.views import panel, policy, settings
 
 app_name = "vaults"
-urlpatterns = [path("accounts/<str:code>/atoms/<uuid:atom_id>/kms/", views.kms_panel, name="kms_panel")]
+KMS = "accounts/<str:code>/atoms/<uuid:atom_id>/kms/"
+urlpatterns = [
+    path(KMS, panel.kms_panel, name="kms_panel"),
+    path(f"{KMS}settings/", settings.kms_settings, name="kms_settings"),
+    path(f"{KMS}check/", settings.kms_check, name="kms_check"),
+    path(f"{KMS}policy/", policy.kms_policy, name="kms_policy"),
+    path(f"{KMS}policy/<str:name>", policy.kms_policy_file, name="kms_policy_file"),
+]

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.runtime.conftest import container, enrolled
+
+__all__ = ["container", "enrolled"]
 ARGUMENTS = [
     "--no-sandbox",  # tests also run as root
     "--disable-gpu",

@@ -206,6 +206,49 @@ def refused(
     assert answer.status_code == status, (name, answer.text[:3000])
 
 
+def properties(token: str, uri: str = "http://127.0.0.1:1", key: str = "token") -> str:
+    vault = {"uri": uri, "authentication": "token", key: token}
+    lines = "".join(f"      {name}: {value}\n" for name, value in vault.items())
+    return f"# not the token: {token}\nspring:\n  cloud:\n    vault:\n{lines}"
+
+
+def bring_own_vault(scene: Scene, alice: Person, pages: Pages) -> None:
+    """A token of its own in every file that is checked, refused, saved or replaced, by htmx and without."""
+
+    def token(case: str) -> str:
+        scene.canaries[case] = made = f"hvs.{secrets.token_hex(20)}"
+        return made
+
+    check, settings = f"{pages.atom}kms/check/", f"{pages.atom}kms/settings/"
+    form = {"byov": "on", "expected_revision": "1"}
+    for headers in ({}, {"HX-Request": "true"}):
+        way = "htmx" if headers else "page"
+        texts = {
+            "checked": properties(token(f"checked, {way}")),
+            "misspelt": properties(token(f"misspelt, {way}"), key="tokn"),
+            "no yaml": "spring: [\n" + properties(token(f"no yaml, {way}")),
+            "in the address": properties("x", uri=f"https://me:{token(f'in the address, {way}')}@vault.example"),
+        }
+        for text in texts.values():
+            assert alice.post(check, {}, file=text, **headers).status_code == 200
+        stale = {"byov": "on", "expected_revision": "9"}
+        answer = alice.post(settings, stale, file=properties(token(f"stale upload, {way}")), **headers)
+        assert answer.status_code == 409
+        refused = alice.post(settings, form, file=texts["in the address"], **headers)
+        assert refused.status_code == 422
+        for place in (*FAILURES, "lint"):
+            text = properties(token(f"upload that fails in {place}, {way}"))
+            answer = alice.post(settings, form, file=text, **headers, **{"X-Fail-In": place})
+            # A page is rendered once it is saved; that comes after.
+            assert answer.status_code in (500, 302), (place, answer.status_code)
+            if place == "render":
+                form = form | {"expected_revision": "2"}
+                form |= {"confirmed": "replace-2"}
+    answer = alice.post(settings, form, file=properties(token("upload that was saved")))
+    assert answer.status_code in (302, 422)
+    scene.command("-m", "runtime", "sync", "--dir", str(scene.directory / "container"))
+
+
 def use(scene: Scene, pages: Pages, value: str) -> None:
     """The container fetches it and gives it to programs; while one runs, no other process shows it."""
     scene.runtime("sync")
@@ -251,7 +294,7 @@ def keys_of(scene: Scene) -> None:
 def every_page(alice: Person, pages: Pages) -> None:
     for page in ("atoms/", "audit/", "operations/", "connections/", "atoms/tree/"):
         assert alice.get(pages.account + page).status_code == 200
-    for page in ("", "kms/", "installation/", "nodes/"):
+    for page in ("", "kms/", "kms/settings/", "kms/policy/", "installation/", "nodes/"):
         for headers in ({}, {"HX-Request": "true"}):
             assert alice.get(pages.atom + page, **headers).status_code == 200
     assert alice.get(pages.extensions).status_code == 200
@@ -284,6 +327,7 @@ def test_no_secret_is_anywhere_but_where_it_must_be(scene: Scene) -> None:
     form = save(2, **{pages.fields["apiKey"]: replaced})
     assert alice.post(pages.extensions, form, **{"HX-Request": "true"}).status_code == 200
     use(scene, pages, value)
+    bring_own_vault(scene, alice, pages)
     keys_of(scene)
     every_page(alice, pages)
     alice.post("/auth/logout/", {})

@@ -34,6 +34,8 @@ SAFE_ONLY = {
     "atoms:atom_detail",
     "atoms:environment_detail",
     "vaults:kms_panel",
+    "vaults:kms_policy",
+    "vaults:kms_policy_file",
     "extensions:connection_list",
 }
 

@@ -1,0 +1,124 @@
+"""Saving an Atom's Key Management Service settings, and checking a properties file before that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse, HttpResponseNotModified
+from django.shortcuts import redirect, render
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods, require_POST
+
+from accounts.access import AccountRequest, account_member
+from accounts.models import Privilege
+from atoms.models import Atom
+from atoms.views.atom import READ, find_atom
+from vaults import actions
+from vaults.consequences import Consequences, consequences_of
+from vaults.forms import KmsSettingsForm, read_upload
+from vaults.sealing import KmsInactive, NotProvisioned
+from vaults.transit import VaultError
+from vaults.views.panel import form_context, panel_context, panel_page
+
+
+@sensitive_variables()
+@sensitive_post_parameters()
+@require_http_methods(["GET", "POST"])
+@account_member(*READ)
+def kms_settings(request: AccountRequest, atom_id: object) -> HttpResponse:
+    """The form. Saving answers with form, state and panel as they are now; a refusal leaves every input in place."""
+    atom = find_atom(request, atom_id)
+    if request.method == "GET":
+        return _form_fragment(request, atom) if request.htmx else panel_page(request, atom)
+    if not request.may(Privilege.ATOM_MANAGEMENT):
+        raise PermissionDenied("Saving these settings needs the privilege Atom Management.")
+    current, stored = actions.settings_of(atom), actions.file_of(atom)
+    form = KmsSettingsForm(request.POST, request.FILES, atom=atom, current=current, stored=stored)
+    if not form.is_valid():
+        return _refused(request, atom, form, 422)
+    # A stale form is told so first: what it would change is no longer what its sender saw.
+    stale = form.cleaned_data["expected_revision"] != current.revision
+    asked = None if stale else consequences_of(atom, current, form)
+    if asked is not None and form.cleaned_data["confirmed"] != asked.token:
+        return _refused(request, atom, form, 422, consequences=asked)
+    return _save(request, atom, form)
+
+
+def _save(request: AccountRequest, atom: Atom, form: KmsSettingsForm) -> HttpResponse:
+    try:
+        saved = actions.save_kms_settings(
+            atom,
+            mode=form.mode,
+            wrapped=form.cleaned_data["wrapped"],
+            file=form.upload,
+            expected_revision=form.cleaned_data["expected_revision"],
+            actor=request.user,
+        )
+    except actions.StaleSettings as stale:
+        return _refused(request, atom, form, 409, edits=stale.edits)
+    except actions.SettingsRefused as refusal:
+        form.add_error(refusal.field, refusal.sentence)
+        return _refused(request, atom, form, 422)
+    except KmsInactive as error:
+        return _refused(request, atom, form, 422, failure=f"Nothing was saved. {error}")
+    except NotProvisioned:
+        sentence = "The hosted vault is still making this Atom's keys; try again in a moment."
+        return _refused(request, atom, form, 422, failure=f"Nothing was saved. {sentence}")
+    except VaultError as error:
+        return _refused(request, atom, form, 503, failure=f"Nothing was saved. {error.sentence} Try again.")
+    messages.success(request, "Saved." if saved.changed else "Nothing was changed, nothing was saved.")
+    if not request.htmx:
+        return redirect("vaults:kms_panel", request.account.code, atom.pk)
+    context = panel_context(request, find_atom(request, atom.pk)) | {"just_saved": True}
+    return render(request, "vaults/_kms_saved.html", context)
+
+
+def _refused(
+    request: AccountRequest,
+    atom: Atom,
+    form: KmsSettingsForm,
+    status: int,
+    *,
+    failure: str = "",
+    consequences: Consequences | None = None,
+    edits: Sequence[object] | None = None,
+) -> HttpResponse:
+    """For htmx only the messages, so that the chosen file stays chosen; without script the page, and the file again."""
+    context = {"form": form, "failure": failure, "consequences": consequences, "edits": edits, "failed": status}
+    if not request.htmx:
+        return panel_page(request, atom, status=status, **context)
+    response = render(
+        request,
+        "vaults/_kms_errors.html",
+        form_context(request, atom) | context,
+        status=422 if status == 503 else status,  # shown in place, not as the network banner
+    )
+    response.headers["HX-Retarget"] = "#kms-errors"
+    response.headers["HX-Reswap"] = "outerHTML"
+    return response
+
+
+def _form_fragment(request: AccountRequest, atom: Atom) -> HttpResponse:
+    context = form_context(request, atom)
+    tag = str(context["form_etag"])
+    if request.headers.get("If-None-Match") == tag:
+        return HttpResponseNotModified(headers={"ETag": tag})
+    response = render(request, "vaults/_kms_settings.html", context)
+    response.headers["ETag"] = tag
+    return response
+
+
+@sensitive_variables()
+@sensitive_post_parameters()
+@require_POST
+@account_member(Privilege.ATOM_MANAGEMENT)
+def kms_check(request: AccountRequest, atom_id: object) -> HttpResponse:
+    """What the linter says about a chosen file, and a preview without its secrets. Nothing is kept."""
+    atom = find_atom(request, atom_id)
+    file = request.FILES.get("file")
+    reading = read_upload(file) if file else None
+    if not request.htmx:
+        return panel_page(request, atom, reading=reading, checked=True)
+    return render(request, "vaults/_kms_check.html", {"reading": reading, "atom": atom, "checked": file is not None})
