@@ -122,7 +122,7 @@ def _below_prefix(name: str) -> str:
 
 def _is_harmless_key(keys: Sequence[Key]) -> bool:
     *above, last = keys
-    if set(binding.uniform(last.text)) <= binding.KNOWN_WORDS or last.text[:1] == "[":
+    if set(binding.uniform(last.text)) <= binding.KNOWN_WORDS:
         return True
     if any(_SECRET_WORD.search(key.text) for key in above) or _stands_under_a_setting(above):
         return False

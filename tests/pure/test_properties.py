@@ -161,6 +161,21 @@ def test_an_old_value_in_a_comment_is_masked() -> None:
     assert shown[-2:] == [f"# token: {MASK}", f"# password = {MASK}"]
 
 
+@pytest.mark.parametrize("word", ["hvs.AbCd1234", "s.AbCd1234", "hvb.AbCd1234", "b.AbCd1234", "hvr.AbCd1234"])
+def test_a_short_token_is_masked_wherever_it_stands(word: str) -> None:
+    text = f"# once {word}\nspring.cloud.vault:\n  uri: https://vault.example.com/{word}\n  namespace: ${{{word}}}\n  {word}: 1\n"
+    for name, content in (("a.yaml", text), ("a.yaml", text + "\tx: [\n"), ("a.properties", text)):
+        assert word not in "\n".join(line.text for line in read_properties(name, content.encode()).preview)
+
+
+@pytest.mark.parametrize(
+    "value", ["{hunter2}", "{hunter2: 1}", "[hunter2]", "[{hunter2: 1}]", "\n    hunter2: 1", "\n    - hunter2"]
+)
+def test_what_stands_below_a_secret_is_masked_too(value: str) -> None:
+    text = f"spring.cloud.vault:\n  token: {value}\n"
+    assert "hunter2" not in seen(read_properties("a.yaml", text.encode()))
+
+
 def test_a_whole_placeholder_and_the_address_are_shown() -> None:
     shown = "\n".join(line.text for line in read("seed-left.yaml").preview)
     assert shown == (CORPUS / "seed-left.yaml").read_text().rstrip("\n")

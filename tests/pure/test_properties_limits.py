@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.pure.test_properties import CANARY, seen
 from vaults.customer import CustomerVault, Lifecycle
 from vaults.preview import preview_of
 from vaults.properties import MAX_BYTES, Reading, read_properties
@@ -265,6 +266,13 @@ def test_a_changed_file_of_the_corpus_is_read(data: st.DataObject) -> None:
         end = data.draw(st.integers(start, min(len(content), start + 20)))
         content = content[:start] + data.draw(WORDS).encode() + content[end:]
     measured(data.draw(NAMES), content)
+
+
+@settings(max_examples=400, deadline=None, phases=PHASES)
+@given(NAMES, st.lists(WORDS, max_size=40), st.integers(0, 40))
+def test_a_token_anywhere_in_anything_is_never_seen(name: str, words: list[str], at: int) -> None:
+    text = "".join([*words[:at], CANARY, *words[at:]])
+    assert CANARY[4:] not in seen(read_properties(name, text.encode()))
 
 
 @settings(max_examples=50, deadline=None, phases=PHASES)
