@@ -59,7 +59,7 @@ def enter_account(request: Any, code: str) -> None:
     if membership is None:
         raise Http404("No such account.")
     request.account, request.membership = membership.account, membership
-    roles = genuine_roles(membership)
+    roles = membership.roles_of_request = genuine_roles(membership)  # type: ignore[attr-defined]
     request.role_names = sorted(row.role.name for row in roles)
     held: frozenset[str] = frozenset().union(*(row.role.privilege_set() for row in roles))
     request.privileges = held
@@ -67,7 +67,10 @@ def enter_account(request: Any, code: str) -> None:
 
 
 def genuine_roles(membership: Membership) -> list[MembershipRole]:
-    """The member's role rows that bear our signature; a forged one is logged and gives nothing."""
+    """The member's role rows that bear our signature; a forged one is logged and gives nothing. Asked once a request."""
+    known: list[MembershipRole] | None = getattr(membership, "roles_of_request", None)
+    if known is not None:
+        return known
     rows = list(membership.membership_roles.select_related("role"))
     genuine = [row for row in rows if row.holds_for(membership)]
     if len(genuine) < len(rows):

@@ -19,7 +19,7 @@ from atomapi.enrol import Printable
 from atomapi.report import MAX_INT, Preflight, TokenFacts
 from atomapi.sync import FORMAT, seen
 from atoms.models import Atom, Node
-from vaults.actions import file_of, settings_of
+from vaults.actions import file_of, settings_of, with_settings
 from vaults.enrolment import EnrolmentRefused
 from vaults.models import ContainerReport, KmsAccount, KmsSettings, PropertiesFile
 
@@ -31,7 +31,8 @@ def settings(request: NodeRequest) -> HttpResponse:
     """{format, account, account_code, atom, revision, settings, file}; both sealed parts null until somebody saved them."""
     node = request.auth.node
     _refuse_inactive(node.atom)
-    current = settings_of(node.atom)
+    atom = with_settings(node.atom)
+    current, stored = settings_of(atom), file_of(atom)
     answer: dict[str, Any] = {
         "format": FORMAT,
         "account": node.atom.account_id,
@@ -41,7 +42,6 @@ def settings(request: NodeRequest) -> HttpResponse:
         "settings": _sealed(current) if current.sealed else None,
         "file": None,
     }
-    stored = file_of(node.atom)
     if stored is not None:
         answer["file"] = {"revision": stored.revision} | _sealed(stored)
     seen(node)

@@ -1,9 +1,9 @@
 """The Key Management Service panel against a minimal view of the same session and queries (goals: shown ≤ 1.5, saved ≤ 1.3
 with the bare vault calls added).
 
-The minimal view has the same middleware, session, frame and access check, runs the very statements the panel runs and prints
-their rows; the minimal save reads the same upload, runs the very statements of a save in one transaction, and renders the
-same form. What is compared is therefore what we add: forms, the linter, sealing, the panel's own templates.
+The minimal view has the same middleware, session, access check and frame, makes the same queries and prints how many rows
+came; its save reads the same upload and locks, reads and writes the same rows, with nothing in them. What is compared is
+what we add: the panel's logic and templates, linter, form, sealing.
 """
 
 import itertools
@@ -26,55 +26,104 @@ PROPERTIES = """spring:
           expiry-threshold: 20s
           refresh-before-expiry: 10s
 """
-Statements = list[tuple[str, Any]]
-replayed: dict[str, Statements] = {"shown": [], "saved": []}
 
 
-def statements_of(act: Callable[[], Any]) -> Statements:
-    """What one request sends to the database, session and access check left out (the minimal view does those itself)."""
+def write(atom: Any, user: Any) -> None:
+    """The rows a save writes, by the plainest means: lock, read, write, with content of the same size and no meaning."""
+    from django.db import transaction
+    from django.db.models import F
+
+    from accounts.models import Account, AuditEntry
+    from atoms.models import Atom
+    from vaults.actions import SETTINGS
+    from vaults.models import ContainerReport, DataKey, KmsSettings, Recipient
+
+    list(ContainerReport.objects.filter(node__atom=atom).exclude(node__state="revoked"))
+    atom = Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk)
+    recipient = Recipient.objects.filter(pk=atom.pk).first()
+    with transaction.atomic():
+        settings = KmsSettings.objects.select_for_update().filter(atom=atom).first()
+        Recipient.objects.filter(pk=atom.pk).update(data_keys_made=F("data_keys_made"))
+        key = DataKey.objects.create(recipient=recipient, document=0, key_version=1)
+        file = atom.properties_file
+        file.data_key, file.uploaded_by = key, user
+        file.save()
+        settings.data_key, settings.changed_by = key, user
+        settings.save()
+        Account.objects.select_for_update().only("pk").get(pk=atom.account_id)
+        last = AuditEntry.objects.filter(account=atom.account_id).order_by("-seq").values_list("seq", "mac").first()
+        AuditEntry(
+            account_id=atom.account_id,
+            seq=last[0] + 1,
+            at=settings.changed_at,
+            actor=user,
+            actor_name=user.email,
+            type="bench",
+            action="EDIT",
+            message="m" * 90,
+            properties={"revision": 1},
+            previous=last[1],
+            mac=last[1],
+        ).save(force_insert=True)
+
+
+def queries_of(request: Any, atom_id: Any) -> list[Any]:
+    """The panel's queries, written down plainly: what is asked, and nothing made of it."""
+    from django.db.models import Prefetch
+
+    from atoms.models import Atom, Environment, Node
+    from operations.models import Operation
+    from vaults.actions import SETTINGS
+    from vaults.models import Enrolment, Recipient
+
+    member = request.membership
+    related = ("attachment__environment", "account__kms", *SETTINGS)
+    atom = Atom.objects.visible_to(member).select_related(*related).get(pk=atom_id)
+    rows: list[Any] = [
+        list(atom.nodes.exclude(state="revoked").select_related("report__environment")),
+        list(Recipient.objects.filter(pk=atom.attachment.environment_id)[:1]),
+        list(Operation.objects.filter(account=atom.account).unfinished().filter(subject_id__in=[atom.pk])),
+        list(Enrolment.objects.filter(node__atom=atom, state="intruded").values_list("requested_at", flat=True)[:1]),
+    ]
+    enrolled = Node.objects.filter(state="enrolled").select_related("report")
+    atoms = Atom.objects.visible_to(member).select_related("attachment", "kms_settings")
+    rows += [list(Environment.objects.visible_to(member)), list(atoms.prefetch_related(Prefetch("nodes", enrolled)))]
+    return [len(row) for row in rows]
+
+
+def statements(act: Callable[[], Any]) -> int:
+    """How many statements an act sends."""
     from django.db import connection
+    from django.test.utils import CaptureQueriesContext
 
-    found: Statements = []
-
-    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if not any(name in sql for name in ("django_session", "accounts_membership", "accounts_user", "accounts_role")):
-            found.append((sql, params))
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(note):
+    with CaptureQueriesContext(connection) as captured:
         act()
-    return found
+    return len(captured)
 
 
 def minimal_view() -> Callable[..., Any]:
-    """The smallest view that asks the same: sign-in, membership, statements, frame."""
-    from django.db import connection, transaction
+    """The smallest view that asks the same: sign-in, membership, queries, and for a page the frame around them."""
     from django.http import HttpResponse
     from django.template import engines
 
     from accounts.access import account_member
+    from atoms.views.atom import find_atom
+    from vaults.actions import SETTINGS
 
-    template = engines["django"].from_string(
+    page = engines["django"].from_string(
         '{% extends "frame.html" %}{% block content %}{% for row in rows %}<p>{{ row }}</p>{% endfor %}'
         '<form method="post">{% csrf_token %}<input type="file" name="file"><button>Save</button></form>{% endblock %}'
     )
+    part = engines["django"].from_string("{% for row in rows %}<p>{{ row }}</p>{% endfor %}")
 
     @account_member()
-    def minimal(request: Any) -> HttpResponse:
-        rows = []
-        if request.method == "POST":
-            request.FILES["file"].read()
-            with transaction.atomic(), connection.cursor() as cursor:
-                for sql, params in replayed["saved"]:
-                    if sql.startswith(("SAVEPOINT", "RELEASE", "BEGIN")):
-                        continue
-                    if not sql.startswith("INSERT"):  # ids are taken: what is inserted once is updated here
-                        cursor.execute(sql, params)
-        with connection.cursor() as cursor:
-            for sql, params in replayed["shown"]:
-                cursor.execute(sql, params)
-                rows += [len(row) for row in cursor.fetchall()]
-        return HttpResponse(template.render({"rows": rows}, request))
+    def minimal(request: Any, atom_id: Any) -> HttpResponse:
+        if request.method == "GET":
+            return HttpResponse(page.render({"rows": queries_of(request, atom_id)}, request))
+        request.FILES["file"].read()
+        write(find_atom(request, atom_id, *SETTINGS), request.user)
+        atom = find_atom(request, atom_id, *SETTINGS)
+        return HttpResponse(part.render({"rows": [atom.kms_settings.revision]}, request))
 
     return minimal
 
@@ -89,13 +138,13 @@ def main() -> None:
         from kmsportal import urls
         from operations.actions import sweep
         from vaults import hosted
-        from vaults.actions import settings_of
 
         account, environment, user = scene.account("Panel", kms=True)
         atom = atoms.create_atom(account, name="Bench Atom", type="ATOM", environment=environment, actor=user)
         sweep()
         scene.reported(atom)
-        urls.urlpatterns.append(path("minimal/<str:code>/", minimal_view(), name="minimal"))
+        urls.urlpatterns.append(path("minimal/<str:code>/<uuid:atom_id>/", minimal_view(), name="minimal"))
+        minimal = reverse("minimal", args=[account.code, atom.pk])
         client = Client()
         client.force_login(user, "allauth.account.auth_backends.AuthenticationBackend")
         panel = reverse("vaults:kms_panel", args=[account.code, atom.pk])
@@ -105,24 +154,26 @@ def main() -> None:
         def file() -> SimpleUploadedFile:
             return SimpleUploadedFile("application.yaml", PROPERTIES.format(number=next(number)).encode())
 
+        revision = itertools.count(1)
+
         def save() -> None:
-            current = settings_of(atom)
-            data = {"byov": "on", "expected_revision": current.revision, "file": file()}
-            if current.is_byov:
-                data["confirmed"] = f"replace-{current.revision}"
+            now = next(revision)
+            data = {"byov": "on", "expected_revision": now, "confirmed": f"replace-{now}", "file": file()}
             answer = client.post(save_url, data, headers={"hx-request": "true"})
-            assert answer.status_code == 200, answer.content[-2000:]
-            assert settings_of(atom).revision == current.revision + 1
+            assert b"Saved." in answer.content, answer.content[-2000:]
 
         def minimal_save() -> None:
-            answer = client.post(f"/minimal/{account.code}/", {"file": file()})
+            answer = client.post(minimal, {"file": file()})
             assert answer.status_code == 200, answer.status_code
 
         save()
-        replayed["shown"] = statements_of(lambda: client.get(panel))
-        replayed["saved"] = [one for one in statements_of(save) if not one[0].startswith("SELECT")]
-        print(f"panel: {len(replayed['shown'])} statements shown; save: {len(replayed['saved'])} that write")
-        shown, least = scene.interleaved(40, lambda: client.get(panel), lambda: client.get(f"/minimal/{account.code}/"))
+        counts = [statements(lambda: client.get(panel)), statements(lambda: client.get(minimal))]
+        print(f"statements shown: panel {counts[0]}, minimal view {counts[1]}")
+        assert counts[0] == counts[1], "the minimal view no longer asks the same"
+        counts = [statements(save), statements(minimal_save)]
+        print(f"statements saved: panel {counts[0]}, minimal view {counts[1]}")
+        assert abs(counts[0] - counts[1]) <= 1, "the minimal view no longer writes the same"
+        shown, least = scene.interleaved(40, lambda: client.get(panel), lambda: client.get(minimal))
         scene.line("panel shown, to a minimal view of the same queries", shown / least, "<= 1.5", shown / least <= 1.5)
         vault = hosted.as_identity("web", lambda found: found)
 
@@ -130,8 +181,8 @@ def main() -> None:
             key = vault.new_data_key("intransit", str(atom.pk))
             vault.add_to_document("datakeys", f"{atom.pk}/0", {f"bench-{next(number) % 100}": key.wrapped})
 
-        saved, written, calls = scene.interleaved(25, save, minimal_save, bare_calls)
-        ratio = saved / (written + calls)
+        saved, least, calls = scene.interleaved(25, save, minimal_save, bare_calls)
+        ratio = saved / (least + calls)
         scene.line("panel saved with a file, to it plus the bare vault calls", ratio, "<= 1.3", ratio <= 1.3)
         if shown > 0.1:
             sys.exit("the panel takes more than 100 ms")

@@ -39,7 +39,9 @@
   };
   const tick = () => { if (!document.hidden) { ticker(); all("[data-poll]").forEach(poll); } };
   setInterval(tick, 500);
-  on("visibilitychange", () => { if (!document.hidden) { due.forEach((_, id) => due.set(id, 0)); tick(); } });
+  const pollNow = () => { due.forEach((_, id) => due.set(id, 0)); tick(); };
+  on("visibilitychange", () => { if (!document.hidden) pollNow(); });
+  on("poll-now", pollNow);  // HX-Trigger-After-Settle: what was saved shows elsewhere on the page
 
   const isPoll = (detail) => detail.requestConfig?.triggeringEvent?.type === "poll";
   on("htmx:configRequest", ({ detail }) => {

@@ -87,15 +87,23 @@ class StaleSettings(Exception):
         self.edits = edits
 
 
+# What to load with an Atom so that `settings_of` and `file_of` ask nothing more.
+SETTINGS = ("kms_settings__changed_by", "kms_settings__data_key", "properties_file__uploaded_by")
+
+
 def settings_of(atom: Atom) -> KmsSettings:
-    """An Atom's KMS settings; hosted until somebody chose otherwise (not saved)."""
-    found = KmsSettings.objects.filter(atom=atom).select_related("changed_by", "data_key").first()
-    return found or KmsSettings(atom=atom)
+    """An Atom's KMS settings, as loaded with it; hosted until somebody chose otherwise (not saved)."""
+    return getattr(atom, "kms_settings", None) or KmsSettings(atom=atom)
 
 
 def file_of(atom: Atom) -> PropertiesFile | None:
-    """The stored properties file."""
-    return PropertiesFile.objects.filter(atom=atom).select_related("uploaded_by", "data_key").first()
+    """The stored properties file, as loaded with the Atom."""
+    return getattr(atom, "properties_file", None)
+
+
+def with_settings(atom: Atom) -> Atom:
+    """The Atom as it is now, with its settings: one query. Raises RowForged."""
+    return Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk).verified()
 
 
 def refuse_impossible(atom: Atom, *, mode: str, wrapped: bool, has_file: bool) -> None:
@@ -123,7 +131,7 @@ def save_kms_settings(
     is no call and no write; so is a second click, whose first has written the same already. Raises SettingsRefused,
     StaleSettings, sealing.KmsInactive and NotProvisioned, and the errors of vaults.transit.
     """
-    atom = Atom.objects.select_related("account__kms").get(pk=atom.pk).verified()
+    atom = with_settings(atom)
     before, stored = settings_of(atom), file_of(atom)
     refuse_impossible(atom, mode=mode, wrapped=wrapped, has_file=bool(file or stored))
     if (before.mode, before.wrapped) == (mode, wrapped) and _is_stored(atom, file, stored):
@@ -138,7 +146,7 @@ def save_kms_settings(
         row.data_key = key.record()
         row.revision += 1
         if file is not None:
-            stored = _write_file(atom, file, row.revision, key, actor)
+            stored = _write_file(stored or PropertiesFile(atom=atom), file, row.revision, key, actor)
         reference = FileRef(stored.revision, str(stored.data_key_id)) if stored else None
         document = KmsDocument(row.revision, mode, wrapped, reference)
         row.mode, row.wrapped, row.changed_by = mode, wrapped, actor
@@ -163,25 +171,24 @@ def _check_revision(row: KmsSettings, expected: int) -> None:
 
 def _locked(atom: Atom) -> KmsSettings:
     """The row, locked; made on the first change."""
-    KmsSettings.objects.get_or_create(atom=atom)
-    return KmsSettings.objects.select_for_update().select_related("atom").get(atom=atom)
+    locked = KmsSettings.objects.select_for_update().filter(atom=atom).first()
+    if locked is None:
+        KmsSettings.objects.get_or_create(atom=atom)  # another first change may have made it meanwhile
+        locked = KmsSettings.objects.select_for_update().get(atom=atom)
+    locked.atom = atom
+    return locked
 
 
-def _write_file(atom: Atom, file: PropertiesUpload, revision: int, key: sealing.SaveKey, actor: User) -> PropertiesFile:
-    written, _ = PropertiesFile.objects.update_or_create(
-        atom=atom,
-        defaults={
-            "name": file.name,
-            "revision": revision,
-            "data_key_id": key.id,
-            "sealed": key.seal_settings(FILE_PATH, revision, file.vault.encode()),
-            "content_mac": _content_mac(atom, file),
-            "facts": dict(file.facts),
-            "uploaded_at": timezone.now(),
-            "uploaded_by": actor,
-        },
-    )
-    return written
+def _write_file(
+    row: PropertiesFile, file: PropertiesUpload, revision: int, key: sealing.SaveKey, actor: User
+) -> PropertiesFile:
+    row.name, row.revision, row.facts = file.name, revision, dict(file.facts)
+    row.data_key_id = key.id
+    row.sealed = key.seal_settings(FILE_PATH, revision, file.vault.encode())
+    row.content_mac = _content_mac(row.atom, file)
+    row.uploaded_at, row.uploaded_by = timezone.now(), actor
+    row.save()
+    return row
 
 
 def _is_stored(atom: Atom, file: PropertiesUpload | None, stored: PropertiesFile | None) -> bool:

@@ -18,9 +18,10 @@ from operations.models import Operation
 READ = (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY)
 
 
-def find_atom(request: AccountRequest, atom_id: object) -> Atom:
-    """An Atom the member sees, with its attachment; 404 otherwise."""
-    atoms = Atom.objects.visible_to(request.membership).select_related("attachment__environment", "account__kms")
+def find_atom(request: AccountRequest, atom_id: object, *related: str) -> Atom:
+    """An Atom the member sees, with its attachment, and with what a higher room keeps beside it (`related`); else 404."""
+    visible = Atom.objects.visible_to(request.membership)
+    atoms = visible.select_related("attachment__environment", "account__kms", *related)
     return get_object_or_404(atoms, pk=atom_id).verified()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from django import template
@@ -87,6 +88,7 @@ def when(value: datetime | None, empty: str = "never") -> SafeString | str:
 
 
 @register.simple_tag
+@lru_cache(maxsize=256)
 def icon(name: str, label: str = "") -> SafeString:
     """{% icon "key" %}: decoration; with a label it is read out."""
     if label:

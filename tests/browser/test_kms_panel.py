@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.test_pages import Visit, enrolled, save_as, tab_to
 from tests.live import LivePortal
 from tests.vaults.test_kms_panel import SAMPLE, TOKEN
-from vaults.actions import file_of, settings_of
+from vaults.actions import file_of, settings_of, with_settings
 from vaults.models import ContainerReport
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
@@ -114,7 +114,7 @@ def test_a_form_being_filled_in_is_not_swapped_away_and_the_conflict_says_who(
     save(second)
     expect(second.locator("#kms-errors")).to_contain_text("these settings were changed meanwhile")
     expect(second.locator("#kms-errors")).to_contain_text("alice@example.com")
-    assert not settings_of(alice.stage.atom).wrapped
+    assert not settings_of(with_settings(alice.stage.atom)).wrapped
 
 
 def test_a_double_click_saves_once(visit: Callable[..., Visit], file: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_double_click_saves_once(visit: Callable[..., Visit], file: Path) -> N
     page.get_by_role("button", name="Save", exact=True).dblclick()
     expect(page.locator("#kms-settings .saved")).to_contain_text("Saved.")
     page.wait_for_timeout(500)
-    assert settings_of(alice.stage.atom).revision == 2
+    assert settings_of(with_settings(alice.stage.atom)).revision == 2
 
 
 def test_turning_off_asks_and_cancel_leaves_everything(visit: Callable[..., Visit], file: Path) -> None:
@@ -140,12 +140,12 @@ def test_turning_off_asks_and_cancel_leaves_everything(visit: Callable[..., Visi
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("switch", name="Bring Your Own Vault")).to_be_checked()
     expect(page.get_by_text("Unsaved changes")).to_be_hidden()
-    assert settings_of(alice.stage.atom).is_byov
+    assert settings_of(with_settings(alice.stage.atom)).is_byov
     page.get_by_role("switch", name="Bring Your Own Vault").uncheck()
     save(page)
     page.get_by_role("button", name="Turn off and re-encrypt 4 values").click()
     expect(page.locator("#kms-confirm")).to_have_count(0)
-    assert not settings_of(alice.stage.atom).is_byov
+    assert not settings_of(with_settings(alice.stage.atom)).is_byov
     expect(page.get_by_role("switch", name="Bring Your Own Vault")).not_to_be_checked()
 
 
@@ -162,7 +162,7 @@ def test_a_refused_save_keeps_the_chosen_file(visit: Callable[..., Visit], tmp_p
     expect(page.locator("#kms-file_error")).to_be_visible()
     assert page.locator("#kms-file").evaluate("one => one.files.length") == 1
     assert TOKEN not in page.content()
-    assert file_of(alice.stage.atom) is None
+    assert file_of(with_settings(alice.stage.atom)) is None
 
 
 def test_everything_works_without_script(visit: Callable[..., Visit], file: Path) -> None:
@@ -176,13 +176,13 @@ def test_everything_works_without_script(visit: Callable[..., Visit], file: Path
     page.locator("#kms-file").set_input_files(file)
     save(page)
     expect(page.locator("#messages")).to_contain_text("Saved.")
-    assert settings_of(alice.stage.atom).wrapped
+    assert settings_of(with_settings(alice.stage.atom)).wrapped
     page.get_by_role("switch", name="Bring Your Own Vault").uncheck()
     page.locator("#kms-wrapped").uncheck()
     save(page)
     page.get_by_role("button", name="Turn off", exact=True).click()
     expect(page.locator("#messages")).to_contain_text("Saved.")
-    assert not settings_of(alice.stage.atom).is_byov
+    assert not settings_of(with_settings(alice.stage.atom)).is_byov
 
 
 def test_the_form_is_used_with_the_keyboard_alone(visit: Callable[..., Visit], file: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_form_is_used_with_the_keyboard_alone(visit: Callable[..., Visit], f
     tab_to(page, "#kms-save")
     page.keyboard.press("Enter")
     expect(page.locator("#kms-settings .saved")).to_contain_text("Saved.")
-    assert settings_of(alice.stage.atom).wrapped
+    assert settings_of(with_settings(alice.stage.atom)).wrapped
 
 
 @pytest.mark.slow

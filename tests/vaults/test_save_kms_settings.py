@@ -18,6 +18,7 @@ from vaults.actions import (
     file_of,
     save_kms_settings,
     settings_of,
+    with_settings,
 )
 from vaults.customer import FILE_PATH, SETTINGS_PATH, CustomerVault, decode_customer_vault
 from vaults.envelope import Place, SealBroken, open_sealed
@@ -35,7 +36,12 @@ def upload(vault: CustomerVault = VAULT, name: str = "application.yaml") -> Prop
 
 
 def save(stage: Stage, **changes: Any) -> SettingsSaved:
-    asked = {"mode": "byov", "wrapped": False, "file": None, "expected_revision": settings_of(stage.atom).revision}
+    asked = {
+        "mode": "byov",
+        "wrapped": False,
+        "file": None,
+        "expected_revision": settings_of(with_settings(stage.atom)).revision,
+    }
     return save_kms_settings(stage.atom, **(asked | changes), actor=stage.alice)
 
 
@@ -51,7 +57,7 @@ def opened(stage: Stage, vault: HostedVault, row: Any, path: tuple[str, ...]) ->
 
 def test_file_and_settings_are_sealed_for_the_atom_and_name_each_other(stage: Stage, hosted_vault: HostedVault) -> None:
     assert save(stage, file=upload(), wrapped=True) == SettingsSaved(2, True)
-    row, stored = settings_of(stage.atom), file_of(stage.atom)
+    row, stored = settings_of(with_settings(stage.atom)), file_of(with_settings(stage.atom))
     assert stored is not None
     assert decode_customer_vault(opened(stage, hosted_vault, stored, FILE_PATH)) == VAULT
     document = decode_kms_document(opened(stage, hosted_vault, row, SETTINGS_PATH))
@@ -63,11 +69,11 @@ def test_file_and_settings_are_sealed_for_the_atom_and_name_each_other(stage: St
 
 def test_a_later_change_keeps_the_file_and_seals_the_settings_anew(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, file=upload())
-    first = file_of(stage.atom)
+    first = file_of(with_settings(stage.atom))
     assert first is not None
     save(stage, wrapped=True)
     save(stage, mode="hosted")
-    stored, row = file_of(stage.atom), settings_of(stage.atom)
+    stored, row = file_of(with_settings(stage.atom)), settings_of(with_settings(stage.atom))
     assert stored is not None
     assert (stored.revision, stored.data_key_id, row.revision) == (2, first.data_key_id, 4)
     document = decode_kms_document(opened(stage, hosted_vault, row, SETTINGS_PATH))
@@ -76,9 +82,9 @@ def test_a_later_change_keeps_the_file_and_seals_the_settings_anew(stage: Stage,
 
 def test_the_token_is_nowhere_in_the_rows(stage: Stage) -> None:
     save(stage, file=upload())
-    stored = file_of(stage.atom)
+    stored = file_of(with_settings(stage.atom))
     assert stored is not None
-    rows = [vars(stored), vars(settings_of(stage.atom)), *AuditEntry.objects.values()]
+    rows = [vars(stored), vars(settings_of(with_settings(stage.atom))), *AuditEntry.objects.values()]
     assert CANARY not in repr(rows)
     assert CANARY.encode() not in bytes(stored.sealed)
 
@@ -98,7 +104,7 @@ def test_a_second_click_saves_once_and_a_stale_change_is_refused(stage: Stage) -
     with pytest.raises(StaleSettings) as caught:
         save(stage, wrapped=True, expected_revision=1)
     assert [entry.properties["revision"] for entry in caught.value.edits] == [2]
-    assert not settings_of(stage.atom).wrapped
+    assert not settings_of(with_settings(stage.atom)).wrapped
 
 
 def test_the_server_refuses_what_the_page_disables(stage: Stage) -> None:
@@ -120,7 +126,7 @@ def test_with_the_vault_down_nothing_is_written(stage: Stage, settings: Any) -> 
     hosted.forget()
     with pytest.raises(VaultUnavailable):
         save(stage, file=upload())
-    assert (KmsSettings.objects.count(), file_of(stage.atom)) == (0, None)
+    assert (KmsSettings.objects.count(), file_of(with_settings(stage.atom))) == (0, None)
 
 
 def test_an_audit_entry_says_what_changed(stage: Stage) -> None:

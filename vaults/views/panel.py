@@ -10,7 +10,7 @@ from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from atoms.models import Atom
 from atoms.views.atom import READ, atom_page, find_atom
-from vaults.actions import file_of, settings_of
+from vaults.actions import SETTINGS, file_of, settings_of
 from vaults.models import KmsAccount
 from vaults.panel import panel_of
 
@@ -19,7 +19,7 @@ from vaults.panel import panel_of
 @account_member(*READ)
 def kms_panel(request: AccountRequest, atom_id: object) -> HttpResponse:
     """State, settings, what the containers last reported, the path a secret takes. The polled fragment has an ETag."""
-    atom = find_atom(request, atom_id)
+    atom = find_atom(request, atom_id, *SETTINGS)
     if not request.htmx:
         return panel_page(request, atom)
     context = panel_context(request, atom, with_form=False)
@@ -46,13 +46,12 @@ def panel_context(request: AccountRequest, atom: Atom, *, with_form: bool = True
         "panel": panel,
         "can_edit": request.may(Privilege.ATOM_MANAGEMENT),
     }
-    return context | form_context(request, atom, panel.settings, panel.file) if with_form else context
+    return context | form_context(request, atom) if with_form else context
 
 
-def form_context(request: AccountRequest, atom: Atom, settings: Any = None, file: Any = None) -> dict[str, Any]:
+def form_context(request: AccountRequest, atom: Atom) -> dict[str, Any]:
     """Of the form: what is stored, and who may change it. Its ETag changes when the form would look different."""
-    settings = settings or settings_of(atom)
-    file = file or file_of(atom)
+    settings, file = settings_of(atom), file_of(atom)
     can_edit = request.may(Privilege.ATOM_MANAGEMENT)
     active = KmsAccount.is_active(atom.account) and atom.provisioned_at is not None
     tag = f'"{settings.revision}-{file.revision if file else 0}-{can_edit:d}-{active:d}-{atom.type}"'

@@ -15,7 +15,7 @@ from accounts.access import AccountRequest, account_member
 from atoms.models import Atom
 from atoms.views.atom import READ, atom_page, find_atom
 from vaults import policy
-from vaults.actions import file_of, settings_of
+from vaults.actions import SETTINGS, file_of, settings_of
 from vaults.customer import holds_placeholder, normalised_namespace
 from vaults.policy import Need
 
@@ -48,7 +48,7 @@ FILES: dict[str, Callable[[Need], str]] = {
 @account_member(*READ)
 def kms_policy(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Everything to run on the customer's side."""
-    atom = find_atom(request, atom_id)
+    atom = find_atom(request, atom_id, *SETTINGS)
     form = _form(request, atom)
     valid = form.is_valid()
     need = _need(form, atom)
@@ -71,7 +71,7 @@ def kms_policy(request: AccountRequest, atom_id: object) -> HttpResponse:
 @account_member(*READ)
 def kms_policy_file(request: AccountRequest, atom_id: object, name: str) -> HttpResponse:
     """One of FILES as a download."""
-    atom = find_atom(request, atom_id)
+    atom = find_atom(request, atom_id, *SETTINGS)
     make = FILES.get(name)
     form = _form(request, atom)
     if make is None or not form.is_valid():

@@ -10,6 +10,7 @@ from django.http import HttpResponse, HttpResponseNotModified
 from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
+from django_htmx.http import trigger_client_event
 
 from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
@@ -20,7 +21,7 @@ from vaults.consequences import Consequences, consequences_of
 from vaults.forms import KmsSettingsForm, read_upload
 from vaults.sealing import KmsInactive, NotProvisioned
 from vaults.transit import VaultError
-from vaults.views.panel import form_context, panel_context, panel_page
+from vaults.views.panel import form_context, panel_page
 
 
 @sensitive_variables()
@@ -28,8 +29,8 @@ from vaults.views.panel import form_context, panel_context, panel_page
 @require_http_methods(["GET", "POST"])
 @account_member(*READ)
 def kms_settings(request: AccountRequest, atom_id: object) -> HttpResponse:
-    """The form. Saving answers with form, state and panel as they are now; a refusal leaves every input in place."""
-    atom = find_atom(request, atom_id)
+    """The form. Saving answers with the form as it is stored; a refusal leaves every input in place."""
+    atom = find_atom(request, atom_id, *actions.SETTINGS)
     if request.method == "GET":
         return _form_fragment(request, atom) if request.htmx else panel_page(request, atom)
     if not request.may(Privilege.ATOM_MANAGEMENT):
@@ -71,8 +72,9 @@ def _save(request: AccountRequest, atom: Atom, form: KmsSettingsForm) -> HttpRes
     messages.success(request, "Saved." if saved.changed else "Nothing was changed, nothing was saved.")
     if not request.htmx:
         return redirect("vaults:kms_panel", request.account.code, atom.pk)
-    context = panel_context(request, find_atom(request, atom.pk)) | {"just_saved": True}
-    return render(request, "vaults/_kms_saved.html", context)
+    context = form_context(request, find_atom(request, atom.pk, *actions.SETTINGS)) | {"just_saved": True}
+    response = render(request, "vaults/_kms_settings.html", context)
+    return trigger_client_event(response, "poll-now", after="settle")  # state, panel and tree follow at once
 
 
 def _refused(
@@ -116,7 +118,7 @@ def _form_fragment(request: AccountRequest, atom: Atom) -> HttpResponse:
 @account_member(Privilege.ATOM_MANAGEMENT)
 def kms_check(request: AccountRequest, atom_id: object) -> HttpResponse:
     """What the linter says about a chosen file, and a preview without its secrets. Nothing is kept."""
-    atom = find_atom(request, atom_id)
+    atom = find_atom(request, atom_id, *actions.SETTINGS)
     file = request.FILES.get("file")
     reading = read_upload(file) if file else None
     if not request.htmx:
