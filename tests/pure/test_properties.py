@@ -9,8 +9,8 @@ import pytest
 
 from vaults import findings, properties
 from vaults.customer import CustomerVault, decode_customer_vault
-from vaults.preview import MASK
 from vaults.properties import MAX_BYTES, Reading, facts_of, read_properties
+from vaults.properties.preview import MASK
 
 CORPUS = Path(__file__).parent.parent / "properties"
 EXPECTED = json.loads((CORPUS / "expected.json").read_text())

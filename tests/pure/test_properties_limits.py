@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.pure.test_properties import CANARY, seen
 from vaults.customer import CustomerVault, Lifecycle
-from vaults.preview import preview_of
 from vaults.properties import MAX_BYTES, Reading, read_properties
+from vaults.properties.preview import preview_of
 
 CORPUS = Path(__file__).parent.parent / "properties"
 CONTENTS = [path.read_bytes() for path in sorted(CORPUS.iterdir()) if path.suffix != ".json"]

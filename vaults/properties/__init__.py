@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vaults.customer import TEXTS, CustomerVault, placeholder_of
-from vaults.findings import RANK, Finding, make_finding
-from vaults.preview import STRAY_WORDS, PreviewLine, preview_of
-from vaults.propertyfile import JAVA_BREAK, YAML_BREAK, FileRefused, PropertyFile, read_java, read_yaml
-from vaults.propertykeys import WHOLE_FILE, Remark, Remarks, Settings
-from vaults.propertyrules import Rules, Variable, address_to_confirm, is_optional, setting_of
+from vaults.properties.findings import RANK, Finding, make_finding
+from vaults.properties.keys import WHOLE_FILE, Remark, Remarks, Settings
+from vaults.properties.preview import STRAY_WORDS, PreviewLine, preview_of
+from vaults.properties.rules import Rules, Variable, address_to_confirm, is_optional, setting_of
+from vaults.properties.syntax import JAVA_BREAK, YAML_BREAK, FileRefused, PropertyFile, read_java, read_yaml
 
 __all__ = ["MAX_BYTES", "Finding", "PreviewLine", "Reading", "Variable", "facts_of", "read_properties"]
 

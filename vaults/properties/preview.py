@@ -13,7 +13,7 @@ from typing import Final
 
 from vaults import binding
 from vaults.customer import holds_placeholder, placeholder_of
-from vaults.propertyfile import JAVA_BREAK, YAML_BREAK, Key, PropertyFile, Span
+from vaults.properties.syntax import JAVA_BREAK, YAML_BREAK, Key, PropertyFile, Span
 
 MASK: Final = "••••••••"
 STRAY_WORDS: Final = frozenset(

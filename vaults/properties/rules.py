@@ -25,8 +25,8 @@ from vaults.customer import (
     normalised_namespace,
     placeholder_of,
 )
-from vaults.propertyfile import Entry
-from vaults.propertykeys import Remarks, Settings
+from vaults.properties.keys import Remarks, Settings
+from vaults.properties.syntax import Entry
 
 _MAX_SECONDS: Final = 366 * 86400.0
 _MAX_TIMEOUT: Final = 600_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vaults import binding
-from vaults.propertyfile import Entry, Key
+from vaults.properties.syntax import Entry, Key
 
 WHOLE_FILE: Final = -1
 _MAX_SUGGESTIONS: Final = 10  # one costs 0.2 ms
