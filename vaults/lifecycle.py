@@ -38,6 +38,7 @@ class Token:
     orphan: bool
     root: bool
     num_uses: int
+    role: str = ""  # the token role it was made by, which may give it a period that lookup-self does not show
 
     @property
     def full_lease(self) -> int:
@@ -53,7 +54,7 @@ class Token:
 def read_token(data: Mapping[str, Any]) -> Token:
     """Read the `data` of lookup-self, strictly. Raises TokenUnreadable."""
     policies = data.get("policies")
-    found = {name: data.get(name, missing) for name, missing in _MISSING.items()}
+    found = {name: missing if data.get(name) is None else data[name] for name, missing in _MISSING.items()}
     if all(type(found[name]) is kind for name, kind in _KINDS.items()):
         return Token(**found, root=isinstance(policies, list) and "root" in policies)
     raise TokenUnreadable("not what lookup-self gives")
@@ -70,8 +71,12 @@ _MISSING: Final[Mapping[str, Any]] = {
     "period": 0,
     "explicit_max_ttl": 0,
     "num_uses": 0,
+    "role": "",
 }
-_KINDS: Final[Mapping[str, type]] = dict.fromkeys(_MISSING, int) | {"type": str, "renewable": bool, "orphan": bool}
+_KINDS: Final[Mapping[str, type]] = {
+    **dict.fromkeys(_MISSING, int),
+    **{"type": str, "role": str, "renewable": bool, "orphan": bool},
+}
 
 
 def next_renewal(token: Token, lifecycle: Lifecycle, now: float) -> float | None:
@@ -93,8 +98,9 @@ def is_expired(lease_seconds: float, lifecycle: Lifecycle) -> bool:
 class Forecast:
     """renews_every: seconds from one renewal to the next; next_renewal, ends: moments; None for none.
 
-    because: no_end, ttl, explicit_max, not_renewable, lifecycle_off, max_ttl_default (a guess: 768 h from its creation),
-    max_ttl (seen: a renewal gave less than a full lease), threshold (leases too short to be kept).
+    because: no_end, role (unknown: the token role decides), ttl, explicit_max, not_renewable, lifecycle_off,
+    max_ttl_default (a guess: 768 h from its creation), max_ttl (seen: a renewal gave less than a full lease), threshold
+    (leases too short to be kept).
     """
 
     renews_every: int | None
@@ -139,6 +145,8 @@ def _end(token: Token, now: float, last_lease: int | None) -> tuple[int | None, 
         return explicit, "explicit_max", True
     if token.period:
         return None, "no_end", True
+    if token.role:
+        return None, "role", False
     return max(token.creation_time + DEFAULT_MAX_TTL, int(now + token.ttl)), "max_ttl_default", False
 
 
@@ -151,6 +159,7 @@ def warning_level(ends: float | None, now: float) -> int:
 
 _ENDINGS: Final = {
     "no_end": "no end",
+    "role": "its token role decides when it ends; nothing says so yet",
     "ttl": "works until {date}",
     "explicit_max": "works until {date}, whatever is done",
     "max_ttl": "works until {date}, whatever is done",
@@ -165,7 +174,7 @@ def sentence_of(forecast: Forecast, now: float) -> str:
     """For people: "renews every 23 h 59 min; no end". Dates in UTC, with the time when less than two days are left."""
     renewing = f"renews every {span(forecast.renews_every)}; " if forecast.renews_every is not None else ""
     if forecast.ends is None:
-        return f"{renewing}no end"
+        return renewing + _ENDINGS["role" if forecast.because == "role" else "no_end"]
     moment = date_of(forecast.ends, now)
     if forecast.ends <= now:
         return f"ended on {moment}"

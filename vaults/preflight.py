@@ -222,7 +222,7 @@ class _Asking:
             self._note("renewable")
         else:
             self._note("renewable", "token_not_renewable", _date(made + token.creation_ttl))
-        if token.period:
+        if token.period or token.role:  # a role's period is not shown; a renewal that gives less will tell
             self._note("periodic")
         else:
             self._note("periodic", "token_not_periodic", _date(made + max(DEFAULT_MAX_TTL, token.creation_ttl)))

@@ -49,6 +49,20 @@ def test_a_look_up_is_read_and_a_missing_period_is_none() -> None:
     assert read_token(LOOKED_UP | {"policies": ["root"]}).root
 
 
+def test_a_token_of_a_role_has_no_known_end_until_a_renewal_gives_less() -> None:
+    """Its period is the role's, and look-up does not show it."""
+    by_role = replace(PLAIN, role="atoms")
+    assert read_token(LOOKED_UP | {"role": "atoms"}).role == "atoms"
+    assert read_token(LOOKED_UP | {"role": None}).role == ""
+    found = forecast(by_role, SEED, NOW)
+    assert (found.ends, found.because, found.certain) == (None, "role", False)
+    assert (
+        sentence_of(found, NOW) == "renews every 23 h 59 min; its token role decides when it ends; nothing says so yet"
+    )
+    assert forecast(by_role, SEED, NOW, last_lease=DAY - 3600).because == "max_ttl"
+    assert forecast(replace(by_role, explicit_max_ttl=5 * DAY), SEED, NOW).because == "explicit_max"
+
+
 @pytest.mark.parametrize("broken", [{"ttl": "3600"}, {"ttl": True}, {"type": None}, {"renewable": 1}, {"period": 1.5}])
 def test_a_look_up_of_another_shape_is_refused_without_showing_it(broken: dict[str, Any]) -> None:
     with pytest.raises(TokenUnreadable) as caught:

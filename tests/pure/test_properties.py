@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vaults import findings, properties
+from vaults import properties
 from vaults.customer import CustomerVault, decode_customer_vault
-from vaults.properties import MAX_BYTES, Reading, facts_of, read_properties
+from vaults.properties import MAX_BYTES, Reading, facts_of, findings, read_properties
 from vaults.properties.preview import MASK
 
 CORPUS = Path(__file__).parent.parent / "properties"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from vaults import binding
+from vaults.properties import binding
 from vaults.properties.syntax import Entry, Key
 
 WHOLE_FILE: Final = -1

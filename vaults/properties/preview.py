@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vaults import binding
 from vaults.customer import holds_placeholder, placeholder_of
+from vaults.properties import binding
 from vaults.properties.syntax import JAVA_BREAK, YAML_BREAK, Key, PropertyFile, Span
 
 MASK: Final = "••••••••"

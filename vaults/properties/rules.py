@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from vaults import binding
 from vaults.customer import (
     ALLOWED_NAMES,
     CustomerVault,
@@ -25,6 +24,7 @@ from vaults.customer import (
     normalised_namespace,
     placeholder_of,
 )
+from vaults.properties import binding
 from vaults.properties.keys import Remarks, Settings
 from vaults.properties.syntax import Entry
 
