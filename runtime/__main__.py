@@ -30,7 +30,7 @@ from runtime.home import DEFAULT, Home
 
 if TYPE_CHECKING:
     from runtime.keys import KeySource
-    from runtime.store import Store
+    from runtime.store import Header, Store
 
 app = typer.Typer(
     name="kms-runtime",
@@ -55,10 +55,13 @@ def enrol(
     portal_ca: Annotated[Path | None, typer.Option(help="CA certificates of the portal (PEM).")] = None,
     vault_ca: Annotated[Path | None, typer.Option(help="CA certificates of the vault (PEM).")] = None,
     key_file: Annotated[Path | None, typer.Option(help="Where the at-rest key is kept, on a tmpfs perhaps.")] = None,
+    allow_vault: Annotated[list[str] | None, typer.Option(help="As allow-vault ADDRESS.")] = None,
+    allow_env: Annotated[list[str] | None, typer.Option(help="As allow-vault --allow-env NAME.")] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the portal at most.")] = 600.0,
 ) -> None:
     """Enrol this container; the installer token is read from standard input."""
     from runtime.address import checked_address, checked_ca
+    from runtime.allowing import allowing
     from runtime.enrol import enrol as enrol_container
     from runtime.home import Config
 
@@ -69,6 +72,7 @@ def enrol(
         checked_ca("--vault-ca", vault_ca),
         str(key_file.expanduser().absolute()) if key_file else "",
     )
+    config = allowing(config, allow_vault or [], allow_env or [])
     atom = enrol_container(Home(directory), config, _installer_token(), _patience(wait))
     say(f"Enrolled as a node of {atom.atom_name} ({atom.account_code}). Next: kms-runtime run")
 
@@ -84,6 +88,7 @@ def sync(
     """Fetch what changed, once."""
     from runtime.sync import Synchroniser
 
+    # A switch that is pending says so itself.
     say(Synchroniser(Home(directory), _patience(wait), say).sync(accept_restore=accept_restore).sentence)
 
 
@@ -161,6 +166,45 @@ def status(
 
 
 @app.command()
+def check(
+    directory: Directory = DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check your own vault as the newest KMS settings name it, step by step; changes nothing."""
+    import json
+
+    from runtime.checkup import checkup
+
+    found = checkup(Home(directory))
+    typer.echo(json.dumps(found.document(), indent=2) if as_json else found.screen())
+    if found.problem is not None:
+        raise found.problem
+
+
+@app.command("allow-vault")
+def allow_vault_(
+    addresses: Annotated[list[str] | None, typer.Argument(metavar="ADDRESS…", help="https://host:port")] = None,
+    directory: Directory = DEFAULT,
+    allow_env: Annotated[
+        list[str] | None, typer.Option(help="A variable that a properties file may ask for, besides the three usual.")
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="An address or a variable to allow no more.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Only show what is allowed.")] = False,
+) -> None:
+    """Name your own vault on this container: only there may be used what is held here (a token in a variable, a key store)."""
+    from runtime.allowing import allowing, listing, removing
+
+    home = Home(directory)
+    config = home.read_config()
+    if not listed:
+        with home.lock():
+            config = allowing(removing(home.read_config(), remove or []), addresses or [], allow_env or [])
+            home.write_config(config)
+    for line in listing(config):
+        typer.echo(line)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(VERSION)
@@ -192,7 +236,7 @@ def _store(home: Home) -> Store:
     from runtime.storefile import StoreFile
 
     config = home.read_config()
-    store = StoreFile(home, config, lambda: _key_source(home)).read()
+    store = StoreFile(home, config, lambda header: _key_source(home, header)).read()
     if store is None or not store.header.environment:
         raise ValueMissing(
             "nothing_held", "This container holds no values: run kms-runtime sync, and see kms-runtime status."
@@ -200,12 +244,16 @@ def _store(home: Home) -> Store:
     return store
 
 
-def _key_source(home: Home) -> KeySource:
-    from runtime.credentials import read_atom
+def _key_source(home: Home, header: Header) -> KeySource:
     from runtime.hosted import hosted_vault
-    from runtime.hosted_keys import HostedKeys
+    from runtime.portal import Portal
+    from runtime.settings import KmsSettings
+    from runtime.sources import Sources
 
-    return HostedKeys(hosted_vault(home.read_config()), read_atom(home).login)
+    config = home.read_config()
+    vault = hosted_vault(config)
+    settings = KmsSettings(home, vault, Portal(config.portal, config.portal_ca))
+    return Sources(home, vault, settings).of(header.settings_revision)
 
 
 def _installer_token() -> str:

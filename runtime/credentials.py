@@ -1,15 +1,17 @@
 """What an enrolled container holds to be let in, in two halves kept apart.
 
 The Atom's half (login at the vault's `atoms`, the portal credential that fetches this Atom's KMS settings) always lies in
-the directory. The environment's half (login at `environments`, the portal credential that fetches values) is what a
-wrapped encryption key will move into the store: read and written only here, so that is one change.
+the directory. The environment's half (login at `environments`, the portal credential that fetches values) lies in a file
+beside it, or with a wrapped encryption key in the store: runtime/holding.py knows where, here is only what it looks like.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
+
+import orjson
 
 from runtime.home import Home, damaged, not_enrolled, read_document, write_document
 
@@ -39,7 +41,11 @@ class VaultLogin:
 
 @dataclass(frozen=True, slots=True)
 class AtomHalf:
-    """Who this container is: names are for people, ids decide. installer: SHA-256 of the installer token it used."""
+    """Who this container is: names are for people, ids decide. installer: SHA-256 of the installer token it used.
+
+    next_login: of a hand-over that may be confirmed or not; then `login` or this one is good, and a wrapped encryption key
+    can be reached after a crash either way.
+    """
 
     account: str
     account_code: str
@@ -50,17 +56,22 @@ class AtomHalf:
     installer: str
     settings_token: str = field(repr=False)
     login: VaultLogin
+    next_login: VaultLogin | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentHalf:
-    """Where the Atom is attached as of `attachment_revision`; environment "" and no login while it is detached."""
+    """Where the Atom is attached as of `attachment_revision`; environment "" and no login while it is detached.
+
+    exposed: it lies in the store now and its login once lay in the clear, so that a new one is to be asked for.
+    """
 
     sync_token: str = field(repr=False)
     environment: str
     environment_name: str
     attachment_revision: int
     login: VaultLogin | None
+    exposed: bool = False
 
 
 def new_portal_credential() -> str:
@@ -72,7 +83,12 @@ def read_atom(home: Home) -> AtomHalf:
     """Raises NotEnrolled, StoreDamaged."""
     document = _read(home, "atom")
     try:
-        return AtomHalf(**(document | {"login": VaultLogin(**document["login"])}))
+        following = document.get("next_login")
+        logins = {
+            "login": VaultLogin(**document["login"]),
+            "next_login": VaultLogin(**following) if following else None,
+        }
+        return AtomHalf(**(document | logins))
     except (KeyError, TypeError):
         raise damaged(home.atom) from None
 
@@ -85,14 +101,28 @@ def read_environment(home: Home) -> EnvironmentHalf:
     """Raises NotEnrolled, StoreDamaged."""
     document = _read(home, "environment")
     try:
-        login = VaultLogin(**document["login"]) if document["login"] else None
-        return EnvironmentHalf(**(document | {"login": login}))
+        return _environment(document)
     except (KeyError, TypeError):
         raise damaged(home.environment) from None
 
 
 def write_environment(home: Home, half: EnvironmentHalf) -> None:
-    write_document(home.environment, asdict(half))
+    write_document(home.environment, asdict(replace(half, exposed=False)))
+
+
+def encode_environment(half: EnvironmentHalf) -> bytes:
+    """JSON, for the store's sealed credentials."""
+    return orjson.dumps(asdict(half))
+
+
+def decode_environment(text: bytes) -> EnvironmentHalf:
+    """The text was sealed with the store's key, so it is what `encode_environment` made."""
+    return _environment(orjson.loads(text))
+
+
+def _environment(document: dict[str, Any]) -> EnvironmentHalf:
+    login = VaultLogin(**document["login"]) if document["login"] else None
+    return EnvironmentHalf(**(document | {"login": login}))
 
 
 def _read(home: Home, which: str) -> dict[str, Any]:

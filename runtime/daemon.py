@@ -16,10 +16,12 @@ from typing import Final
 from runtime.errors import RuntimeProblem
 from runtime.home import Home
 from runtime.sync import Synchroniser
+from runtime.tokenwatch import TokenWatch
 
 POLL_SECONDS: Final = 5.0
 MOST_SECONDS: Final = 300.0
 HANDOVER_SECONDS: Final = 60.0
+WATCH_SECONDS: Final = 1.0  # between two looks at whether the customer's token is to be renewed
 JITTER: Final = 0.2  # each wait is up to this part shorter or longer: a thousand containers spread out
 
 
@@ -42,11 +44,23 @@ class Daemon:
             signal.signal(number, self.stop)
         with self._home.only_daemon():
             synchroniser = Synchroniser(self._home, self._wait_for_portal, self._say)
+            watch = TokenWatch(synchroniser.sources, self._say)
             self._say("Started.")
             while not self._stopping.is_set():
                 self._sync(synchroniser)
-                self._wait(self._pause())
+                self._wait_watching(self._pause(), synchroniser, watch)
         self._say("Stopped.")
+
+    def _wait_watching(self, seconds: float, synchroniser: Synchroniser, watch: TokenWatch) -> None:
+        """Wait, and in the meantime keep the customer's token alive."""
+        ends = time.monotonic() + seconds
+        while not self._stopping.is_set():
+            if synchroniser.holding.is_open() and watch.look(synchroniser.holding.header()):
+                synchroniser.telling.about_token(watch.facts)
+                synchroniser.telling.again()
+            left = ends - time.monotonic()
+            if left <= 0 or not self._wait(min(left, WATCH_SECONDS) if watch.is_watching else left):
+                return
 
     def _sync(self, synchroniser: Synchroniser) -> None:
         self._patience = time.monotonic() + HANDOVER_SECONDS

@@ -6,17 +6,20 @@ The old credentials stay in use until the new ones have logged in and the portal
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from runtime import credentials, files
 from runtime.credentials import AtomHalf, EnvironmentHalf, VaultLogin
 from runtime.errors import EnrolmentRefused, Intrusion, NotEnrolled, PortalUnavailable, RuntimeProblem, VaultDown
 from runtime.handover import Handover, HandoverVoid
+from runtime.holding import Holding
 from runtime.home import Config, Home
 from runtime.hosted import hosted_vault
 from runtime.journal import Grant, Journal, Purpose, fingerprint, read_journal, write_journal
 from runtime.portal import Portal
 
+Keep = Callable[[EnvironmentHalf], None]
 # Returns False when there is no time left to wait (asked to stop, or the caller's limit is reached).
 Wait = Callable[[float], bool]
 RETRY_SECONDS: Final = 2.0
@@ -70,21 +73,34 @@ def _already(home: Home, enrolled: AtomHalf, installer_token: str) -> AtomHalf:
     )
 
 
-def new_credentials(home: Home, config: Config, portal: Portal, purpose: Purpose, wait: Wait) -> None:
+def new_credentials(home: Home, config: Config, portal: Portal, purpose: Purpose, wait: Wait, holding: Holding) -> None:
     """Fetch vault credentials again, or go on with a hand-over that is under way. The lock is held by the caller.
 
-    Raises NotYet and the errors of `enrol`; the credentials in use are kept until the new ones work.
+    Raises NotYet and the errors of `enrol`; the credentials in use are kept until the new ones work. With a wrapped
+    encryption key no secret of it is written but into the store.
     """
-    journal = read_journal(home)
-    if journal is None:
-        sync_token = credentials.read_environment(home).sync_token
-        settings_token = credentials.read_atom(home).settings_token
-        journal = Journal(purpose, "", sync_token, settings_token)
-    if journal.purpose == "installation" and not journal.enrolment:
+    journal, public = read_journal(home), holding.is_memory_only()
+    if journal is not None and journal.purpose == "installation" and not journal.enrolment:
         raise NotEnrolled(
             "enrolment_unfinished", "The enrolment was not finished: run kms-runtime enrol again with the same token."
         )
-    _drive(home, Handover(portal, hosted_vault(config), journal), wait)
+
+    def begun(journal: Journal) -> None:
+        if not journal.sync_token:
+            journal.sync_token = holding.environment().sync_token
+            journal.settings_token = credentials.read_atom(home).settings_token
+        handover = Handover(portal, hosted_vault(config), journal)
+        _drive(home, handover, wait, keep=holding.put_half, public=public)
+
+    if journal is not None:
+        try:
+            begun(journal)
+            return
+        except HandoverVoid as void:
+            # A run that died between confirming and its store: what it opened was in its memory only.
+            if not (public and void.code == "already_confirmed"):
+                raise
+    begun(Journal(purpose, "", "", ""))
 
 
 def under_way(home: Home) -> Purpose | None:
@@ -93,10 +109,12 @@ def under_way(home: Home) -> Purpose | None:
     return journal.purpose if journal else None
 
 
-def _drive(home: Home, handover: Handover, wait: Wait) -> None:
+def _drive(home: Home, handover: Handover, wait: Wait, *, keep: Keep | None = None, public: bool = False) -> None:
     try:
         while not handover.done:
-            pause = _step(home, handover)
+            if public and handover.journal.logged_in:
+                _keep_next_login(home, handover.journal)
+            pause = _step(home, handover, public)
             if pause and not wait(pause):
                 raise NotYet(
                     "handover_waiting",
@@ -105,10 +123,16 @@ def _drive(home: Home, handover: Handover, wait: Wait) -> None:
     except (HandoverVoid, Intrusion):
         files.remove(home.handover)
         raise
-    adopt(home, handover.journal)
+    adopt(home, handover.journal, keep)
 
 
-def _step(home: Home, handover: Handover) -> float:
+def _keep_next_login(home: Home, journal: Journal) -> None:
+    """Confirming destroys the old login. A wrapped container that dies right then must be able to start again."""
+    logins = {grant.mount: _login(grant) for grant in journal.grants}
+    credentials.write_atom(home, replace(credentials.read_atom(home), next_login=logins["atoms"]))
+
+
+def _step(home: Home, handover: Handover, public: bool) -> float:
     try:
         return handover.advance()
     except (PortalUnavailable, VaultDown):
@@ -117,11 +141,14 @@ def _step(home: Home, handover: Handover) -> float:
             raise
         return RETRY_SECONDS
     finally:
-        write_journal(home, handover.journal)
+        write_journal(home, handover.journal, public=public)
 
 
-def adopt(home: Home, journal: Journal) -> None:
-    """Put confirmed credentials in their place and end the journal. Safe to do again after a crash in between."""
+def adopt(home: Home, journal: Journal, keep: Keep | None = None) -> None:
+    """Put confirmed credentials in their place and end the journal. Safe to do again after a crash in between.
+
+    keep: where the environment's half goes, environment.json by default.
+    """
     delivery = journal.delivery
     if delivery is None or not journal.confirmed:
         raise RuntimeError("only a confirmed hand-over is adopted")
@@ -135,16 +162,17 @@ def adopt(home: Home, journal: Journal) -> None:
             raise EnrolmentRefused(
                 "atom_changed", "The portal handed over another Atom's credentials; they were not taken."
             )
-    credentials.write_environment(
-        home,
-        EnvironmentHalf(
-            journal.sync_token,
-            delivery.environment,
-            delivery.environment_name,
-            delivery.attachment_revision,
-            logins.get("environments"),
-        ),
+    half = EnvironmentHalf(
+        journal.sync_token,
+        delivery.environment,
+        delivery.environment_name,
+        delivery.attachment_revision,
+        logins.get("environments"),
     )
+    if keep is None:
+        credentials.write_environment(home, half)
+    else:
+        keep(half)
     credentials.write_atom(
         home,
         AtomHalf(

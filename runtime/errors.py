@@ -29,6 +29,10 @@ EXIT_CODES: Final = {
     "busy": 78,
     "value_missing": 79,
     "value_unusable": 80,
+    "customer_vault_unavailable": 81,
+    "customer_vault_refused": 82,
+    "customer_vault_misconfigured": 83,
+    "settings_refused": 84,
     "command_not_executable": 126,
     "command_not_found": 127,
 }
@@ -128,6 +132,30 @@ class VaultUnfit(RuntimeProblem):
     """What answers at the vault's address is not a vault."""
 
     kind = "vault_misconfigured"
+
+
+class CustomerVaultDown(RuntimeProblem):
+    """The customer's own vault gives no answer, is sealed or fails."""
+
+    kind = "customer_vault_unavailable"
+
+
+class CustomerVaultSaysNo(RuntimeProblem):
+    """The customer's own vault does not accept the token, or its policy forbids what is needed."""
+
+    kind = "customer_vault_refused"
+
+
+class CustomerVaultUnfit(RuntimeProblem):
+    """The customer's own vault cannot be used as its properties file names it."""
+
+    kind = "customer_vault_misconfigured"
+
+
+class SettingsRefused(RuntimeProblem):
+    """The Atom's KMS settings do not fit together: rolled back, swapped, or sealed for something else."""
+
+    kind = "settings_refused"
 
 
 class StoreDamaged(RuntimeProblem):

@@ -89,6 +89,14 @@ def read_private(path: Path) -> bytes | None:
         raise _failed(path, error) from None
 
 
+def signature(path: Path) -> object:
+    """Tells whether a file was replaced or touched since; None when there is none."""
+    with suppress(OSError):
+        found = path.stat()
+        return (found.st_ino, found.st_size, found.st_mtime_ns)
+    return None
+
+
 def remove(path: Path) -> None:
     """Remove a file, durably; none there is fine. Raises StorageFailed."""
     try:

@@ -81,7 +81,7 @@ class Handover:
             except PortalRefused as refusal:
                 raise EnrolmentRefused(refusal.code, refusal.sentence) from None
         else:
-            document = self._portal.post("credentials", journal.settings_token, {"reason": journal.purpose}).document
+            document = self._portal.post("credentials", journal.sync_token, {"reason": journal.purpose}).document
         journal.enrolment = _uuid(document, "enrolment")
         return _pause(document)
 
@@ -113,7 +113,7 @@ class Handover:
 
     @property
     def _credential(self) -> str:
-        return self.journal.settings_token
+        return self.journal.sync_token
 
     # -- opening ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 config.json       addresses, CA files, where the at-rest key is      atom.json         what reaches the Atom's settings
 handover.json     an enrolment or hand-over that is under way        environment.json  what reaches the values
 store             the values, sealed                                 state.json        how the last contact went
+kms-settings.json the Atom's KMS settings as they were delivered, sealed for it
 at-rest-key.<id>  the store's data key (its place can be elsewhere)  lock, run.lock
 """
 
@@ -22,17 +23,25 @@ from runtime.errors import NotEnrolled, RuntimeProblem, StorageFailed, StoreDama
 FORMAT: Final = 1
 DEFAULT: Final = Path("~/.kms-runtime")
 LOCK_SECONDS: Final = 60.0
+_TEXTS: Final = ("portal", "vault", "portal_ca", "vault_ca", "key_file")
+_LISTS: Final = ("allow_vaults", "allow_env")  # not in files of earlier versions
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Addresses and paths as the command line gave them at enrolment; "" where none was given."""
+    """Addresses and paths as the command line gave them at enrolment; "" where none was given.
+
+    allow_vaults: addresses of customer's vaults that may get what is held on this container. allow_env: names of variables
+    that a properties file may ask for, besides vaults.customer.ALLOWED_NAMES.
+    """
 
     portal: str
     vault: str
     portal_ca: str = ""
     vault_ca: str = ""
     key_file: str = ""
+    allow_vaults: tuple[str, ...] = ()
+    allow_env: tuple[str, ...] = ()
 
 
 class Home:
@@ -46,6 +55,7 @@ class Home:
         self.handover = self.directory / "handover.json"
         self.store = self.directory / "store"
         self.state = self.directory / "state.json"
+        self.settings = self.directory / "kms-settings.json"
 
     def prepare(self) -> None:
         """Make the directory, mode 0700; one that is there must be empty or a container's. Raises StorageFailed."""
@@ -91,8 +101,10 @@ class Home:
         if document is None:
             raise not_enrolled(self)
         try:
-            return Config(**{name: str(document[name]) for name in Config.__dataclass_fields__})
-        except KeyError:
+            texts = {name: str(document[name]) for name in _TEXTS}
+            lists = {name: tuple(map(str, document.get(name, ()))) for name in _LISTS}
+            return Config(**texts, **lists)  # type: ignore[arg-type]
+        except (KeyError, TypeError):
             raise damaged(self.config) from None
 
     def write_config(self, config: Config) -> None:

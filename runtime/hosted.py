@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runtime.credentials import VaultLogin
+from runtime.credentials import AtomHalf, VaultLogin
 from runtime.errors import RuntimeProblem, VaultDown, VaultSaysNo, VaultUnfit
 from runtime.home import Config
 from vaults.transit import DataKeysBroken, Vault, VaultError, VaultMisconfigured, VaultRefused, VaultUnavailable
@@ -34,6 +34,16 @@ def log_in(vault: Vault, login: VaultLogin) -> Vault:
     else:
         return vault.with_token(token)
     raise VaultRefused(LOGIN_REFUSED, "The vault does not accept this container's credentials.", status)
+
+
+def log_in_as_atom(vault: Vault, atom: AtomHalf) -> Vault:
+    """As `log_in`, with whichever of the Atom's logins is good while a hand-over may be confirmed or not."""
+    try:
+        return log_in(vault, atom.login)
+    except VaultRefused as refusal:
+        if refusal.code != LOGIN_REFUSED or atom.next_login is None:
+            raise
+    return log_in(vault, atom.next_login)
 
 
 @contextmanager

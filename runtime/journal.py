@@ -1,12 +1,14 @@
 """How far a hand-over of vault credentials has come, on disk, so that it goes on after a crash instead of starting over.
 
-The file holds wrapping tokens and opened credentials (mode 0600) and is gone when the hand-over is done.
+The file holds wrapping tokens and opened credentials (mode 0600) and is gone when the hand-over is done. With a wrapped
+encryption key it holds its public form only: after a crash the credentials are fetched again, and what this container
+tried itself is still known.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from runtime.home import Home, damaged, read_document, write_document
@@ -78,6 +80,12 @@ class Journal:
     logged_in: bool = False
     confirmed: bool = False
 
+    def public(self) -> Journal:
+        """The same without any secret: which hand-over, and which tokens were tried."""
+        return replace(
+            self, sync_token="", settings_token="", delivery=None, grants=[], roles={}, logged_in=False, confirmed=False
+        )
+
 
 def read_journal(home: Home) -> Journal | None:
     """The hand-over that is under way, if any. Raises StoreDamaged, StorageFailed."""
@@ -93,8 +101,8 @@ def read_journal(home: Home) -> Journal | None:
         raise damaged(home.handover) from None
 
 
-def write_journal(home: Home, journal: Journal) -> None:
-    write_document(home.handover, asdict(journal))
+def write_journal(home: Home, journal: Journal, *, public: bool = False) -> None:
+    write_document(home.handover, asdict(journal.public() if public else journal))
 
 
 def fingerprint(token: str) -> str:

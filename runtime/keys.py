@@ -1,7 +1,7 @@
 """At-rest data keys: where they come from (the seam for Bring Your Own Vault) and where they lie on this machine.
 
 A store names its key by id. A new key's file is durable before the store that needs it, and the old key's file goes after
-it, so at every moment the key of the store in use is there.
+it, so at every moment the key of the store in use is there. A wrapped encryption key has no file.
 """
 
 from __future__ import annotations
@@ -21,20 +21,24 @@ from vaults.envelope import KEY_BYTES
 
 @dataclass(frozen=True, slots=True)
 class AtRestKey:
-    """A data key for one state of the store. source: ``hosted`` or ``byov``; name and version say which vault key made it."""
+    """A data key for one state of the store. source: ``hosted`` or ``byov``; name and version say which vault key made it.
+
+    memory_only: a wrapped encryption key, which is never written in the clear; only the vault opens `wrapped` again.
+    """
 
     plaintext: bytes = field(repr=False)
     wrapped: str = field(repr=False)
     source: str
     name: str
     version: int
+    memory_only: bool = False
 
 
 class KeySource(Protocol):
     """A vault that makes at-rest data keys and opens the ones it made.
 
-    Pure, like all of this file: what talks to a vault is in runtime/hosted_keys.py. Both raise VaultDown, VaultSaysNo and
-    VaultUnfit; `unwrap` raises StoreDamaged for a key the vault cannot open (any more).
+    Pure, like all of this file: what talks to a vault is in runtime/hosted_keys.py and runtime/customer_keys.py. Both raise
+    their vault's errors; `unwrap` of the hosted vault raises StoreDamaged for a key it cannot open (any more).
     """
 
     def new_data_key(self) -> AtRestKey: ...
@@ -68,7 +72,8 @@ class KeyFile:
 
     def keep_only(self, key_id: str) -> None:
         """Remove the files of other keys: of the store before, and of runs that did not finish."""
-        for path in self._path.parent.glob(f"{self._path.name}.*"):
-            if path.name != f"{self._path.name}.{key_id}":
+        name = self._path.name
+        for path in (*self._path.parent.glob(f"{name}.*"), *self._path.parent.glob(f".{name}.*.new")):
+            if path.name != f"{name}.{key_id}":
                 with suppress(OSError):
                     path.unlink()

@@ -6,55 +6,103 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from runtime import VERSION, credentials
 from runtime.errors import RuntimeProblem, StoreDamaged
+from runtime.holding import Holding
 from runtime.home import Home
 from runtime.portal import Portal
-from runtime.state import judged, read_state, write_state
+from runtime.state import State, judged, read_state, write_state
 from runtime.store import Header, Store
-from runtime.storefile import StoreFile
+from runtime.switching import Examined
 
 _PORTAL_KINDS = ("portal_unavailable", "portal_misconfigured")
+_SENTENCE_CHARACTERS = 300
 
 
 class Telling:
-    """Keeps the verdict of each sync and reports it unless the portal knows it; a report that fails goes with the next."""
+    """Keeps the verdict of each sync and reports it unless the portal knows it; a report that fails goes with the next.
 
-    def __init__(self, home: Home, portal: Portal, file: StoreFile) -> None:
-        self._home, self._portal, self._file = home, portal, file
+    examined: the customer's vault looked at last.
+    """
+
+    def __init__(self, home: Home, portal: Portal, holding: Holding) -> None:
+        self._home, self._portal, self._holding = home, portal, holding
+        self.examined = Examined()
+        self.token: dict[str, Any] | None = None
+        self._is_token_known = False
 
     def went_well(self, verdict: str, sentence: str, *, news: bool) -> None:
-        """news: the store was replaced, so the portal shows something old."""
+        """news: the store was replaced, or the token's facts changed, so the portal shows something old."""
         self._tell(verdict, sentence, reachable=True, news=news)
 
     def failed(self, problem: RuntimeProblem) -> None:
         self._tell(problem.code, problem.sentence, reachable=problem.kind not in _PORTAL_KINDS, news=False)
 
+    def about_token(self, facts: dict[str, Any] | None) -> None:
+        """What is known of the customer's token from now on; None in hosted mode, and after a switch."""
+        self.token, self._is_token_known = facts, True
+
+    def again(self) -> None:
+        """Report the same verdict once more, with what is known of the token now."""
+        state = read_state(self._home)
+        if state.verdict:
+            self._tell(state.verdict, state.sentence, reachable=True, news=True)
+
     def _tell(self, verdict: str, sentence: str, *, reachable: bool, news: bool) -> None:
         at = int(time.time())
         state = judged(read_state(self._home), verdict, sentence, at)
-        if news:
+        preflight = [
+            {"step": step.id, "state": step.state, "code": step.code, "detail": step.detail[:200]}
+            for step in self.examined.steps
+        ]
+        if news or preflight != state.preflight:
             state = replace(state, reported=False)
+        token = self.token if self._is_token_known else state.token  # a `sync` beside a daemon does not look at it
+        state = replace(state, preflight=preflight, token=token)
         if reachable:
             state = replace(state, contact=at)
             if not state.reported:
-                state = replace(state, reported=self._report(verdict, sentence))
+                state = replace(state, reported=self._report(state))
         write_state(self._home, state)
 
-    def _report(self, verdict: str, sentence: str) -> bool:
+    def _report(self, state: State) -> bool:
         with suppress(RuntimeProblem):
-            token = credentials.read_environment(self._home).sync_token
+            if not self._holding.is_open():
+                self._report_closed(state)
+                return True
+            token = self._holding.environment().sync_token
             store = self._store()
-            self._portal.post("report", token, report_of(store.header, store.index.sealed, verdict, sentence))
+            body = report_of(store.header, store.index.sealed, state.verdict, state.sentence)
+            self._portal.post("report", token, body | self._about_vault(state))
             return True
         return False
+
+    def _report_closed(self, state: State) -> None:
+        """The credential that reports lies in the store, which the customer's vault does not open: say that at least."""
+        header = self._holding.header()
+        body = {
+            "verdict": state.verdict,
+            "sentence": state.sentence[:_SENTENCE_CHARACTERS],
+            "settings_revision": header.settings_revision if header else 0,
+            "preflight": state.preflight,
+            "token": _known(state.token),
+        }
+        self._portal.post("settings/verdict", credentials.read_atom(self._home).settings_token, body)
+
+    def _about_vault(self, state: State) -> dict[str, object]:
+        return {
+            "preflight": state.preflight,
+            "token": _known(state.token),
+            "variables": list(self.examined.missing)[:20],
+        }
 
     def _store(self) -> Store:
         atom = credentials.read_atom(self._home)
         nothing = Store(Header(atom.account, atom.atom))
         with suppress(StoreDamaged):
-            return self._file.read() or nothing
+            return self._holding.store() or nothing
         return nothing
 
 
@@ -62,7 +110,7 @@ def report_of(header: Header, values: int, verdict: str, sentence: str) -> dict[
     """The body of a report. values: how many encrypted values the container holds."""
     return {
         "source": header.source,
-        "wrapped": False,
+        "wrapped": header.memory_only,
         "key_name": header.key_name,
         "key_version": header.key_version,
         "sealed_at": header.sealed_at or None,
@@ -70,8 +118,13 @@ def report_of(header: Header, values: int, verdict: str, sentence: str) -> dict[
         "revision": header.revision,
         "values": values,
         "verdict": verdict,
-        "sentence": sentence[:300],
+        "sentence": sentence[:_SENTENCE_CHARACTERS],
+        "settings_revision": header.settings_revision,
         "attachment_revision": header.attachment_revision,
         "version": VERSION,
         "host_name": socket.gethostname(),
     }
+
+
+def _known(token: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if token is None else {name: value for name, value in token.items() if value is not None}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import orjson
 
@@ -23,6 +24,7 @@ class State:
 
     reported: whether the portal knows this verdict. vault_checked: when the vault's clock was last compared with the end of
     the credentials. Times are this machine's clock in seconds since 1970, 0 for never; they are shown, and hints at most.
+    preflight: the steps {step, state, code, detail} of the customer's vault looked at last. token: facts about its token.
     """
 
     verdict: str = ""
@@ -31,6 +33,8 @@ class State:
     contact: int = 0
     reported: bool = True
     vault_checked: int = 0
+    preflight: list[dict[str, str]] = field(default_factory=list)
+    token: dict[str, Any] | None = None
 
 
 def read_state(home: Home) -> State:

@@ -1,24 +1,28 @@
 """`status`: one screen, or JSON. What, since when, which key, which revision, how old, what is wrong and what to do.
 
-Talks to nobody: it reads what this container has. Values are never shown; names only with --json.
+Talks to nobody: it reads what this container has. Values are never shown; names only with --json. A store with a wrapped
+encryption key stays closed: only the customer's vault opens it, so its header is all there is to show.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from runtime import credentials
-from runtime.errors import RuntimeProblem, printable
+from runtime.errors import NotEnrolled, RuntimeProblem, printable
 from runtime.giving import label
 from runtime.home import Home
 from runtime.journal import read_journal
 from runtime.state import OK, State, read_state
 from runtime.store import Header, Store
 from runtime.storefile import StoreFile
+from vaults.lifecycle import Forecast, sentence_of
 
 STALE_SECONDS = 600
+PENDING = "switch_pending"  # runtime/switching.py gives it; importing that would load what talks to vaults
 
 
 def gather(home: Home, at: float | None = None) -> dict[str, Any]:
@@ -27,10 +31,10 @@ def gather(home: Home, at: float | None = None) -> dict[str, Any]:
     at: this machine's clock in seconds since 1970, now by default.
     """
     at = time.time() if at is None else at
-    config, atom, environment = home.read_config(), credentials.read_atom(home), credentials.read_environment(home)
+    config, atom = home.read_config(), credentials.read_atom(home)
     state = read_state(home)
-    store, problem = _store(home)
-    header = store.header if store else Header(atom.account, atom.atom)
+    header, store, problem = _store(home)
+    header = header or Header(atom.account, atom.atom)
     code, sentence = _verdict(state, problem, home, at)
     return {
         "account": {"id": atom.account, "code": atom.account_code},
@@ -40,15 +44,19 @@ def gather(home: Home, at: float | None = None) -> dict[str, Any]:
         "vault": config.vault,
         "directory": str(home.directory),
         "environment": {"id": header.environment, "name": header.environment_name} if header.environment else None,
-        "attached": environment.environment_name or None,
+        "attached": _attached(home, header) or None,
         "revision": header.revision,
-        "values": sum(held.form == "sealed" for held in store.held) if store else 0,
+        "values": None if header.memory_only else store.index.sealed if store else 0,
         "entries": [{"name": label(held), "form": held.form, "revision": held.revision} for held in store.held]
         if store
         else [],
-        "key": {"source": header.source, "name": header.key_name, "version": header.key_version, "wrapped": False}
-        if header.key_id
-        else None,
+        "source": header.source,
+        "wrapped": header.memory_only,
+        "key": _key(header),
+        "settings_revision": header.settings_revision,
+        "pending": _pending(state),
+        "preflight": state.preflight,
+        "token": state.token if header.source == "byov" else None,
         "sealed_at": header.sealed_at or None,
         "sealed_seconds": _age(header.sealed_at, at),
         "contact_seconds": at - state.contact if state.contact else None,
@@ -58,14 +66,42 @@ def gather(home: Home, at: float | None = None) -> dict[str, Any]:
     }
 
 
-def _store(home: Home) -> tuple[Store | None, RuntimeProblem | None]:
+def _attached(home: Home, header: Header) -> str:
+    with suppress(NotEnrolled):  # it lies in the store
+        return credentials.read_environment(home).environment_name
+    return header.environment_name
+
+
+def _key(header: Header) -> dict[str, Any] | None:
+    if not header.key_id:
+        return None
+    return {
+        "source": header.source,
+        "name": header.key_name,
+        "version": header.key_version,
+        "wrapped": header.memory_only,
+    }
+
+
+def _pending(state: State) -> dict[str, str] | None:
+    """A switch to newer KMS settings that has not succeeded: the step that fails ("" when it is none of the preflight's)."""
+    if state.verdict != PENDING:
+        return None
+    failed = next((step for step in state.preflight if step["state"] == "failed"), {"step": "", "code": ""})
+    return {"step": failed["step"], "code": failed["code"], "sentence": state.sentence}
+
+
+def _store(home: Home) -> tuple[Header | None, Store | None, RuntimeProblem | None]:
+    """Header and store as far as they can be read; the store of a wrapped encryption key is not even tried."""
+    file, header = StoreFile(home, home.read_config()), None
     try:
-        store = StoreFile(home, home.read_config()).read()
+        header = file.header()
+        store = None if header is None or header.memory_only else file.read()
         if store is not None:
             store.open_all()
-        return store, None
+        return header, store, None
     except RuntimeProblem as problem:
-        return None, problem
+        return None, None, problem
 
 
 def _verdict(state: State, problem: RuntimeProblem | None, home: Home, at: float) -> tuple[str, str]:
@@ -85,18 +121,17 @@ def _verdict(state: State, problem: RuntimeProblem | None, home: Home, at: float
     return OK, ""
 
 
-def screen(found: dict[str, Any]) -> str:
-    """The same for people."""
+def screen(found: dict[str, Any], at: float | None = None) -> str:
+    """The same for people. at: as for `gather`."""
+    at = time.time() if at is None else at
     environment, key = found["environment"], found["key"]
     lines = [
         ("Atom", f"{found['atom']['name']} ({found['atom']['type'].capitalize()}) of {found['account']['code']}"),
         ("Environment", environment["name"] if environment else found["attached"] or "none"),
-        (
-            "Holds",
-            f"{_count(found['values'], 'encrypted value')} in {len(found['entries'])} entries, revision {found['revision']}",
-        ),
+        ("Holds", _holds(found)),
         ("Sealed", f"{found['sealed_at'] or 'never'}{_ago(found['sealed_seconds'], ', ')}"),
-        ("Key", f"{key['source']} vault, key {key['name']} version {key['version']}" if key else "none"),
+        ("Key", f"{_source(key)}, key {key['name']} version {key['version']}" if key else "none"),
+        *([("Token", _token(found["token"], at))] if found["token"] else []),
         ("Last contact", _ago(found["contact_seconds"]) or "never"),
         ("Portal", found["portal"]),
         ("Vault", found["vault"]),
@@ -106,6 +141,34 @@ def screen(found: dict[str, Any]) -> str:
     if found["verdict"] != OK and found["since_seconds"] is not None:
         lines.append(("Since", _ago(found["since_seconds"])))
     return "\n".join(f"{name + ':':<14}{printable(text)}" for name, text in lines)
+
+
+def _holds(found: dict[str, Any]) -> str:
+    if found["wrapped"]:
+        return f"revision {found['revision']}, under a wrapped encryption key: only your own vault opens it"
+    return (
+        f"{_count(found['values'], 'encrypted value')} in {len(found['entries'])} entries, revision {found['revision']}"
+    )
+
+
+def _source(key: dict[str, Any]) -> str:
+    own = "your own vault, wrapped" if key["wrapped"] else "your own vault"
+    return own if key["source"] == "byov" else "hosted vault"
+
+
+def _token(facts: dict[str, Any], at: float) -> str:
+    """The forecast; what is wrong with the token comes first."""
+    problem = f"{facts['problem']}; " if facts.get("problem") else ""
+    if not facts.get("because"):
+        return f"{problem}its end is not known"
+    told = Forecast(
+        facts.get("renews_every"),
+        facts.get("next_renewal"),
+        facts.get("ends"),
+        facts["because"],
+        bool(facts.get("certain")),
+    )
+    return problem + sentence_of(told, at)
 
 
 def _count(number: int, noun: str) -> str:

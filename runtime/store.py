@@ -5,11 +5,13 @@
     4                    length of the header, big-endian
     n                    header (JSON, see Header): readable without a key
     32                   SHA-256 of the header: tells damage of the header from damage elsewhere
+    4 + k                with a wrapped encryption key only: length and sealed credentials, at ("credentials", the same SHA-256)
     4                    length of the sealed index, 0 when the store is empty
     m                    index (runtime/index.py), sealed for its place (path ("index", SHA-256 of the header))
     rest                 the sealed values, in the index's order, each bound to Atom, environment, path and revision
 
-Every byte is covered: magic, header and index by the seal of the index, values by their own. Values are opened one by one.
+Every byte is covered: magic, header and index by the seal of the index, credentials and values by their own. Values are
+opened one by one.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from runtime.index import Entries, Held, Index
 from runtime.index import decode as decode_index
 from runtime.index import encode as encode_index
 from vaults.envelope import KEY_BYTES, Bound, SealBroken
-from vaults.manifest import Path
+from vaults.manifest import Entry, Path
 
 MAGIC: Final = b"KMSSTORE/1\n"
 FORMAT: Final = 1
@@ -39,8 +41,10 @@ class Header:
     """What a store says of itself. Times are for people (UTC, ISO 8601); revisions decide.
 
     environment "" is detached (or not fetched yet); key_id "" is an empty store without a key. wrapped: the data key as
-    the vault `source` wrapped it with version key_version of its key key_name. seen: the highest revision ever accepted,
-    by environment; it outlives a detachment, so that nothing older is taken afterwards.
+    the vault `source` wrapped it with version key_version of its key key_name. settings_revision: the KMS settings this
+    store is sealed for. seen: the highest revision ever accepted, by environment; it outlives a detachment, so that
+    nothing older is taken afterwards. memory_only: a wrapped encryption key, which is in memory only; such a store has a
+    key even when it is empty, because it holds the credentials of the environment's half.
     """
 
     account: str
@@ -58,16 +62,18 @@ class Header:
     wrapped: str = field(default="", repr=False)
     sealed_at: str = ""
     seen: Mapping[str, int] = field(default_factory=dict)
+    memory_only: bool = False
 
 
 @dataclass(frozen=True)
 class Store:
-    """A store as read from its file; values stay sealed until `open` or `open_all`."""
+    """A store as read from its file; values stay sealed until `open` or `open_all`. credentials: b"" unless memory_only."""
 
     header: Header
     key: bytes = field(default=b"", repr=False)
     body: bytes = field(default=b"", repr=False)
     index: Index = field(default_factory=Index, repr=False)
+    credentials: bytes = field(default=b"", repr=False)
 
     @cached_property
     def held(self) -> list[Held]:
@@ -86,18 +92,35 @@ class Store:
             return []
         return _opened(self.header, self.key, self.index.sealed_values(self.header.environment, self.body))
 
+    def entries(self) -> Entries:
+        """Everything held, opened, as `encode` takes it. Raises StoreDamaged."""
+        values = iter(self.open_all())
+        return [
+            (
+                Entry(one.form, one.path, one.name, one.revision, one.digest),
+                next(values) if one.form == "sealed" else one.plain if one.form == "plain" else None,
+            )
+            for one in self.held
+        ]
 
-def encode(header: Header, key: bytes, entries: Entries) -> list[bytes]:
+
+def encode(header: Header, key: bytes, entries: Entries, credentials: bytes = b"") -> list[bytes]:
     """The parts of a store's file. entries: each with its value, bytes when sealed, text when plain, None for a component.
 
-    key: 32 bytes, used for this store only. An empty store (key_id "") has no entries and key b"".
+    key: 32 bytes, used for this store only. An empty store (key_id "") has no entries and key b"". credentials: of the
+    environment's half, in a memory_only store and only there.
     """
+    if bool(credentials) != header.memory_only or (header.memory_only and not header.key_id):
+        raise ValueError("credentials lie in a store with a wrapped encryption key, and only there")
     text = orjson.dumps({"format": FORMAT} | asdict(header))
     digest = hashlib.sha256(text).digest()
     front = [MAGIC, len(text).to_bytes(4, "big"), text, digest]
     if not header.key_id:
         return [*front, (0).to_bytes(4, "big")]
     bound, environment = _bound(header), header.environment
+    if header.memory_only:
+        block = bound.seal_many(key, header.key_id, [(_credentials_path(digest), header.revision, credentials)])[0]
+        front += [len(block).to_bytes(4, "big"), block]
     secret = [
         ((environment, *entry.path), entry.revision, value) for entry, value in entries if isinstance(value, bytes)
     ]
@@ -117,7 +140,7 @@ class Front:
 
     def open(self, key: bytes) -> Store:
         """Open the index. key: of the header's key_id; b"" for an empty store. Raises StoreDamaged."""
-        header, rest = self.header, self.rest
+        header, credentials, rest = self.header, self.credentials(key), self._behind_credentials()
         size = int.from_bytes(rest[:4], "big")
         end = 4 + size
         if len(rest) < max(end, 4) or bool(size) != bool(header.key_id) or (not size and len(rest) > end):
@@ -128,7 +151,20 @@ class Front:
         index = decode_index(_opened(header, key, [sealed])[0])
         if index.size != len(rest) - end:
             raise damaged()
-        return Store(header, key, rest[end:], index)
+        return Store(header, key, rest[end:], index, credentials)
+
+    def credentials(self, key: bytes) -> bytes:
+        """The credentials in a memory_only store, b"" in others; damage behind them does not matter. Raises StoreDamaged."""
+        if not self.header.memory_only:
+            return b""
+        block = self.rest[4 : 4 + int.from_bytes(self.rest[:4], "big")]
+        sealed = (_credentials_path(self.digest), self.header.revision, block)
+        return _opened(self.header, key, [sealed])[0]
+
+    def _behind_credentials(self) -> bytes:
+        if not self.header.memory_only:
+            return self.rest
+        return self.rest[4 + int.from_bytes(self.rest[:4], "big") :]
 
 
 def read_front(content: bytes) -> Front:
@@ -176,3 +212,7 @@ def _bound(header: Header) -> Bound:
 
 def _index_path(header_digest: bytes) -> Path:
     return ("index", header_digest.hex())
+
+
+def _credentials_path(header_digest: bytes) -> Path:
+    return ("credentials", header_digest.hex())

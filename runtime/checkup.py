@@ -1,0 +1,67 @@
+"""`check`: what the newest KMS settings ask of this container and of the customer's vault, without changing anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtime import check
+from runtime.errors import CustomerVaultUnfit, RuntimeProblem
+from runtime.home import Home
+from runtime.hosted import hosted_vault
+from runtime.portal import Portal
+from runtime.settings import KmsSettings
+from runtime.sources import Customer, Sources
+from runtime.storefile import StoreFile
+from vaults.preflight import Step, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """The steps, none in hosted mode. problem: to be raised after showing them, None when the vault can be used."""
+
+    revision: int
+    customer: Customer | None
+    steps: tuple[Step, ...]
+
+    @property
+    def problem(self) -> RuntimeProblem | None:
+        failed = verdict(self.steps)
+        if self.customer is None or failed.state != "failed":
+            return None
+        words = self.customer.explained(failed)
+        return CustomerVaultUnfit(failed.code, f"{words.title}: {words.sentence}")
+
+    def screen(self) -> str:
+        """For people."""
+        if self.customer is None:
+            return f"KMS settings, revision {self.revision}: the hosted vault is used; there is nothing to check."
+        return check.screen(self.steps, **self.customer.words(verdict(self.steps)))
+
+    def document(self) -> dict[str, Any]:
+        """For programs: settings_revision, source, wrapped, ok, verdict, steps."""
+        about = {
+            "settings_revision": self.revision,
+            "source": "byov" if self.customer else "hosted",
+            "wrapped": bool(self.customer and self.customer.wrapped),
+        }
+        if self.customer is None:
+            return about | {"ok": True, "verdict": "ok", "steps": []}
+        return about | check.document(self.steps, **self.customer.words(verdict(self.steps)))
+
+
+def checkup(home: Home, environment: Mapping[str, str] = os.environ) -> Checkup:
+    """Fetch the newest settings (kept ones when the portal is down), resolve the file here, run the preflight.
+
+    Raises NotEnrolled, SettingsRefused, the portal's and the hosted vault's errors.
+    """
+    config = home.read_config()
+    vault = hosted_vault(config)
+    settings = KmsSettings(home, vault, Portal(config.portal, config.portal_ca))
+    with home.lock():
+        header = StoreFile(home, config).header()
+        revision = settings.latest(header.settings_revision if header else 0)
+        customer = Sources(home, vault, settings, environment).customer(revision)
+    return Checkup(revision, customer, customer.preflight() if customer else ())
