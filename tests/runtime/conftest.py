@@ -1,13 +1,23 @@
 """Containers for the runtime's tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from atoms.models import Atom
+from tests.customer import CustomersVault, start_customers_vault
 from tests.live import LivePortal
 from tests.runtime.container import Container
+
+
+@pytest.fixture(scope="module")
+def customers_vault() -> Iterator[CustomersVault]:
+    """The customer's own server, with TLS and in a namespace."""
+    server = start_customers_vault()
+    yield server
+    server.stop()
+
 
 Enrolled = Callable[..., Container]
 

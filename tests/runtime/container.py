@@ -19,6 +19,9 @@ from runtime.storefile import StoreFile
 from runtime.sync import Outcome, Synchroniser
 from tests.conftest import Stage
 from tests.live import ROOT, LivePortal
+from vaults.actions import PropertiesUpload, save_kms_settings, settings_of, with_settings
+from vaults.customer import CustomerVault
+from vaults.properties import facts_of
 from vaults.secret import Secret
 
 
@@ -92,6 +95,19 @@ class Container:
             label(held): {"plain": held.plain, "component": "component"}.get(held.form) or store.open(held).decode()
             for held in store.held
         }
+
+
+def bring_your_own_vault(stage: Stage, atom: Atom, vault: CustomerVault | None, *, wrapped: bool = False) -> int:
+    """Save an Atom's KMS settings: a file of this vault, or None for the hosted vault. Returns the settings' revision."""
+    saved = save_kms_settings(
+        atom,
+        mode="byov" if vault else "hosted",
+        wrapped=wrapped,
+        file=PropertiesUpload("application.yaml", vault, facts_of(vault)) if vault else None,
+        expected_revision=settings_of(with_settings(atom)).revision,
+        actor=stage.alice,
+    )
+    return saved.revision
 
 
 def _slept(seconds: float) -> bool:
