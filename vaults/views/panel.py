@@ -62,5 +62,6 @@ def form_context(request: AccountRequest, atom: Atom) -> dict[str, Any]:
         "can_edit": can_edit,
         "is_cloud": atom.type == Atom.Type.CLOUD,
         "kms_active": active,
+        "asked": {"byov": settings.is_byov, "wrapped": settings.wrapped},
         "form_etag": tag,
     }

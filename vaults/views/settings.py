@@ -90,7 +90,7 @@ def _refused(
     """For htmx only the messages, so that the chosen file stays chosen; without script the page, and the file again."""
     context = {"form": form, "failure": failure, "consequences": consequences, "edits": edits, "failed": status}
     if not request.htmx:
-        return panel_page(request, atom, status=status, **context)
+        return panel_page(request, atom, status=status, asked=_asked(request), **context)
     response = render(
         request,
         "vaults/_kms_errors.html",
@@ -100,6 +100,11 @@ def _refused(
     response.headers["HX-Retarget"] = "#kms-errors"
     response.headers["HX-Reswap"] = "outerHTML"
     return response
+
+
+def _asked(request: AccountRequest) -> dict[str, bool]:
+    """The switch and the box as they were sent: a page that is shown again loses nothing."""
+    return {name: name in request.POST for name in ("byov", "wrapped")}
 
 
 def _form_fragment(request: AccountRequest, atom: Atom) -> HttpResponse:
@@ -122,5 +127,5 @@ def kms_check(request: AccountRequest, atom_id: object) -> HttpResponse:
     file = request.FILES.get("file")
     reading = read_upload(file) if file else None
     if not request.htmx:
-        return panel_page(request, atom, reading=reading, checked=True)
+        return panel_page(request, atom, reading=reading, checked=True, asked=_asked(request))
     return render(request, "vaults/_kms_check.html", {"reading": reading, "atom": atom, "checked": file is not None})
