@@ -128,6 +128,7 @@ def test_a_file_with_errors_is_not_saved(panel: Panel) -> None:
     plain = panel.save(SAMPLE.replace("https:", "ftp:"), htmx=False)
     assert plain.status_code == 422
     assert "Findings" in text_of(plain)
+    assert 'id="kms-file_error"' in text_of(plain)
     assert TOKEN not in text_of(answer) + text_of(plain)
     assert not KmsSettings.objects.exists()
 
