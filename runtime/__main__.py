@@ -24,6 +24,7 @@ from runtime.errors import (
     EnrolmentRefused,
     RuntimeProblem,
     SelectionRefused,
+    ValueMissing,
     printable,
 )
 from runtime.home import DEFAULT, Home
@@ -232,11 +233,12 @@ def main() -> NoReturn:
 
 
 def _store(home: Home) -> Store:
-    from runtime.errors import ValueMissing
     from runtime.storefile import StoreFile
 
-    config = home.read_config()
-    store = StoreFile(home, config, lambda header: _key_source(home, header)).read()
+    try:
+        store = StoreFile(home, home.read_config(), lambda header: _key_source(home, header)).read()
+    except RuntimeProblem as problem:
+        raise _explained(home, problem) from None
     if store is None or not store.header.environment:
         raise ValueMissing(
             "nothing_held", "This container holds no values: run kms-runtime sync, and see kms-runtime status."
@@ -245,15 +247,17 @@ def _store(home: Home) -> Store:
 
 
 def _key_source(home: Home, header: Header) -> KeySource:
-    from runtime.hosted import hosted_vault
-    from runtime.portal import Portal
-    from runtime.settings import KmsSettings
-    from runtime.sources import Sources
+    from runtime.checkup import parts
 
-    config = home.read_config()
-    vault = hosted_vault(config)
-    settings = KmsSettings(home, vault, Portal(config.portal, config.portal_ca))
-    return Sources(home, vault, settings).of(header.settings_revision)
+    return parts(home)[1].of(header.settings_revision)
+
+
+def _explained(home: Home, problem: RuntimeProblem) -> RuntimeProblem:
+    if not problem.kind.startswith("customer_vault_"):
+        return problem  # without loading what talks to vaults
+    from runtime.checkup import explained
+
+    return explained(home, problem)
 
 
 def _installer_token() -> str:

@@ -1,9 +1,13 @@
-"""`check`: what the newest KMS settings ask of this container and of the customer's vault, without changing anything."""
+"""`check`: what the newest KMS settings ask of this container and of the customer's vault, without changing anything.
+
+And the same look when `get` or `exec` cannot open a store: why the vault it is sealed with does not help.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +19,7 @@ from runtime.portal import Portal
 from runtime.settings import KmsSettings
 from runtime.sources import Customer, Sources
 from runtime.storefile import StoreFile
+from runtime.switching import Examined, examine
 from vaults.preflight import Step, verdict
 
 
@@ -57,11 +62,29 @@ def checkup(home: Home, environment: Mapping[str, str] = os.environ) -> Checkup:
 
     Raises NotEnrolled, SettingsRefused, the portal's and the hosted vault's errors.
     """
+    settings, sources = parts(home, environment)
+    with home.lock():
+        header = StoreFile(home, home.read_config()).header()
+        revision = settings.latest(header.settings_revision if header else 0)
+        customer = sources.customer(revision)
+    return Checkup(revision, customer, customer.preflight() if customer else ())
+
+
+def parts(home: Home, environment: Mapping[str, str] = os.environ) -> tuple[KmsSettings, Sources]:
+    """The settings of a directory, and the vaults they name, for one command. Raises NotEnrolled, VaultUnfit."""
     config = home.read_config()
     vault = hosted_vault(config)
     settings = KmsSettings(home, vault, Portal(config.portal, config.portal_ca))
-    with home.lock():
-        header = StoreFile(home, config).header()
-        revision = settings.latest(header.settings_revision if header else 0)
-        customer = Sources(home, vault, settings, environment).customer(revision)
-    return Checkup(revision, customer, customer.preflight() if customer else ())
+    return settings, Sources(home, vault, settings, environment)
+
+
+def explained(home: Home, problem: RuntimeProblem, environment: Mapping[str, str] = os.environ) -> RuntimeProblem:
+    """Trouble at the vault of a wrapped store, by the preflight's step that fails; any other problem as it is."""
+    if not problem.kind.startswith("customer_vault_"):
+        return problem
+    found = Examined()
+    with suppress(RuntimeProblem):
+        header = StoreFile(home, home.read_config()).header()
+        if header is not None and header.memory_only:
+            found = examine(parts(home, environment)[1].customer(header.settings_revision))
+    return type(problem)(found.code, found.sentence) if found.code else problem

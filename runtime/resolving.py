@@ -8,9 +8,10 @@ with a vault that is named on the container. Nothing is contacted here, and no t
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from vaults.customer import (
     ALLOWED_NAMES,
@@ -20,20 +21,21 @@ from vaults.customer import (
     EndpointRefused,
     endpoint_of,
     holds_placeholder,
+    normalised_namespace,
     placeholder_of,
 )
 
-CA: Final = (
-    "VAULT_CACERT"  # variables of this machine that a file cannot ask for and that it never overrules in silence
-)
+# Variables of this machine that no file has to ask for.
+CA: Final = "VAULT_CACERT"
 PROXY: Final = "VAULT_PROXY_ADDR"
 _NEEDED: Final = ("uri", "token")
-Code = Literal["confirm_vault", "env_missing", "env_not_allowed", "file_refused"]
+Code = Literal["confirm_vault", "env_missing", "env_not_allowed", "placeholder_in_text", "uri_refused"]
 
 
 class Unresolved(Exception):
-    """The file cannot be used here (yet). code: of the preflight's step "address"; detail: a name, a setting or an address.
+    """The file cannot be used here (yet). code: of the preflight's step "address".
 
+    detail: a variable's name, a setting's (trust-store), an address, or EndpointRefused's code; never a value.
     missing: names of variables that are not set on this container.
     """
 
@@ -67,13 +69,13 @@ def resolve(vault: CustomerVault, container: Container) -> Resolved:
     asked = {name: placeholder for name, text in texts.items() if (placeholder := placeholder_of(text))}
     for name, text in texts.items():
         if name not in asked and holds_placeholder(text):
-            raise Unresolved("file_refused", name)
+            raise Unresolved("placeholder_in_text", name.replace("_", "-"))
     for placeholder in asked.values():
         if placeholder.name not in (*ALLOWED_NAMES, *container.allow_env):
             raise Unresolved("env_not_allowed", placeholder.name)
     given = {name: value for name, one in asked.items() if (value := container.environment.get(one.name)) is not None}
     defaults = {name: one.default for name, one in asked.items() if name not in given and one.default is not None}
-    found = texts | defaults | {name: value.strip() for name, value in given.items()}
+    found: dict[str, Any] = {name: _bound(name, text) for name, text in (texts | defaults | given).items()}
     missing = [
         one.name
         for name, one in asked.items()
@@ -106,8 +108,17 @@ def _gives(found: Mapping[str, str], given: Mapping[str, str]) -> bool:
     return bool(set(given) - {"uri"}) or bool(found["key_store"] or found["key_store_password"])
 
 
+def _bound(name: str, text: str) -> str:
+    """A setting's text as the file's reader takes it (vaults/properties), wherever it came from: a variable's as well."""
+    if name == "key_store_password":
+        return text
+    if name == "namespace":
+        return normalised_namespace(text)
+    return re.sub(r"^file:(?://(?=/))?", "", text.strip()) if name in ("trust_store", "key_store") else text.strip()
+
+
 def _endpoint(uri: str) -> Endpoint:
-    """Raises Unresolved: https, or http to this machine."""
+    """Raises Unresolved unless it is https, or http to this machine."""
     code = "uri_scheme"
     try:
         endpoint = endpoint_of(uri)
@@ -115,7 +126,7 @@ def _endpoint(uri: str) -> Endpoint:
             return endpoint
     except EndpointRefused as refused:
         code = refused.code
-    raise Unresolved("file_refused", code)
+    raise Unresolved("uri_refused", code)
 
 
 def is_loopback(host: str) -> bool:

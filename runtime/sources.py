@@ -47,10 +47,13 @@ class Customer:
         return explain(step, **self.words(step))
 
     def words(self, step: Step) -> Words:
-        """What the words for a step are about. Nothing of it is secret, nor resolved when that was refused."""
-        vault = self.resolved.vault if self.resolved else self.file
-        uri = step.detail if step.code == "confirm_vault" else vault.uri
-        return {"key": self.key, "namespace": vault.namespace, "uri": uri, "wrapped": self.wrapped}
+        """What the words for a step are about; they are shown and reported.
+
+        A placeholder's value is not in them, for a file can put any allowed variable anywhere; only the vault's address is.
+        """
+        uri = self.resolved.endpoint.address if self.resolved else self.file.uri
+        uri = step.detail if step.code == "confirm_vault" else uri
+        return {"key": self.key, "namespace": self.file.namespace, "uri": uri, "wrapped": self.wrapped}
 
     def preflight(self) -> tuple[Step, ...]:
         """Ask the vault step by step; nothing is contacted when the file could not be resolved."""

@@ -5,7 +5,9 @@ Pure. Everything is explicit: PEM files by path, and the public authorities that
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 from contextlib import suppress
 from typing import Any, Final
 
@@ -42,13 +44,21 @@ def client_context(ca: str = "", cert: str = "", cert_password: str = "") -> ssl
     """
     code = "ca_invalid"
     with suppress(OSError, ValueError):  # ssl.SSLError is an OSError
+        _refuse_odd(ca)
         context = ssl.create_default_context(cafile=ca or DEFAULT_CA_BUNDLE_PATH)
         if cert:
             code = "cert_invalid"
+            _refuse_odd(cert)
             # A function: without one, OpenSSL would ask a terminal for the password of an encrypted key.
             context.load_cert_chain(cert, password=lambda: cert_password)
         return context
     raise TlsFileInvalid(code)
+
+
+def _refuse_odd(path: str) -> None:
+    """A device or a pipe, which OpenSSL would read for ever. Raises OSError, ValueError."""
+    if path and not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError
 
 
 def tls_code(error: BaseException) -> str:

@@ -50,6 +50,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "confirm_vault": "address",
         "env_missing": "address",
         "env_not_allowed": "address",
+        "placeholder_in_text": "address",
         "file_refused": "address",
         "uri_refused": "address",
         "vault_dns": "dns",
@@ -140,7 +141,8 @@ _FINE: Final[Mapping[str, str]] = {
 _SENTENCES: Final[Mapping[str, str]] = {
     "confirm_vault": "The token is held on the container and the vault is named elsewhere: confirm the vault there first.",
     "env_missing": "The variable {detail} is not set in the container's environment.",
-    "env_not_allowed": "The container does not give out the variable {detail}; start it with --allow-env if it should.",
+    "env_not_allowed": "The container does not give out the variable {detail}: allow it there, if it is meant for the vault.",
+    "placeholder_in_text": "A placeholder stands inside the text of {detail}: only whole values are filled in on the container.",
     "file_refused": "The file {detail} names cannot be read on the container, or is not PEM, or its password is wrong.",
     "uri_refused": "The uri cannot be used ({detail}): it must be https://host:port, without a user name, a question mark or a #.",
     "vault_dns": "The name {host} does not resolve on the container.",
@@ -187,6 +189,7 @@ _NEW_TOKEN: Final = "vault token create{ns} -orphan -period=24h -no-default-poli
 _POLICY: Final = "vault policy write{ns} {key} - <<'POLICY'\n{policy}\nPOLICY"
 _COMMANDS: Final[Mapping[str, str]] = {
     "confirm_vault": "kms-runtime allow-vault {address}",
+    "env_not_allowed": "kms-runtime allow-vault --allow-env {detail}",
     "vault_dns": "getent hosts {host}",
     "vault_refused": "vault status",
     "tls_name": "openssl s_client -connect {place} </dev/null | openssl x509 -noout -ext subjectAltName",
