@@ -72,8 +72,8 @@ class Checks:
     pending: bool  # its store is not sealed for the present settings yet
 
     @property
-    def warnings(self) -> int:
-        return sum(line.state == "warn" for line in self.steps)
+    def warnings(self) -> list[StepLine]:
+        return [line for line in self.steps if line.state == "warn"]
 
 
 @dataclass(frozen=True, slots=True)
