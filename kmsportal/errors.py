@@ -11,24 +11,31 @@ TOO_MUCH = (
     "Nothing was saved: this is more than one save can take, at most 4 MiB of values and 2,000 changed fields. "
     "Save it in parts."
 )
-_DIALOG = "extensions:environment_extensions"
+FILE_TOO_LARGE = "Nothing was saved: the file is larger than 16 KiB, the most a properties file can be."
+# Where a form says by itself what is too much: the reason, its messages' template and their place.
+_FORMS = {
+    "extensions:environment_extensions": (TOO_MUCH, "extensions/_extensions_errors.html", "#extensions-errors"),
+    "vaults:kms_settings": (FILE_TOO_LARGE, "vaults/_kms_errors.html", "#kms-errors"),
+    "vaults:kms_check": (FILE_TOO_LARGE, "vaults/_kms_errors.html", "#kms-errors"),
+}
 _DRAINED = 64 * 1024 * 1024
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """A form that is too big is told its limits; in the dialog of an environment beside what was typed."""
+    """A form that is too big is told its limits; in a dialog beside what was typed."""
     if request.path.startswith("/api/") or not isinstance(exception, RequestDataTooBig | TooManyFieldsSent):
         return defaults.bad_request(request, exception)
     if isinstance(exception, RequestDataTooBig):
         _drain(request)
     match = request.resolver_match
-    if request.headers.get("HX-Request") == "true" and match and match.view_name == _DIALOG:
-        context = {"form": {"form_error": TOO_MUCH}, "saves": None}
-        response = render(request, "extensions/_extensions_errors.html", context, status=413)
-        response.headers["HX-Retarget"] = "#extensions-errors"
+    reason, template, place = _FORMS.get(match.view_name if match else "", (TOO_MUCH, "", ""))
+    if template and request.headers.get("HX-Request") == "true":
+        context = {"form": {"form_error": reason}, "saves": None, "failure": reason, "edits": None}
+        response = render(request, template, context, status=413)
+        response.headers["HX-Retarget"] = place
         response.headers["HX-Reswap"] = "outerHTML"
         return response
-    return render(request, "413.html", {"reason": TOO_MUCH, "theme": chosen_theme(request)}, status=413)
+    return render(request, "413.html", {"reason": reason, "theme": chosen_theme(request)}, status=413)
 
 
 def _drain(request: HttpRequest) -> None:

@@ -255,8 +255,10 @@ def test_a_large_upload_is_refused_and_nothing_is_kept(panel: Panel) -> None:
     assert "16 KiB" in page
     assert "This file cannot be used yet" in page
     answer = panel.check("#" * 10_000_000)
-    assert answer.status_code in (200, 413)
-    assert "This file can be used" not in text_of(answer)
+    assert (answer.status_code, answer.headers["HX-Retarget"]) == (413, "#kms-errors")
+    assert "the file is larger than 16 KiB" in text_of(answer)
+    assert panel.save("#" * 10_000_000, htmx=False).status_code == 413
+    assert not KmsSettings.objects.exists()
 
 
 # -- what everybody sees -----------------------------------------------------------------------------------------------

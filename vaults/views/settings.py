@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django.conf import settings as django_settings
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import HttpResponse, HttpResponseNotModified
 from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
@@ -35,6 +36,7 @@ def kms_settings(request: AccountRequest, atom_id: object) -> HttpResponse:
         return _form_fragment(request, atom) if request.htmx else panel_page(request, atom)
     if not request.may(Privilege.ATOM_MANAGEMENT):
         raise PermissionDenied("Saving these settings needs the privilege Atom Management.")
+    _refuse_huge(request)
     current, stored = actions.settings_of(atom), actions.file_of(atom)
     form = KmsSettingsForm(request.POST, request.FILES, atom=atom, current=current, stored=stored)
     if not form.is_valid():
@@ -102,6 +104,12 @@ def _refused(
     return response
 
 
+def _refuse_huge(request: AccountRequest) -> None:
+    """Beyond the limit of the in-memory handler an upload would be dropped in silence. Raises RequestDataTooBig."""
+    if int(request.META.get("CONTENT_LENGTH") or 0) > django_settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
+        raise RequestDataTooBig("A properties file has at most 16 KiB.")
+
+
 def _asked(request: AccountRequest) -> dict[str, bool]:
     """The switch and the box as they were sent: a page that is shown again loses nothing."""
     return {name: name in request.POST for name in ("byov", "wrapped")}
@@ -124,6 +132,7 @@ def _form_fragment(request: AccountRequest, atom: Atom) -> HttpResponse:
 def kms_check(request: AccountRequest, atom_id: object) -> HttpResponse:
     """What the linter says about a chosen file, and a preview without its secrets. Nothing is kept."""
     atom = find_atom(request, atom_id, *actions.SETTINGS)
+    _refuse_huge(request)
     file = request.FILES.get("file")
     reading = read_upload(file) if file else None
     if not request.htmx:
