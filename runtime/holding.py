@@ -32,7 +32,7 @@ from runtime.store import Header, Store
 from runtime.storefile import StoreFile, StoreKey
 
 TRUST_SECONDS: Final = 600  # how long a daemon believes that the file it checked has not rotted
-_VAULT_TROUBLE: Final = (CustomerVaultDown, CustomerVaultSaysNo, CustomerVaultUnfit, SettingsRefused)
+VAULT_TROUBLE: Final = (CustomerVaultDown, CustomerVaultSaysNo, CustomerVaultUnfit, SettingsRefused)
 
 
 class Holding:
@@ -150,7 +150,7 @@ class Holding:
 
     def _key_for_credentials(self, header: Header) -> StoreKey:
         """A new data key; the one in use when the customer's vault gives none: a wipe does not wait for it."""
-        with suppress(*_VAULT_TROUBLE):
+        with suppress(*VAULT_TROUBLE):
             return self.new_key(header)
         in_use = self.header()
         assert in_use is not None

@@ -24,12 +24,12 @@ _SENTENCE_CHARACTERS = 300
 class Telling:
     """Keeps the verdict of each sync and reports it unless the portal knows it; a report that fails goes with the next.
 
-    examined: the customer's vault looked at last.
+    examined: the customer's vault looked at last; None when this run had no reason to, and what is known of it stands.
     """
 
     def __init__(self, home: Home, portal: Portal, holding: Holding) -> None:
         self._home, self._portal, self._holding = home, portal, holding
-        self.examined = Examined()
+        self.examined: Examined | None = None
         self.token: dict[str, Any] | None = None
         self._is_token_known = False
 
@@ -39,6 +39,10 @@ class Telling:
 
     def failed(self, problem: RuntimeProblem) -> None:
         self._tell(problem.code, problem.sentence, reachable=problem.kind not in _PORTAL_KINDS, news=False)
+
+    def shows_failed_step(self) -> bool:
+        """Whether a step of the customer's vault is known to have failed."""
+        return any(step["state"] == "failed" for step in read_state(self._home).preflight)
 
     def about_token(self, facts: dict[str, Any] | None) -> None:
         """What is known of the customer's token from now on; None in hosted mode, and after a switch."""
@@ -53,10 +57,7 @@ class Telling:
     def _tell(self, verdict: str, sentence: str, *, reachable: bool, news: bool) -> None:
         at = int(time.time())
         state = judged(read_state(self._home), verdict, sentence, at)
-        preflight = [
-            {"step": step.id, "state": step.state, "code": step.code, "detail": step.detail[:200]}
-            for step in self.examined.steps
-        ]
+        preflight = state.preflight if self.examined is None else _steps(self.examined)
         if news or preflight != state.preflight:
             state = replace(state, reported=False)
         token = self.token if self._is_token_known else state.token  # a `sync` beside a daemon does not look at it
@@ -95,7 +96,7 @@ class Telling:
         return {
             "preflight": state.preflight,
             "token": _known(state.token),
-            "variables": list(self.examined.missing)[:20],
+            "variables": list(self.examined.missing)[:20] if self.examined else [],
         }
 
     def _store(self) -> Store:
@@ -124,6 +125,13 @@ def report_of(header: Header, values: int, verdict: str, sentence: str) -> dict[
         "version": VERSION,
         "host_name": socket.gethostname(),
     }
+
+
+def _steps(examined: Examined) -> list[dict[str, str]]:
+    return [
+        {"step": step.id, "state": step.state, "code": step.code, "detail": step.detail[:200]}
+        for step in examined.steps
+    ]
 
 
 def _known(token: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -92,6 +92,18 @@ class StoreFile:
         """Whether the store can be opened without its vault, as far as is known without looking for a key's file."""
         return not header.memory_only or header.key_id in self._memory
 
+    def open_with(self, source: KeySource) -> None:
+        """Take the wrapped encryption key of the store in use from another source than the one its settings name.
+
+        Raises StoreDamaged when that gives another key, StorageFailed, and the vault's errors.
+        """
+        front = self._front()
+        if front is None or not front.header.memory_only:
+            raise store.damaged()
+        key = source.unwrap(front.header.wrapped)
+        front.credentials(key)  # another key is not kept
+        self._memory = {front.header.key_id: key}
+
     def _unwrapped(self, header: Header) -> bytes:
         if header.key_id not in self._memory:
             if self._source is None:

@@ -48,12 +48,15 @@ class Pending:
 
 
 class Switching:
-    """Keeps one directory's store with the vault its settings name. `examined`: of the vault looked at last."""
+    """Keeps one directory's store with the vault its settings name.
+
+    examined: of the vault looked at last, None as long as none was.
+    """
 
     def __init__(self, holding: Holding, settings: KmsSettings, sources: Sources, say: Callable[[str], None]) -> None:
         self._holding, self._settings, self._sources, self._say = holding, settings, sources, say
         self.pending: Pending | None = None
-        self.examined = Examined()
+        self.examined: Examined | None = None
         self._again = 0.0
         self._failures = 0
 
@@ -85,10 +88,10 @@ class Switching:
         try:
             wanted = self._settings.fetch(wanted)
             customer = self._sources.customer(wanted)
-            self.examined = examine(customer)
-            if not self.examined.code:
+            found = self.examined = examine(customer)
+            if not found.code:
                 self._reseal(held, wanted, customer)
-            return wanted, self.examined.sentence
+            return wanted, found.sentence
         except RuntimeProblem as problem:
             if problem.kind not in _TRIED_AGAIN:
                 raise
@@ -118,17 +121,25 @@ class Switching:
 
     # -- when the vault in use fails -------------------------------------------------------------------------------
 
-    def explained(self, problem: RuntimeProblem, revision: int) -> RuntimeProblem:
-        """The trouble at the customer's vault by the preflight's failing step, which is kept in `examined`."""
+    def explained(self, problem: RuntimeProblem, *revisions: int) -> RuntimeProblem:
+        """The trouble at the customer's vault by the preflight's failing step, which is kept in `examined`.
+
+        revisions: of the settings that were tried; the first one whose preflight fails explains it.
+        """
         if problem.kind not in _TRANSIENT:
             return problem
-        found = Examined()
+        for revision in revisions:
+            with suppress(RuntimeProblem):
+                found = examine(self._sources.customer(revision))
+                if found.code:
+                    self.examined = found
+                    return type(problem)(found.code, found.sentence)
+        return problem
+
+    def look_again(self, revision: int) -> None:
+        """What is found at the vault in use, now that it works again."""
         with suppress(RuntimeProblem):
-            found = examine(self._sources.customer(revision))
-        if not found.code:
-            return problem
-        self.examined = found
-        return type(problem)(found.code, found.sentence)
+            self.examined = examine(self._sources.customer(revision))
 
 
 def examine(customer: Customer | None) -> Examined:

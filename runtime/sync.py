@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,7 +25,7 @@ from runtime.errors import (
     StoreForeign,
     VaultSaysNo,
 )
-from runtime.holding import Holding
+from runtime.holding import VAULT_TROUBLE, Holding
 from runtime.home import Config, Home
 from runtime.hosted import LOGIN_REFUSED, hosted_vault
 from runtime.portal import Portal
@@ -74,11 +75,12 @@ class Synchroniser:
         self.telling = Telling(home, self._portal, self.holding)
         self._switched = False
         self._refused: SettingsRefused | None = None
+        self._newer: tuple[int, ...] = ()  # settings that were tried because the store's own do not open it
 
     def sync(self, *, accept_restore: bool = False) -> Outcome:
         """Raises every error of this program; the store in use is whole whatever happens."""
         with self.home.lock():
-            self._switched, self._refused = False, None
+            self._switched, self._refused, self._newer = False, None, ()
             try:
                 outcome = self._rounds(accept_restore)
                 if self._refused is not None:
@@ -88,6 +90,8 @@ class Synchroniser:
             verdict = DETACHED if outcome.result == "detached" else (OK, "")
             if outcome.pending:
                 verdict = (PENDING, outcome.pending)
+            else:
+                self._look_again()
             self._tell_examined()
             self.telling.went_well(*verdict, news=self._switched or outcome.result != "unchanged")
             return outcome
@@ -96,10 +100,16 @@ class Synchroniser:
         """The problem as it was reported: trouble at the customer's vault by the step that fails."""
         header = self.holding.header()
         if header is not None and problem.code != PENDING:
-            problem = self._switching.explained(problem, header.settings_revision)
+            problem = self._switching.explained(problem, *self._newer, header.settings_revision)
         self._tell_examined()
         self.telling.failed(problem)
         return problem
+
+    def _look_again(self) -> None:
+        """A step that failed before is not shown as failing once all is well."""
+        header = self.holding.header()
+        if header is not None and not self._switched and self.telling.shows_failed_step():
+            self._switching.look_again(header.settings_revision)
 
     def _tell_examined(self) -> None:
         self.telling.examined = self._switching.examined
@@ -108,6 +118,7 @@ class Synchroniser:
 
     def _rounds(self, accept_restore: bool) -> Outcome:
         self.holding.tidy()
+        self._open()
         self._renewal.go_on()
         left = {LOGIN_REFUSED: 1, checking.MISMATCH: 3}
         for _ in range(ROUNDS):
@@ -127,6 +138,30 @@ class Synchroniser:
         raise DeliveryRefused(
             "attachment_unsteady", "The Atom is being moved again and again; the next sync tries once more."
         )
+
+    def _open(self) -> None:
+        """With a wrapped encryption key everything begins at the customer's vault. Raises the vaults' errors.
+
+        When its own settings do not open the store (their token was revoked, say), the newest ones may: they are fetched
+        with a credential that lies outside of it.
+        """
+        header = self.holding.header()
+        if header is None or self.holding.is_open():
+            return
+        try:
+            self.holding.environment()
+        except VAULT_TROUBLE:
+            if not self._opens_with_newer(header.settings_revision):
+                raise
+
+    def _opens_with_newer(self, current: int) -> bool:
+        with suppress(RuntimeProblem):
+            newest = self._settings.latest(current)
+            if newest != current and self.sources.customer(newest) is not None:
+                self._newer = (newest,)
+                self.holding.file.open_with(self.sources.of(newest))
+                return True
+        return False
 
     def _mend(self, code: str) -> None:
         """What may help: new credentials, or asking again after a save that crossed our question."""
