@@ -266,12 +266,12 @@ def _pending_status(settings: KmsSettings, enrolled: list[Node], checks: list[Ch
     if told:
         sentence = f"Switch pending: {told[0].report.sentence or told[0].report.verdict}"
         return Status("warn", "Switch pending", sentence, told[0].report.reported_at)
-    if waiting or len(checks) < len(enrolled):
-        seen = max((node.last_seen_at for node in enrolled if node.last_seen_at), default=None)
-        mend = "" if any(node.is_online for node in enrolled) else "Start the container with `kms-runtime run`."
-        sentence = "Saved. The container takes the new settings at its next contact."
-        return Status("info", "Switch pending", sentence, settings.changed_at if seen else None, mend)
-    return None
+    silent = [node for node in enrolled if node.pk not in {found.node.pk for found in checks if not found.pending}]
+    if not silent:
+        return None
+    mend = "" if any(node.is_online for node in silent) else "Start it with `kms-runtime run`."
+    who = "The container takes" if len(enrolled) == 1 else f"{len(silent)} of {len(enrolled)} nodes take"
+    return Status("info", "Switch pending", f"{who} the new settings at the next contact.", settings.changed_at, mend)
 
 
 def _failing_status(found: Checks) -> Status:

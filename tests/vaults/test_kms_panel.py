@@ -289,6 +289,17 @@ def test_a_pending_switch_says_the_step_and_what_to_do(panel: Panel) -> None:
     assert ">Pending<" in tree
 
 
+def test_a_molecule_is_switched_when_every_node_is(panel: Panel) -> None:
+    panel.save(SAMPLE)
+    reported(panel.atom, settings_revision=2, source="byov")
+    late = reported(panel.atom, settings_revision=1)
+    assert "1 of 2 nodes take the new settings at the next contact." in text_of(panel.get())
+    Node.objects.filter(pk=late.node_id).update(last_seen_at=timezone.now() - timedelta(hours=1))
+    assert "Start it with" in text_of(panel.get())
+    ContainerReport.objects.update(settings_revision=2)
+    assert "Switch pending" not in text_of(panel.get())
+
+
 def test_the_tree_names_the_mode(panel: Panel) -> None:
     tree = reverse("atoms:atom_tree", args=[panel.stage.account.code])
     assert "tree-badge" not in text_of(panel.client.get(tree))
