@@ -48,6 +48,10 @@ class CredentialsIn(Schema):
     reason: str = Field(pattern="^(attachment|renewal|lost)$")
 
 
+class SyncCredentialIn(Schema):
+    sync_hash: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class ConfirmIn(Schema):
     accessors: list[str] = Field(min_length=1, max_length=4)
 
@@ -139,6 +143,13 @@ def enrol(request: NodeRequest, body: EnrolIn) -> Status[Any]:
 def credentials(request: NodeRequest, body: CredentialsIn) -> Status[Any]:
     """Ask for vault credentials again."""
     return _waiting(enrolments.request_credentials(request.auth.node, reason=body.reason))
+
+
+@router.post("credentials/sync", auth=sync_credential)
+def sync_credential_replaced(request: NodeRequest, body: SyncCredentialIn) -> HttpResponse:
+    """From now on the node shows another sync credential, whose hash this is."""
+    enrolments.replace_sync_credential(request.auth.node, binascii.unhexlify(body.sync_hash))
+    return HttpResponse(status=204)
 
 
 @router.get("enrolments/{enrolment_id}", auth=enrolling_credential, response={200: Delivery, 202: Waiting})

@@ -216,7 +216,8 @@ class NodeCredential(SignedModel):
     account = models.ForeignKey(Account, models.CASCADE, related_name="+")
     kind = models.CharField(max_length=8, choices=Kind.choices)
     token_hash = models.BinaryField(max_length=32, unique=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    replaced = models.BooleanField(default=False)  # by the node itself, when it began to keep no plaintext key
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["node", "kind"], name="node_credential_once")]

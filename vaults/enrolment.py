@@ -21,6 +21,7 @@ from operations import actions as operations
 from vaults import hosted
 from vaults.models import Enrolment, KmsAccount, SecretId
 
+REPLACED_EVERY = timedelta(minutes=1)  # between two sync credentials of a node
 PER_HOUR = 30  # hand-overs a node may ask for; a healthy one asks a few times a month
 
 
@@ -143,6 +144,26 @@ def request_credentials(node: Node, *, reason: str) -> Enrolment:
         raise EnrolmentRefused("too_many_requests", sentence)
     _audit(node, "CREDENTIALS", f"A container of {atom.name} asked for vault credentials ({reason})")
     return _new_enrolment(node, installing=False)
+
+
+@transaction.atomic
+def replace_sync_credential(node: Node, sync_hash: bytes) -> None:
+    """A node made itself another sync credential: the old one, which once lay on its disk in the clear, ends at once.
+
+    The same hash again changes nothing, so a lost reply is retried with either credential. Raises EnrolmentRefused,
+    RowForged.
+    """
+    found = NodeCredential.objects.select_for_update().get(node=node, kind=NodeCredential.Kind.SYNC).verified()
+    if bytes(found.token_hash) == sync_hash:
+        return
+    if found.created_at > timezone.now() - REPLACED_EVERY and found.replaced:
+        sentence = "This container replaced its credential a moment ago. Wait a minute."
+        raise EnrolmentRefused("too_many_requests", sentence)
+    if NodeCredential.objects.filter(token_hash=sync_hash).exists():
+        raise EnrolmentRefused("credential_taken", "Make another credential: this one cannot be used.")
+    found.token_hash, found.created_at, found.replaced = sync_hash, timezone.now(), True
+    found.save(update_fields=["token_hash", "created_at", "replaced"])
+    _audit(node, "CREDENTIALS", f"A container of {node.atom.name} replaced its sync credential")
 
 
 @transaction.atomic

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
-from atoms.models import Node
+from atoms.models import Node, NodeCredential
 from tests.atomapi.test_enrol import Machine, enrolled
 from tests.conftest import HostedVault, Stage
 from tests.vaults.test_save_kms_settings import CANARY, save, upload
@@ -75,6 +78,22 @@ def test_the_settings_credential_reaches_nothing_else(machine: WithSettings) -> 
     assert machine.get("sync").status_code == 401
     assert machine.post("report", {"source": "hosted", "verdict": "ok"}).status_code == 401
     assert machine.post("credentials", {"reason": "lost"}).status_code == 401
+
+
+def test_a_replaced_sync_credential_ends_the_old_one_at_once(machine: WithSettings) -> None:
+    new = "another-credential-of-43-characters-00000000"
+    body = {"sync_hash": hashlib.sha256(new.encode()).hexdigest()}
+    assert machine.post("credentials/sync", body).status_code == 401, "not with the settings credential"
+    assert machine.post("credentials/sync", body, machine.sync).status_code == 204
+    assert machine.get("sync", machine.sync).status_code == 401
+    assert machine.get("sync", new).status_code == 200
+    assert machine.post("credentials/sync", body, new).status_code == 204, "a lost reply is asked for again"
+    other = {"sync_hash": "0" * 64}
+    assert machine.post("credentials/sync", other, new).json()["code"] == "too_many_requests"
+    NodeCredential.objects.update(created_at=timezone.now() - timedelta(minutes=2))
+    taken = {"sync_hash": bytes(NodeCredential.objects.get(kind="settings").token_hash).hex()}
+    assert machine.post("credentials/sync", taken, new).json()["code"] == "credential_taken"
+    assert machine.get("sync", new).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["settings", "settings/verdict"])
