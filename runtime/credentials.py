@@ -63,7 +63,8 @@ class AtomHalf:
 class EnvironmentHalf:
     """Where the Atom is attached as of `attachment_revision`; environment "" and no login while it is detached.
 
-    exposed: it lies in the store now and its login once lay in the clear, so that a new one is to be asked for.
+    exposed, sync_exposed: it lies in the store now, and its login, its sync credential, once lay in the clear, so that new
+    ones are wanted. next_sync_token: the portal may know this one already instead of `sync_token`.
     """
 
     sync_token: str = field(repr=False)
@@ -72,6 +73,8 @@ class EnvironmentHalf:
     attachment_revision: int
     login: VaultLogin | None
     exposed: bool = False
+    sync_exposed: bool = False
+    next_sync_token: str = field(default="", repr=False)
 
 
 def new_portal_credential() -> str:
@@ -107,7 +110,7 @@ def read_environment(home: Home) -> EnvironmentHalf:
 
 
 def write_environment(home: Home, half: EnvironmentHalf) -> None:
-    write_document(home.environment, asdict(replace(half, exposed=False)))
+    write_document(home.environment, asdict(replace(half, exposed=False, sync_exposed=False)))
 
 
 def encode_environment(half: EnvironmentHalf) -> bytes:

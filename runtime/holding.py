@@ -141,6 +141,11 @@ class Holding:
             return
         held = self.store()
         assert held is not None
+        known = self.environment()
+        if half.sync_token == known.sync_token:  # a hand-over brings logins only
+            half = replace(
+                half, sync_exposed=known.sync_exposed, next_sync_token=half.next_sync_token or known.next_sync_token
+            )
         self.put(held.header, held.entries(), self._key_for_credentials(held.header), half)
 
     def put_nothing(self, header: Header, half: EnvironmentHalf | None = None) -> None:
@@ -170,4 +175,4 @@ class Holding:
 
 
 def _exposed(half: EnvironmentHalf) -> EnvironmentHalf:
-    return replace(half, exposed=half.login is not None)
+    return replace(half, exposed=half.login is not None, sync_exposed=True)

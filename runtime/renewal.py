@@ -9,11 +9,11 @@ from typing import Final
 
 from runtime import credentials
 from runtime.enrol import Wait, new_credentials, under_way
-from runtime.errors import Intrusion, RuntimeProblem
+from runtime.errors import Intrusion, PortalRefused, RuntimeProblem
 from runtime.holding import Holding
 from runtime.home import Config, Home
 from runtime.hosted import vault_errors
-from runtime.journal import Purpose
+from runtime.journal import Purpose, fingerprint
 from runtime.portal import Portal
 from runtime.state import read_state, write_state
 from vaults.transit import Vault
@@ -54,6 +54,8 @@ class Renewal:
         What goes wrong is said and tried again with the next sync: the credentials in use are good for long enough.
         """
         try:
+            if not begun:
+                self._replace_sync_credential()
             if begun or self._is_due():
                 self.fetch("renewal")
                 self._say("Took new vault credentials in good time.")
@@ -61,6 +63,28 @@ class Renewal:
             raise
         except RuntimeProblem as problem:
             self._say(f"Vault credentials could not be renewed yet: {problem.sentence}")
+
+    def _replace_sync_credential(self) -> None:
+        """One that lay in the clear before the encryption key was wrapped ends: a copy of the disk from then asks in vain.
+
+        The new one is in the store before the portal hears of it; after a crash either may be the one it knows.
+        """
+        if not self._holding.is_memory_only():
+            return
+        half = self._holding.environment()
+        if not (half.sync_exposed or half.next_sync_token):
+            return
+        if not half.next_sync_token:
+            half = replace(half, next_sync_token=credentials.new_portal_credential())
+            self._holding.put_half(half)
+        body = {"sync_hash": fingerprint(half.next_sync_token)}
+        try:
+            self._portal.post("credentials/sync", half.sync_token, body)
+        except PortalRefused as refusal:
+            if refusal.status != 401:
+                raise
+            self._portal.post("credentials/sync", half.next_sync_token, body)
+        self._holding.put_half(replace(half, sync_token=half.next_sync_token, next_sync_token="", sync_exposed=False))
 
     def _is_due(self) -> bool:
         """By the vault's clock. This machine's only hints at when to look; a jump, in either direction, makes us look.

@@ -278,7 +278,10 @@ class Synchroniser:
         at = delivery.attachment_revision
         settings_revision = held.header.settings_revision or NEVER_SAVED
         header = replace(held.header, attachment_revision=at, settings_revision=settings_revision, etag=etag)
-        self.holding.put_nothing(header, EnvironmentHalf(environment.sync_token, "", "", at, None))
+        nowhere = replace(
+            environment, environment="", environment_name="", attachment_revision=at, login=None, exposed=False
+        )
+        self.holding.put_nothing(header, nowhere)
         return self._outcome(*DETACHED)
 
 

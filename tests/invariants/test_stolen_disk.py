@@ -100,7 +100,8 @@ def test_a_stolen_disk_opens_nothing_once_the_token_is_revoked(
     file = properties_file(portal, readers[0]["atoms"], stage, stolen)
     assert file.token == token
     assert_nothing_at_the_customers_vault(customer, on_disk | {file.token}, key, stolen)
-    # Nor does what lay there in the clear before, in a backup say: those logins were destroyed after the switch.
+    # Nor does what lay there in the clear before, in a backup say: it was replaced after the switch.
+    assert_nothing_at_the_portal(portal, before)
     assert not [login for login in hosted_logins(portal, stolen, before) if "environments" in login]
 
 
