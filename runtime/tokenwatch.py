@@ -52,7 +52,7 @@ class TokenWatch:
             self._begin(header.settings_revision, now)
         if self._session is None:
             return False
-        if self._session.due(now):
+        if self._session.due(time.monotonic()):  # not `now`: one that was just begun is to be looked up at once
             self._session.renew()
         self.facts = self._session.facts()
         if not self._is_news(now):

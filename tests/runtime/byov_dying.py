@@ -1,0 +1,68 @@
+"""`python -m tests.runtime.byov_dying STEP DIRECTORY`: one sync that kills itself (SIGKILL) at a chosen step.
+
+Steps are counted before and after every change of a name under the directory (what `runtime.files` makes durable: a file
+that replaces another, one that is removed), and after every question to the portal that changes something there. A run
+that has no such step ends by itself and prints how many there were.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import RuntimeProblem
+from runtime.home import Home
+from runtime.portal import Portal
+from runtime.sync import Synchroniser
+
+
+class Steps:
+    """Counts, and ends this process without a word at `die_at`."""
+
+    def __init__(self, die_at: int) -> None:
+        self.die_at, self.count = die_at, 0
+
+    def step(self) -> None:
+        self.count += 1
+        if self.count == self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, function: Callable[..., Any], *, before: bool = True) -> Callable[..., Any]:
+        def stepping(*args: Any, **kwargs: Any) -> Any:
+            if before:
+                self.step()
+            result = function(*args, **kwargs)
+            self.step()
+            return result
+
+        return stepping
+
+
+def main() -> None:
+    steps = Steps(int(sys.argv[1]))
+    os.replace = steps.around(os.replace)
+    os.unlink = steps.around(os.unlink)
+    Portal.post = steps.around(Portal.post, before=False)  # type: ignore[method-assign]
+    until = time.monotonic() + 60
+    code = 0
+    try:
+        Synchroniser(Home(Path(sys.argv[2])), lambda pause: _slept(pause, until), lambda line: None).sync()
+    except RuntimeProblem as problem:
+        print(problem.code, file=sys.stderr)
+        code = problem.exit_code
+    print(steps.count)
+    sys.exit(code)
+
+
+def _slept(pause: float, until: float) -> bool:
+    time.sleep(min(pause, 0.2))
+    return time.monotonic() < until
+
+
+if __name__ == "__main__":
+    main()
