@@ -15,6 +15,7 @@ from runtime.resolving import is_loopback
 from vaults.customer import ALLOWED_NAMES, EndpointRefused, endpoint_of
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_HOST = re.compile(r"[a-z0-9._-]+|[\da-f:.]+", re.IGNORECASE)  # a name, or an address of IPv6
 
 
 def allowing(config: Config, addresses: Sequence[str], names: Sequence[str]) -> Config:
@@ -51,7 +52,7 @@ def checked_vault(address: str) -> str:
         endpoint = endpoint_of(address)
     except EndpointRefused:
         endpoint = None
-    if endpoint is None:
+    if endpoint is None or not _HOST.fullmatch(endpoint.host):
         raise AddressRefused(
             "address_invalid", "A vault's address must be like https://vault.example.com:8200, and nothing else."
         )

@@ -105,7 +105,7 @@ def allowed_addresses(addresses: Sequence[str]) -> set[str]:
 
 def _gives(found: Mapping[str, str], given: Mapping[str, str]) -> bool:
     """Whether anything of this container would be used: a variable's value, or a key store, which is a file of it."""
-    return bool(set(given) - {"uri"}) or bool(found["key_store"] or found["key_store_password"])
+    return bool(set(given) - {"uri"}) or bool(found["key_store"])
 
 
 def _bound(name: str, text: str) -> str:

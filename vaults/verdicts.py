@@ -139,7 +139,7 @@ _FINE: Final[Mapping[str, str]] = {
 }
 
 _SENTENCES: Final[Mapping[str, str]] = {
-    "confirm_vault": "The token is held on the container and the vault is named elsewhere: confirm the vault there first.",
+    "confirm_vault": "What is held on the container would go to a vault named elsewhere: confirm the vault on the container first.",
     "env_missing": "The variable {detail} is not set in the container's environment.",
     "env_not_allowed": "The container does not give out the variable {detail}: allow it there, if it is meant for the vault.",
     "placeholder_in_text": "A placeholder stands inside the text of {detail}: only whole values are filled in on the container.",
