@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from runtime.__main__ import app
 from tests.conftest import Stage
 from tests.customer import CustomersVault, make_client, start_customers_vault
 from tests.live import ROOT
@@ -317,3 +319,18 @@ def test_the_sample_works_as_it_is(byov: Byov, stage: Stage, left: tuple[str, ..
         done = byov.container.command("get", "Orders database", "password", env=environment)
         assert (done.returncode, "The variable AUTH_TOKEN is not set" in done.stderr) == (83, True)
         assert done.stderr.endswith("[env_missing]\n")
+
+
+# -- the documentation --------------------------------------------------------------------------------------------------
+
+
+def test_every_command_option_and_field_is_documented(byov: Byov) -> None:
+    """docs/runtime.md; the exit codes have a test of their own (test_trouble.py)."""
+    text = (ROOT / "docs" / "runtime.md").read_text()
+    rows = {row.split("`")[1].split()[0]: row for row in text.splitlines() if row.startswith("| `")}
+    for command in get_command(app).commands.values():  # type: ignore[attr-defined]
+        options = [name for one in command.params for name in one.opts if name.startswith("--")]
+        for option in set(options) - {"--dir", "--help"}:
+            assert option in rows[command.name], (command.name, option)
+    told = text.partition("## `status --json`")[2]
+    assert [name for name in byov.container.status() if f"`{name}`" not in told] == []
