@@ -58,10 +58,11 @@ class Telling:
         at = int(time.time())
         state = judged(read_state(self._home), verdict, sentence, at)
         preflight = state.preflight if self.examined is None else _steps(self.examined)
-        if news or preflight != state.preflight:
+        store = _name_of(self._holding.header())  # a run that was killed has told nobody of the one it sealed
+        if news or preflight != state.preflight or store != state.store:
             state = replace(state, reported=False)
         token = self.token if self._is_token_known else state.token  # a `sync` beside a daemon does not look at it
-        state = replace(state, preflight=preflight, token=token)
+        state = replace(state, preflight=preflight, token=token, store=store)
         if reachable:
             state = replace(state, contact=at)
             if not state.reported:
@@ -125,6 +126,13 @@ def report_of(header: Header, values: int, verdict: str, sentence: str) -> dict[
         "version": VERSION,
         "host_name": socket.gethostname(),
     }
+
+
+def _name_of(header: Header | None) -> str:
+    """Tells one state of the store from another, empty ones included."""
+    if header is None:
+        return ""
+    return f"{header.key_id} {header.settings_revision} {header.attachment_revision} {header.revision}"
 
 
 def _steps(examined: Examined) -> list[dict[str, str]]:
