@@ -162,14 +162,15 @@ class Holding:
         return self.file.in_use(in_use)
 
     def tidy(self) -> None:
-        """Nothing lies in the clear beside a store with a wrapped encryption key: what a crash left goes, once a run."""
+        """What a crash left goes, once a run: keys of other stores, and beside a wrapped encryption key all in the clear."""
         header = self.header()
-        if self._is_tidy or header is None or not header.memory_only:
+        if self._is_tidy or header is None:
             return
-        files.remove(self._home.environment)
-        journal = read_journal(self._home)
-        if journal is not None and journal != journal.public():
-            write_journal(self._home, journal, public=True)
+        if header.memory_only:
+            files.remove(self._home.environment)
+            journal = read_journal(self._home)
+            if journal is not None and journal != journal.public():
+                write_journal(self._home, journal, public=True)
         self.file.forget_unused(header)
         self._is_tidy = True
 

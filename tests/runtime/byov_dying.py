@@ -1,8 +1,8 @@
 """`python -m tests.runtime.byov_dying STEP DIRECTORY`: one sync that kills itself (SIGKILL) at a chosen step.
 
-Steps are counted before and after every change of a name under the directory (what `runtime.files` makes durable: a file
-that replaces another, one that is removed), and after every question to the portal that changes something there. A run
-that has no such step ends by itself and prints how many there were.
+Steps are counted before every change of a name under the directory (what `runtime.files` makes durable: a file that
+replaces another, one that is removed), which is after the one before it, and after every question to the portal that
+changes something there. A run that has no such step ends by itself and prints how many there were.
 """
 
 from __future__ import annotations
@@ -32,10 +32,15 @@ class Steps:
         if self.count == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, function: Callable[..., Any], *, before: bool = True) -> Callable[..., Any]:
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def stepping(*args: Any, **kwargs: Any) -> Any:
-            if before:
-                self.step()
+            self.step()
+            return function(*args, **kwargs)
+
+        return stepping
+
+    def after(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def stepping(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
             self.step()
             return result
@@ -45,9 +50,9 @@ class Steps:
 
 def main() -> None:
     steps = Steps(int(sys.argv[1]))
-    os.replace = steps.around(os.replace)
-    os.unlink = steps.around(os.unlink)
-    Portal.post = steps.around(Portal.post, before=False)  # type: ignore[method-assign]
+    os.replace = steps.before(os.replace)
+    os.unlink = steps.before(os.unlink)
+    Portal.post = steps.after(Portal.post)  # type: ignore[method-assign]
     until = time.monotonic() + 60
     code = 0
     try:

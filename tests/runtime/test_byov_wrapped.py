@@ -220,6 +220,7 @@ HOSTED, PLAIN, WRAPPED = ("hosted", False), ("byov", False), ("byov", True)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("before", "after"),
     [(PLAIN, WRAPPED), (WRAPPED, PLAIN), (HOSTED, WRAPPED)],
@@ -251,6 +252,7 @@ def test_a_switch_that_is_killed_at_any_step_is_finished_by_the_next_run(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_hand_over_that_is_killed_at_any_step_is_finished_by_the_next_run(wrapped: Byov) -> None:
     """The Atom was moved away and back: its login is destroyed, another one has to be handed over."""
     stage, revision = wrapped.container.stage, wrapped.header().settings_revision
