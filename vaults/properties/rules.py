@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from vaults.customer import (
     ALLOWED_NAMES,
+    TEXTS,
     CustomerVault,
     Endpoint,
     EndpointRefused,
@@ -326,8 +327,11 @@ class Rules:
 
 
 def address_to_confirm(vault: CustomerVault) -> str:
-    """The address a container must be told it may send its own token or namespace to; "" when none is in question."""
-    held = placeholder_of(vault.token) or placeholder_of(vault.namespace)
+    """The address a container must be told it may send what is its own to: a variable's value, a client certificate.
+
+    "" when nothing of it is in question.
+    """
+    held = vault.key_store or any(placeholder_of(getattr(vault, name)) for name in TEXTS if name != "uri")
     named = placeholder_of(vault.uri)
     uri = vault.uri if named is None else named.default
     if not held or not uri:
