@@ -54,11 +54,10 @@ class Renewal:
         What goes wrong is said and tried again with the next sync: the credentials in use are good for long enough.
         """
         try:
-            if not begun:
-                self._replace_sync_credential()
             if begun or self._is_due():
                 self.fetch("renewal")
                 self._say("Took new vault credentials in good time.")
+            self._replace_sync_credential()
         except Intrusion:
             raise
         except RuntimeProblem as problem:

@@ -313,7 +313,7 @@ def test_facts_never_hold_a_secret() -> None:
         "trust_store": "/etc/kms/ca.pem",
         "key_store": "/etc/kms/client.pem",
         "variables": [{"name": "KEY_PASSWORD", "setting": "ssl.key-store-password", "optional": False}],
-        "confirm": "",
+        "confirm": "https://vault.example.com:8200",
     }
 
 

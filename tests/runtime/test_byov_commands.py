@@ -23,7 +23,7 @@ from vaults.models import ContainerReport
 from vaults.preflight import STEPS
 from vaults.properties import read_properties
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "held-canary"
 SEED = (ROOT / "tests" / "properties" / "seed-left.yaml").read_bytes()
 

@@ -27,7 +27,7 @@ from tests.vaults.situations import proxy, serving
 from vaults.customer import CustomerVault, key_name
 from vaults.models import ContainerReport
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 EVIL = "https://evil.example"
 TOKEN = "hvs.token-canary-5e0f"
 HELD = {"AUTH_TOKEN": TOKEN, "AWS_SECRET_ACCESS_KEY": "aws-canary-77c1", "VAULT_NAMESPACE": "namespace-canary-1b2d"}

@@ -28,7 +28,7 @@ from tests.vaults.situations import serving
 from vaults.actions import activate_kms
 from vaults.models import ContainerReport, KmsSettings, PropertiesFile
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "held-canary"
 
 

@@ -20,7 +20,7 @@ from tests.runtime.container import Container, save
 from tests.servers import free_port
 from vaults.customer import CustomerVault
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "pa55word-canary"
 
 

@@ -27,7 +27,7 @@ from tests.servers import free_port
 from vaults.models import ContainerReport, Enrolment, SecretId
 from vaults.transit import VaultError
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "pa55word-canary"
 
 

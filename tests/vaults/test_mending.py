@@ -14,6 +14,8 @@ from tests.customer import CustomersVault, start_customers_vault
 from vaults.customer import CustomerVault
 from vaults.preflight import explain, run, verdict
 
+pytestmark = pytest.mark.slow
+
 KEY = "acme-X1Y2Z3_3456789a"
 
 

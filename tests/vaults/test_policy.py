@@ -32,6 +32,8 @@ from vaults.policy import (
 from vaults.preflight import run, verdict
 from vaults.transit import Vault, VaultRefused
 
+pytestmark = pytest.mark.slow
+
 CONTAINER = "3456789a-0000-4000-8000-123456789abc"
 MODES = {
     "plain": (False, False),
