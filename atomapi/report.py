@@ -18,7 +18,7 @@ from vaults.models import ContainerReport
 router = Router()
 MAX_INT, MAX_BIG = 2**31 - 1, 2**63 - 1  # what the columns hold
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-Seconds = Annotated[int, Field(ge=0, le=MAX_BIG)]
+Seconds = Annotated[int, Field(ge=0, le=int(LATEST.timestamp()))]  # a moment, or how long something lasts
 
 
 class StepIn(Schema):

@@ -45,6 +45,8 @@ def kms_badge(atom: Atom) -> KmsBadge | None:
         return KmsBadge("Pending", "warn", f"{mode}: the switch is pending")
     if any(report.verdict not in ("ok", "switch_pending", "detached") for report in reports):
         return KmsBadge("Failing", "bad", "Key Management Service: a container reports a problem")
+    if settings and any((one.source, one.wrapped) != (settings.mode, settings.wrapped) for one in reports):
+        return KmsBadge("Failing", "bad", "Key Management Service: a container is not protected as the settings say")
     if not settings or not settings.is_byov:
         return None
     return KmsBadge("Wrapped" if settings.wrapped else "BYOV", "", f"{mode}{', wrapped' if settings.wrapped else ''}")

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Account, AuditEntry, User
+from accounts.rows import RowForged
 from atoms.models import Atom
 from operations import actions as operations
 from vaults import sealing
@@ -106,6 +107,14 @@ def with_settings(atom: Atom) -> Atom:
     return Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk).verified()
 
 
+def refuse_forged(atom: Atom) -> Atom:
+    """For pages: what stands beside the sealed settings is the portal's own. Raises RowForged."""
+    for row in (getattr(atom, "kms_settings", None), file_of(atom)):
+        if row is not None and not row.is_genuine():
+            raise RowForged(f"{row._meta.label} {row.pk} does not bear the portal's signature.")
+    return atom
+
+
 def refuse_impossible(atom: Atom, *, mode: str, wrapped: bool, has_file: bool) -> None:
     """The rules of the seed. Raises SettingsRefused."""
     if mode == KmsSettings.Mode.BYOV and atom.type == Atom.Type.CLOUD:
@@ -133,6 +142,8 @@ def save_kms_settings(
     """
     atom = with_settings(atom)
     before, stored = settings_of(atom), file_of(atom)
+    if file is not None and mode != KmsSettings.Mode.BYOV:
+        raise SettingsRefused("file", "A properties file is stored with Bring Your Own Vault only.")
     refuse_impossible(atom, mode=mode, wrapped=wrapped, has_file=bool(file or stored))
     if (before.mode, before.wrapped) == (mode, wrapped) and _is_stored(atom, file, stored):
         second_click = before.revision == expected_revision + 1 and before.changed_by_id == actor.pk
@@ -185,7 +196,7 @@ def _write_file(
     row.name, row.revision, row.facts = file.name, revision, dict(file.facts)
     row.data_key_id = key.id
     row.sealed = key.seal_settings(FILE_PATH, revision, file.vault.encode())
-    row.content_mac = _content_mac(row.atom, file)
+    row.content_mac = content_mac(row.atom, file)
     row.uploaded_at, row.uploaded_by = timezone.now(), actor
     row.save()
     return row
@@ -195,10 +206,11 @@ def _is_stored(atom: Atom, file: PropertiesUpload | None, stored: PropertiesFile
     """Whether keeping the stored file is what is asked."""
     if file is None or stored is None:
         return file is None
-    return hmac.compare_digest(bytes(stored.content_mac), _content_mac(atom, file))
+    return hmac.compare_digest(bytes(stored.content_mac), content_mac(atom, file))
 
 
-def _content_mac(atom: Atom, file: PropertiesUpload) -> bytes:
+def content_mac(atom: Atom, file: PropertiesUpload) -> bytes:
+    """Tells one file of an Atom from another, under the row key: nothing can be learned from it."""
     content = str(atom.pk).encode() + b"\0" + file.name.encode() + b"\0" + file.vault.encode()
     return hmac.digest(django_settings.ROW_KEY, b"properties file\0" + content, hashlib.sha256)
 

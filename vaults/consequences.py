@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from atoms.models import Atom, Node
+from vaults.actions import content_mac
 from vaults.forms import KmsSettingsForm
 from vaults.models import ContainerReport, KmsSettings
 
@@ -14,7 +15,7 @@ from vaults.models import ContainerReport, KmsSettings
 class Consequences:
     """title is a question about this act, button its verb; `token` is what the confirming button sends.
 
-    The token names the acts and the settings' revision, so that only what was shown is confirmed.
+    The token names the acts, the settings' revision and the file, so that only what was shown is confirmed.
     """
 
     title: str
@@ -53,28 +54,33 @@ WORDS: Final = {
 
 
 def consequences_of(atom: Atom, current: KmsSettings, form: KmsSettingsForm) -> Consequences | None:
-    """None when nothing live is turned off or replaced."""
-    if not current.is_byov:
-        return None
-    asked = form.cleaned_data
-    if not asked["byov"]:
-        return _of(atom, current, "off")
-    if asked["file"]:
-        return _of(atom, current, "replace")
-    if current.wrapped and not asked["wrapped"]:
-        return _of(atom, current, "unwrap")
-    return None
+    """Of everything live that is turned off or replaced; None when nothing is."""
+    asked, acts = form.cleaned_data, list[str]()
+    if current.is_byov and not asked["byov"]:
+        acts = ["off"]
+    elif current.is_byov:
+        acts += ["replace"] if form.upload else []
+        acts += ["unwrap"] if current.wrapped and not asked["wrapped"] else []
+    return _of(atom, current, acts, _fingerprint(atom, form)) if acts else None
 
 
-def _of(atom: Atom, current: KmsSettings, act: str) -> Consequences:
+def _fingerprint(atom: Atom, form: KmsSettingsForm) -> str:
+    """Of the chosen file: what is confirmed for one is not confirmed for another."""
+    return content_mac(atom, form.upload).hex()[:16] if form.upload else "kept"
+
+
+def _of(atom: Atom, current: KmsSettings, acts: list[str], file: str) -> Consequences:
     reports = list(ContainerReport.objects.filter(node__atom=atom).exclude(node__state=Node.State.REVOKED))
-    title, does, follows, button = WORDS[act]
+    words = [WORDS[act] for act in acts]
+    title, token = words[0][0].format(atom.name), f"{'+'.join(acts)}-{current.revision}-{file}"
+    follows = tuple(sentence for _, _, sentences, _ in words for sentence in sentences)
+    button = ", ".join([words[0][3], *(verb.lower() for *_, verb in words[1:])])
     if not reports:
-        first = f"No container of {atom.name} holds anything yet."
-        return Consequences(title.format(atom.name), (first, *follows), button, f"{act}-{current.revision}")
+        nobody = f"No container of {atom.name} holds anything yet."
+        return Consequences(title, (nobody, *follows), button, token)
     values = max(report.values for report in reports)
     held = f"{values} value{'' if values == 1 else 's'}"
-    first = f"{len(reports)} container{'' if len(reports) == 1 else 's'} of {atom.name} will {does.format(held)}"
+    who = f"{len(reports)} container{'' if len(reports) == 1 else 's'} of {atom.name} will"
+    first = tuple(f"{who} {does.format(held)}" for _, does, _, _ in words)
     until = "Until that is done it goes on working from its present store. No value has to be entered again."
-    button = f"{button} and re-encrypt {held}"
-    return Consequences(title.format(atom.name), (first, *follows, until), button, f"{act}-{current.revision}")
+    return Consequences(title, (*first, *follows, until), f"{button} and re-encrypt {held}", token)

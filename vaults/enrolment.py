@@ -21,7 +21,7 @@ from operations import actions as operations
 from vaults import hosted
 from vaults.models import Enrolment, KmsAccount, SecretId
 
-REPLACED_EVERY = timedelta(minutes=1)  # between two sync credentials of a node
+REPLACED_EVERY = timedelta(seconds=10)  # between two sync credentials of a node
 PER_HOUR = 30  # hand-overs a node may ask for; a healthy one asks a few times a month
 
 
@@ -157,7 +157,7 @@ def replace_sync_credential(node: Node, sync_hash: bytes) -> None:
     if bytes(found.token_hash) == sync_hash:
         return
     if found.created_at > timezone.now() - REPLACED_EVERY and found.replaced:
-        sentence = "This container replaced its credential a moment ago. Wait a minute."
+        sentence = "This container replaced its credential a moment ago. Wait a little."
         raise EnrolmentRefused("too_many_requests", sentence)
     if NodeCredential.objects.filter(token_hash=sync_hash).exists():
         raise EnrolmentRefused("credential_taken", "Make another credential: this one cannot be used.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django import forms
@@ -13,6 +14,7 @@ from vaults.models import KmsSettings, PropertiesFile
 from vaults.properties import MAX_BYTES, Reading, facts_of, read_properties
 
 NAME_CHARACTERS = 120
+_TOKEN = re.compile(r"\b(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{8,}|[A-Za-z0-9_-]{40,}")
 
 
 class KmsSettingsForm(forms.Form):
@@ -21,7 +23,7 @@ class KmsSettingsForm(forms.Form):
     byov = forms.BooleanField(required=False, label="Bring Your Own Vault")
     wrapped = forms.BooleanField(required=False, label="Wrapped Encryption Key")
     file = forms.FileField(required=False, label="Select File to Upload")
-    expected_revision = forms.IntegerField(min_value=1, widget=forms.HiddenInput)
+    expected_revision = forms.IntegerField(min_value=1, max_value=2**31 - 1, widget=forms.HiddenInput)
     confirmed = forms.CharField(required=False)
 
     def __init__(
@@ -38,8 +40,8 @@ class KmsSettingsForm(forms.Form):
 
     @property
     def upload(self) -> PropertiesUpload | None:
-        """The chosen file, once it was read without an error."""
-        if self.reading is None or self.reading.vault is None:
+        """The chosen file, once it was read without an error; none without Bring Your Own Vault."""
+        if self.mode != KmsSettings.Mode.BYOV or self.reading is None or self.reading.vault is None:
             return None
         return PropertiesUpload(self.file_name, self.reading.vault, facts_of(self.reading.vault))
 
@@ -47,7 +49,9 @@ class KmsSettingsForm(forms.Form):
     def file_name(self) -> str:
         """For people only: no path, nothing that steers a terminal or a header."""
         name = str(self.cleaned_data["file"].name).replace("\\", "/").rpartition("/")[2]
-        return "".join(c for c in name if c.isprintable())[-NAME_CHARACTERS:] or "file"
+        shown = "".join(c for c in name if c.isprintable())[-NAME_CHARACTERS:] or "file"
+        # Somebody may have named it after the token in it.
+        return f"properties.{shown.rpartition('.')[2]}" if _TOKEN.search(shown) else shown
 
     def clean(self) -> dict[str, Any]:
         cleaned = self.cleaned_data

@@ -17,10 +17,15 @@ LEAST_WAIT: Final = 1.0  # Spring's too: never more than one renewal a second
 DEFAULT_MAX_TTL: Final = 768 * 3600  # a mount's maximum when nobody tuned it; a token cannot ask for its own mount's
 DAY: Final = 86400
 WARNING_DAYS: Final = (1, 7, 30)
+LONGEST: Final = 36525 * DAY  # a hundred years: no token is made to live longer
+EARLIEST: Final = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())  # no token was made before …
+LATEST: Final = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())  # … and none that is told of ends later
+_MOST_USES: Final = 1 << 31
+_LAST_MOMENT: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 
 class TokenUnreadable(ValueError):
-    """The answer is not what lookup-self gives; never says what it held."""
+    """The answer is not what lookup-self gives, or its numbers cannot be true; never says what it held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,27 @@ class Token:
 
 
 def read_token(data: Mapping[str, Any]) -> Token:
-    """Read the `data` of lookup-self, strictly. Raises TokenUnreadable."""
+    """Read the `data` of lookup-self, strictly: what could not be counted with later is refused. Raises TokenUnreadable."""
     policies = data.get("policies")
     found = {name: missing if data.get(name) is None else data[name] for name, missing in _MISSING.items()}
-    if all(type(found[name]) is kind for name, kind in _KINDS.items()):
+    if all(type(found[name]) is kind for name, kind in _KINDS.items()) and _is_credible(found):
         return Token(**found, root=isinstance(policies, list) and "root" in policies)
     raise TokenUnreadable("not what lookup-self gives")
+
+
+def is_lifetime(seconds: object) -> bool:
+    """Whether a vault's number of seconds can be a token's: whole, not negative, at most LONGEST."""
+    return type(seconds) is int and 0 <= seconds <= LONGEST
+
+
+def _is_credible(found: Mapping[str, Any]) -> bool:
+    made, spans = found["creation_time"], [found[name] for name in _SPANS]
+    return (
+        all(map(is_lifetime, spans))
+        and EARLIEST <= made
+        and made + max(spans) <= LATEST
+        and -1 <= found["num_uses"] <= _MOST_USES  # -1: this look-up was the last use
+    )
 
 
 # Fields of lookup-self, and what a missing one means: a period is there only when there is one.
@@ -77,6 +97,7 @@ _KINDS: Final[Mapping[str, type]] = {
     **dict.fromkeys(_MISSING, int),
     **{"type": str, "role": str, "renewable": bool, "orphan": bool},
 }
+_SPANS: Final = ("ttl", "creation_ttl", "period", "explicit_max_ttl")
 
 
 def next_renewal(token: Token, lifecycle: Lifecycle, now: float) -> float | None:
@@ -151,10 +172,10 @@ def _end(token: Token, now: float, last_lease: int | None) -> tuple[int | None, 
 
 
 def warning_level(ends: float | None, now: float) -> int:
-    """1, 7 or 30: at most so many days are left. 0: more, or no end."""
+    """1, 7 or 30: at most so many days are left. 0: more, or no end. For any number, as all that follow."""
     if ends is None:
         return 0
-    return next((days for days in WARNING_DAYS if ends - now <= days * DAY), 0)
+    return next((days for days in WARNING_DAYS if ends <= now + days * DAY), 0)
 
 
 _ENDINGS: Final = {
@@ -182,8 +203,8 @@ def sentence_of(forecast: Forecast, now: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """The two largest units: ``23 h 59 min``, ``31 d``, ``8 s``."""
-    left, parts = int(seconds), list[str]()
+    """The two largest units: ``23 h 59 min``, ``31 d``, ``8 s``. Nothing below 0 s and above a hundred years."""
+    left, parts = int(min(max(seconds, 0), LONGEST)), list[str]()
     for size, unit in ((DAY, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, left = divmod(left, size)
         if count or (unit == "s" and not parts):
@@ -195,6 +216,11 @@ def span(seconds: float) -> str:
 
 def date_of(moment: float, now: float) -> str:
     """``12 March 2027``; ``12 March 2027 14:05 UTC`` when it is less than two days away."""
-    at = datetime.fromtimestamp(moment, UTC)
+    at = moment_of(moment)
     text = f"{at.day} {at:%B %Y}"
-    return f"{text} {at:%H:%M} UTC" if abs(moment - now) < 2 * DAY else text
+    return f"{text} {at:%H:%M} UTC" if abs(at.timestamp() - now) < 2 * DAY else text
+
+
+def moment_of(seconds: float) -> datetime:
+    """Seconds since 1970 as a date in UTC; the nearest one of 1970 to 9999 for what is none."""
+    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_MOMENT), UTC)

@@ -1,12 +1,15 @@
 """Keys: the KMS of an account, recipients and their data keys, enrolments, and what containers reported."""
 
+import hmac
+import json
 from datetime import timedelta
+from typing import Any
 
 from django.db import models
 from django.utils import timezone
 
 from accounts.models import Account, User
-from accounts.rows import SignedModel, UuidModel
+from accounts.rows import SignedModel, UuidModel, signature
 from atoms.models import Atom, Environment, Node
 
 DOCUMENT_ENTRIES = 500  # data keys a vault document holds; 8,400 would exceed what the vault stores in one
@@ -75,7 +78,7 @@ class KmsSettings(UuidModel):
     """How one Atom's secrets are sealed at rest. No row, or no `sealed`, means that nobody ever changed them: hosted vault.
 
     What the container obeys is `sealed`, a vaults.kms_settings.KmsDocument sealed for the Atom; the columns beside it are
-    what people are shown.
+    what people are shown, and carry the portal's signature, so that no page repeats what was written past it.
     """
 
     class Mode(models.TextChoices):
@@ -88,6 +91,7 @@ class KmsSettings(UuidModel):
     revision = models.PositiveIntegerField(default=1)
     data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="+")
     sealed = models.BinaryField(null=True)
+    mac = models.BinaryField(max_length=32, default=bytes)
     changed_at = models.DateTimeField(auto_now=True)
     changed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
@@ -105,6 +109,16 @@ class KmsSettings(UuidModel):
     def is_byov(self) -> bool:
         return self.mode == self.Mode.BYOV
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.mac = self._signature()
+        super().save(*args, **kwargs)
+
+    def is_genuine(self) -> bool:
+        return hmac.compare_digest(bytes(self.mac), self._signature())
+
+    def _signature(self) -> bytes:
+        return signature(self._meta.label, self.atom_id, self.mode, self.wrapped, self.revision)
+
 
 class PropertiesFile(UuidModel):
     """The properties file of an Atom's own vault: sealed for the Atom, so that the portal cannot read it again.
@@ -120,11 +134,23 @@ class PropertiesFile(UuidModel):
     sealed = models.BinaryField()
     content_mac = models.BinaryField(max_length=32)
     facts = models.JSONField(default=dict)
+    mac = models.BinaryField(max_length=32, default=bytes)  # facts become commands on a page: they carry a signature
     uploaded_at = models.DateTimeField(default=timezone.now)
     uploaded_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.mac = self._signature()
+        super().save(*args, **kwargs)
+
+    def is_genuine(self) -> bool:
+        return hmac.compare_digest(bytes(self.mac), self._signature())
+
+    def _signature(self) -> bytes:
+        facts = json.dumps(self.facts, sort_keys=True)  # a database may give the keys in another order
+        return signature(self._meta.label, self.atom_id, self.name, self.revision, facts)
 
 
 class Enrolment(SignedModel):

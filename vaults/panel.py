@@ -1,6 +1,7 @@
 """What the Key Management Service panel says about one Atom, worked out from rows; nothing here asks a vault."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -106,6 +107,12 @@ class Panel:
         source = self.settings.mode
         reported = max((report.key_version for report in self.reports if report.source == source), default=0)
         return reported or (1 if self.atom.provisioned_at and not self.is_byov else None)
+
+    @property
+    def confirm_command(self) -> str:
+        """What lets the container send what is its own to the vault the file names; "" when nothing is to be confirmed."""
+        address = str(self.file.facts.get("confirm") or "") if self.file else ""
+        return f"kms-runtime allow-vault {shlex.quote(address)}" if address else ""
 
     @property
     def variables(self) -> list[dict[str, Any]]:
@@ -308,8 +315,20 @@ def _content_status(atom: Atom, settings: KmsSettings, reports: list[ContainerRe
     if behind or not reports:
         sentence = f"Revision {revision} of {environment.name} is on its way."
         return Status("info", "Delivering", sentence, environment.extensions_changed_at)
+    other = next((r for r in reports if (r.source, r.wrapped) != (settings.mode, settings.wrapped)), None)
+    if other is not None:
+        return _mismatch_status(other)
     since = min((report.sealed_at for report in reports if report.sealed_at), default=None)
     return Status("ok", "Sealed", _sealed_sentence(settings), since)
+
+
+def _mismatch_status(report: ContainerReport) -> Status:
+    """A store that is not protected as the settings say, though the container takes them for done."""
+    by = "your own vault" if report.source == KmsSettings.Mode.BYOV else "the hosted vault"
+    key = "without a plaintext key" if report.wrapped else "with the data key in a file"
+    sentence = f"A container reports a store sealed by {by}, {key}; these settings say otherwise."
+    mend = "Save the settings again. If this stays, revoke the node and enrol it anew."
+    return Status("bad", "Mismatch", sentence, report.reported_at, mend)
 
 
 def _sealed_sentence(settings: KmsSettings) -> str:

@@ -12,12 +12,11 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, Protocol
 
 from vaults.customer import normalised_namespace
 from vaults.envelope import KEY_BYTES
-from vaults.lifecycle import DEFAULT_MAX_TTL, Token, TokenUnreadable, read_token
+from vaults.lifecycle import DEFAULT_MAX_TTL, Token, TokenUnreadable, moment_of, read_token
 from vaults.verdicts import CODES, OK, SKIPPED, STEPS, Explanation, State, Step, explain
 
 __all__ = [
@@ -316,4 +315,4 @@ def _is_data_key(text: object) -> bool:
 
 
 def _date(moment: int) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment_of(moment).strftime("%Y-%m-%dT%H:%M:%SZ")

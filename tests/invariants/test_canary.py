@@ -221,9 +221,15 @@ def bring_own_vault(scene: Scene, alice: Person, pages: Pages) -> None:
 
     check, settings = f"{pages.atom}kms/check/", f"{pages.atom}kms/settings/"
 
-    def form() -> dict[str, str]:
+    def form(text: str = "") -> dict[str, str]:
+        """As a person would send it: a question about a live file is answered."""
         revision = match(r'name="expected_revision" value="(\d+)"', alice.get(settings).text)
-        return {"byov": "on", "expected_revision": revision, "confirmed": f"replace-{revision}"}
+        filled = {"byov": "on", "expected_revision": revision}
+        asked = (
+            alice.post(settings, filled, file=text, **{"HX-Request": "true"}).text if text and revision != "1" else ""
+        )
+        found = re.search(r'name="confirmed" value="([^"]+)"', asked)
+        return filled | ({"confirmed": found[1]} if found else {})
 
     for headers in ({}, {"HX-Request": "true"}):
         way = "htmx" if headers else "page"
@@ -241,10 +247,11 @@ def bring_own_vault(scene: Scene, alice: Person, pages: Pages) -> None:
         assert alice.post(settings, form(), file=texts["in the address"], **headers).status_code == 422
         for place in (*FAILURES, "lint"):
             text = properties(token(f"upload that fails in {place}, {way}"))
-            answer = alice.post(settings, form(), file=text, **headers, **{"X-Fail-In": place})
+            answer = alice.post(settings, form(text), file=text, **headers, **{"X-Fail-In": place})
             # Without htmx a save ends in a redirect: nothing is rendered that could fail.
             assert answer.status_code == (302 if place == "render" and not headers else 500), place
-    assert alice.post(settings, form(), file=properties(token("upload that was saved"))).status_code == 302
+    text = properties(token("upload that was saved"))
+    assert alice.post(settings, form(text), file=text).status_code == 302
     scene.command("-m", "runtime", "sync", "--dir", str(scene.directory / "container"))
 
 

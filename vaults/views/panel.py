@@ -10,7 +10,7 @@ from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from atoms.models import Atom
 from atoms.views.atom import READ, atom_page, find_atom
-from vaults.actions import SETTINGS, file_of, settings_of
+from vaults.actions import SETTINGS, file_of, refuse_forged, settings_of
 from vaults.models import KmsAccount
 from vaults.panel import panel_of
 
@@ -19,7 +19,7 @@ from vaults.panel import panel_of
 @account_member(*READ)
 def kms_panel(request: AccountRequest, atom_id: object) -> HttpResponse:
     """State, settings, what the containers last reported, the path a secret takes. The polled fragment has an ETag."""
-    atom = find_atom(request, atom_id, *SETTINGS)
+    atom = refuse_forged(find_atom(request, atom_id, *SETTINGS))
     if not request.htmx:
         return panel_page(request, atom)
     context = panel_context(request, atom, with_form=False)

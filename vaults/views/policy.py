@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Literal
 from urllib.parse import urlencode
@@ -15,9 +16,11 @@ from accounts.access import AccountRequest, account_member
 from atoms.models import Atom
 from atoms.views.atom import READ, atom_page, find_atom
 from vaults import policy
-from vaults.actions import SETTINGS, file_of, settings_of
+from vaults.actions import SETTINGS, file_of, refuse_forged, settings_of
 from vaults.customer import holds_placeholder, normalised_namespace
 from vaults.policy import Need
+
+NAMESPACE = r"\A[A-Za-z0-9_./@:+=,~-]{0,128}\Z"
 
 
 class PolicyForm(forms.Form):
@@ -27,10 +30,10 @@ class PolicyForm(forms.Form):
     forbid_plaintext = forms.BooleanField(required=False, label="Forbid plaintext data keys")
     cli = forms.ChoiceField(choices=[("vault", "vault"), ("bao", "bao")], required=False, label="Command")
     namespace = forms.RegexField(
-        r"^[A-Za-z0-9_./-]{0,128}$",
+        NAMESPACE,
         required=False,
         label="Namespace",
-        error_messages={"invalid": "A namespace has letters, digits and . _ - / only."},
+        error_messages={"invalid": "A namespace has letters, digits and . _ - / @ : + = , ~ only."},
     )
     shown = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -48,7 +51,7 @@ FILES: dict[str, Callable[[Need], str]] = {
 @account_member(*READ)
 def kms_policy(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Everything to run on the customer's side."""
-    atom = find_atom(request, atom_id, *SETTINGS)
+    atom = refuse_forged(find_atom(request, atom_id, *SETTINGS))
     form = _form(request, atom)
     valid = form.is_valid()
     need = _need(form, atom)
@@ -71,7 +74,7 @@ def kms_policy(request: AccountRequest, atom_id: object) -> HttpResponse:
 @account_member(*READ)
 def kms_policy_file(request: AccountRequest, atom_id: object, name: str) -> HttpResponse:
     """One of FILES as a download."""
-    atom = find_atom(request, atom_id, *SETTINGS)
+    atom = refuse_forged(find_atom(request, atom_id, *SETTINGS))
     make = FILES.get(name)
     form = _form(request, atom)
     if make is None or not form.is_valid():
@@ -90,7 +93,8 @@ def _form(request: AccountRequest, atom: Atom) -> PolicyForm:
         return PolicyForm(request.GET)
     settings, stored = settings_of(atom), file_of(atom)
     namespace = str(stored.facts.get("namespace", "")) if stored else ""
-    known = "" if holds_placeholder(namespace) else normalised_namespace(namespace)
+    usable = re.match(NAMESPACE, namespace) and not holds_placeholder(namespace)
+    known = normalised_namespace(namespace) if usable else ""
     first = {"wrapped": settings.wrapped, "forbid_plaintext": False, "cli": "vault", "namespace": known, "shown": "1"}
     return PolicyForm(first)
 

@@ -31,7 +31,7 @@ from vaults.views.panel import form_context, panel_page
 @account_member(*READ)
 def kms_settings(request: AccountRequest, atom_id: object) -> HttpResponse:
     """The form. Saving answers with the form as it is stored; a refusal leaves every input in place."""
-    atom = find_atom(request, atom_id, *actions.SETTINGS)
+    atom = actions.refuse_forged(find_atom(request, atom_id, *actions.SETTINGS))
     if request.method == "GET":
         return _form_fragment(request, atom) if request.htmx else panel_page(request, atom)
     if not request.may(Privilege.ATOM_MANAGEMENT):
@@ -44,6 +44,9 @@ def kms_settings(request: AccountRequest, atom_id: object) -> HttpResponse:
     # A stale form is told so first: what it would change is no longer what its sender saw.
     stale = form.cleaned_data["expected_revision"] != current.revision
     asked = None if stale else consequences_of(atom, current, form)
+    if asked is None and not stale and form.cleaned_data["confirmed"]:
+        form.add_error("file", "Choose the file again before you confirm: it was not kept.")
+        return _refused(request, atom, form, 422)
     if asked is not None and form.cleaned_data["confirmed"] != asked.token:
         return _refused(request, atom, form, 422, consequences=asked)
     return _save(request, atom, form)
@@ -131,7 +134,7 @@ def _form_fragment(request: AccountRequest, atom: Atom) -> HttpResponse:
 @account_member(Privilege.ATOM_MANAGEMENT)
 def kms_check(request: AccountRequest, atom_id: object) -> HttpResponse:
     """What the linter says about a chosen file, and a preview without its secrets. Nothing is kept."""
-    atom = find_atom(request, atom_id, *actions.SETTINGS)
+    atom = actions.refuse_forged(find_atom(request, atom_id, *actions.SETTINGS))
     _refuse_huge(request)
     file = request.FILES.get("file")
     reading = read_upload(file) if file else None
