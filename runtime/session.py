@@ -20,6 +20,7 @@ from vaults.lifecycle import (
     TokenUnreadable,
     forecast,
     is_expired,
+    is_lifetime,
     next_renewal,
     read_token,
 )
@@ -117,7 +118,7 @@ class TokenSession:
         assert self._token is not None
         renewed = self._vault.renew_self()
         lease, renewable = renewed.get("lease_duration"), renewed.get("renewable")
-        if type(lease) is not int or type(renewable) is not bool:
+        if type(lease) is not int or not is_lifetime(lease) or type(renewable) is not bool:
             raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
         self._renewed_at = int(self._wall())
         self._hold(replace(self._token, ttl=lease, renewable=renewable), lease)

@@ -65,17 +65,17 @@ def read_token(data: Mapping[str, Any]) -> Token:
     raise TokenUnreadable("not what lookup-self gives")
 
 
-def is_lifetime(seconds: object) -> bool:
-    """Whether a vault's number of seconds can be a token's: whole, not negative, at most LONGEST."""
-    return type(seconds) is int and 0 <= seconds <= LONGEST
+def is_lifetime(seconds: int) -> bool:
+    """Whether a token can live so long: not less than no time, and at most LONGEST."""
+    return 0 <= seconds <= LONGEST
 
 
 def _is_credible(found: Mapping[str, Any]) -> bool:
     made, spans = found["creation_time"], [found[name] for name in _SPANS]
     return (
         all(map(is_lifetime, spans))
-        and EARLIEST <= made
-        and made + max(spans) <= LATEST
+        and made >= EARLIEST
+        and made + max(*spans, DEFAULT_MAX_TTL) <= LATEST
         and -1 <= found["num_uses"] <= _MOST_USES  # -1: this look-up was the last use
     )
 

