@@ -19,6 +19,7 @@ from vaults.preflight import Answer
 from vaults.tls import tls_code
 from vaults.transit import Vault, VaultError, VaultMisconfigured
 
+_TIMEOUTS: Final = (0.01, 30.0)  # seconds, least and most: a container waits no longer, whatever its file says
 _LISTEN: Final = (0.1, 1.0)  # seconds, least and most, to wait for a late alert
 _FILES: Final = {"ca_invalid": "trust-store", "cert_invalid": "key-store"}
 _CODES: Final = {"vault_unreachable": "vault_failing", "answer_invalid": "not_a_vault"}
@@ -38,7 +39,9 @@ class SettingsRefused(ValueError):
 
 
 def customers_vault(settings: CustomerVault, *, ca: str = "", proxy: str = "") -> Vault:
-    """The client for resolved settings. ca: used when they name no trust store. proxy: ``http://host:port``, "" for none.
+    """The client for resolved settings. An answer is whole within the read timeout; timeouts are 30 s at most.
+
+    ca: used when they name no trust store. proxy: ``http://host:port``, "" for none.
 
     Makes no connection. Raises SettingsRefused.
     """
@@ -55,7 +58,8 @@ def customers_vault(settings: CustomerVault, *, ca: str = "", proxy: str = "") -
             token=settings.token,
             namespace=namespace,
             ca=settings.trust_store or ca or None,
-            timeout=(settings.connection_timeout, settings.read_timeout),
+            timeout=(_bounded(settings.connection_timeout), _bounded(settings.read_timeout)),
+            within=_bounded(settings.read_timeout),
             pool=4,
             prefix=endpoint.prefix,
             cert=settings.key_store,
@@ -75,7 +79,7 @@ class Reach:
         self.vault = customers_vault(settings, ca=ca, proxy=proxy)
         self.namespace = normalised_namespace(settings.namespace)
         self._endpoint, self._proxy = _endpoint(settings.uri), _proxy(proxy)
-        self._timeout = settings.connection_timeout
+        self._timeout = _bounded(settings.connection_timeout)
         self._socket: socket.socket | None = None
 
     def resolve(self) -> str:
@@ -142,12 +146,16 @@ class Reach:
         place = self._endpoint.address.split("://", 1)[1]
         login = f"Proxy-Authorization: Basic {self._proxy[2]}\r\n" if self._proxy[2] else ""
         connection.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{login}\r\n".encode())
-        answer = b""
+        answer, ends = b"", time.monotonic() + self._timeout
         while b"\r\n\r\n" not in answer and len(answer) < 8192:
+            connection.settimeout(max(ends - time.monotonic(), _TIMEOUTS[0]))
+            if time.monotonic() > ends:
+                return "vault_proxy"
             piece = connection.recv(1)  # byte by byte: what follows is TLS
             if not piece:
                 return "vault_proxy"
             answer += piece
+        connection.settimeout(self._timeout)
         return "" if answer.split(b" ", 2)[1:2] == [b"200"] else "vault_proxy"
 
     def _agree(self, connection: socket.socket, context: ssl.SSLContext) -> str:
@@ -184,6 +192,11 @@ def _proxy(proxy: str) -> tuple[str, int, str] | None:
     except ValueError:
         pass
     raise SettingsRefused("uri_refused", "proxy")
+
+
+def _bounded(seconds: float) -> float:
+    least, most = _TIMEOUTS
+    return min(max(seconds, least), most)
 
 
 def _fits_a_header(text: str) -> bool:

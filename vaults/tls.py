@@ -13,6 +13,9 @@ from typing import Any, Final
 
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+
+from vaults.deadline import timely
 
 TLS_SENTENCES: Final = {
     "tls_name": "The vault's certificate names another host.",
@@ -82,17 +85,24 @@ def _ssl_error(error: BaseException, depth: int) -> ssl.SSLError | None:
 
 
 class Adapter(HTTPAdapter):
-    """Connections of one session under one TLS context: files are read once, and the session holds no password."""
+    """Connections of one session under one TLS context: files are read once, and the session holds no password.
 
-    def __init__(self, context: ssl.SSLContext | None, pool: int) -> None:
+    seconds: from a request to the end of its answer; then requests.Timeout, or its ConnectionError around a timeout.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, pool: int, seconds: float) -> None:
         self._context = context
+        self._pools = {"http": timely(HTTPConnectionPool, seconds), "https": timely(HTTPSConnectionPool, seconds)}
         super().__init__(pool_connections=2, pool_maxsize=pool, max_retries=0)
 
     def init_poolmanager(self, *positional: Any, **named: Any) -> None:
         super().init_poolmanager(*positional, **named | {"ssl_context": self._context})
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
-        return super().proxy_manager_for(proxy, **named | {"ssl_context": self._context})
+        manager = super().proxy_manager_for(proxy, **named | {"ssl_context": self._context})
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """The context says whom to trust, and always asks."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,17 @@ import hvac
 import orjson
 import requests
 from hvac.adapters import RawAdapter
+from urllib3.exceptions import ReadTimeoutError
 
+from vaults.envelope import KEY_BYTES
 from vaults.tls import TLS_SENTENCES, Adapter, TlsFileInvalid, client_context, tls_code
 
 Item = TypeVar("Item")
 
 BATCH_ITEMS: Final = 400  # a default listener refuses 500: every JSON key and value counts towards 1,000 strings
 ANSWER_BYTES: Final = 16 * 1024 * 1024  # more is no vault's answer; a document of 500 data keys has about 75 KB
-TIMEOUT: Final = (2.0, 5.0)  # seconds to connect, seconds to read
+TIMEOUT: Final = (2.0, 5.0)  # seconds to connect, seconds to wait for each piece of an answer
+WITHIN: Final = 30.0  # seconds from a request to the end of its answer
 
 
 class VaultError(Exception):
@@ -106,13 +110,15 @@ class Vault:
         namespace: str = "",
         ca: str | None = None,
         timeout: tuple[float, float] = TIMEOUT,
+        within: float = WITHIN,
         pool: int = 32,
         prefix: str = "v1",
         cert: str = "",
         cert_password: str = "",
         proxy: str = "",
     ) -> None:
-        """url: without the prefix. timeout: seconds to connect and to read. ca, cert: paths of PEM files.
+        """url: without the prefix. timeout: seconds to connect, and to wait for each piece of an answer; within: for all
+        of it, from when the request is sent. ca, cert: paths of PEM files.
 
         prefix: what stands before every path, `v1` but where a proxy serves the vault elsewhere. cert: the client's
         certificate and key in one file, for mutual TLS; cert_password opens the key and is not kept. proxy: its address.
@@ -125,7 +131,7 @@ class Vault:
         self._timeout = timeout
         self._prefix = prefix.strip("/")
         self.tls = self._context(ca, cert, cert_password)
-        self._session = _session(self.tls, pool, proxy)
+        self._session = _session(self.tls, pool, proxy, within)
         self._client = self._make(token)
 
     def _context(self, ca: str | None, cert: str, cert_password: str) -> ssl.SSLContext | None:
@@ -214,8 +220,10 @@ class Vault:
             failure = VaultUnavailable("vault_proxy", "The proxy before the vault does not let the request through.")
         except requests.exceptions.Timeout:
             failure = VaultUnavailable("vault_timeout", "The vault did not answer in time.")
-        except requests.exceptions.ConnectionError:
+        except requests.exceptions.ConnectionError as error:
             failure = VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
+            if _is_late(error):
+                failure = VaultUnavailable("vault_timeout", "The vault did not answer in time.")
         except requests.exceptions.RequestException:
             failure = VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
         # Raised outside the handler: a chained exception would keep the request, token included, alive in tracebacks.
@@ -270,11 +278,8 @@ class Vault:
     def new_data_key(self, mount: str, key: str) -> DataKey:
         """A new 256-bit data key from transit key `key`, in the clear and wrapped."""
         data = _member(self.call("POST", f"{mount}/datakey/plaintext/{key}", {"bits": "256"}), "data")
-        return DataKey(
-            _bytes(data["plaintext"]),
-            str(data["ciphertext"]),
-            int(data.get("key_version") or _version(data["ciphertext"])),
-        )
+        wrapped = _text(data, "ciphertext")
+        return DataKey(_data_key(data), wrapped, _version(data, wrapped))
 
     def unwrap_data_keys(self, mount: str, key: str, wrapped: Sequence[str]) -> list[bytes]:
         """Unwrap at most BATCH_ITEMS data keys in one call, in order.
@@ -319,12 +324,12 @@ class Vault:
         """A new 256-bit data key from transit key `key`, wrapped only, and the version of the key that wrapped it."""
         data = _member(self.call("POST", f"{mount}/datakey/wrapped/{key}", {"bits": "256"}), "data")
         wrapped = _text(data, "ciphertext")
-        return wrapped, int(data.get("key_version") or _version(wrapped))
+        return wrapped, _version(data, wrapped)
 
     def unwrap_data_key(self, mount: str, key: str, wrapped: str) -> bytes:
         """Unwrap one data key. Raises VaultRefused when the vault does not allow it or cannot open it."""
         data = _member(self.call("POST", f"{mount}/decrypt/{key}", {"ciphertext": wrapped}), "data")
-        return _bytes(_text(data, "plaintext"))
+        return _data_key(data)
 
     # -- the token itself ------------------------------------------------------------------------------------------
 
@@ -384,11 +389,11 @@ def chunks(items: Sequence[Item], size: int = BATCH_ITEMS) -> Iterator[Sequence[
         yield items[start : start + size]
 
 
-def _session(context: ssl.SSLContext | None, pool: int, proxy: str) -> requests.Session:
+def _session(context: ssl.SSLContext | None, pool: int, proxy: str, within: float) -> requests.Session:
     session = requests.Session()
     session.trust_env = False  # no proxies, no .netrc, no CA bundle from the environment
     session.proxies = {"http": proxy, "https": proxy} if proxy else {}
-    adapter = Adapter(context, pool)
+    adapter = Adapter(context, pool, within)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
@@ -403,6 +408,11 @@ def _read(response: requests.Response) -> bytes:
             response.close()
             raise requests.exceptions.ContentDecodingError
     return bytes(content)
+
+
+def _is_late(error: requests.exceptions.ConnectionError) -> bool:
+    """Whether the body stopped coming: requests has a name of its own only for headers that do."""
+    return any(isinstance(one, ReadTimeoutError) for one in error.args)
 
 
 def _decode(response: requests.Response, content: bytes) -> dict[str, Any]:
@@ -457,9 +467,21 @@ def _text(data: Mapping[str, Any], name: str) -> str:
     return str(data[name])
 
 
-def _version(ciphertext: str) -> int:
-    # "vault:v3:…", the format of the transit engine
-    return int(ciphertext.split(":", 2)[1].removeprefix("v"))
+def _version(data: Mapping[str, Any], ciphertext: str) -> int:
+    """Of the transit key: `key_version`, or what the ciphertext begins with: "vault:v3:…"."""
+    found = data.get("key_version")
+    begins = re.match(r"vault:v([0-9]{1,9}):", ciphertext)
+    version = found if type(found) is int else int(begins[1]) if begins else 0
+    if not 0 < version < 1 << 31:
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return version
+
+
+def _data_key(data: Mapping[str, Any]) -> bytes:
+    key = _bytes(_text(data, "plaintext"))
+    if len(key) != KEY_BYTES:
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return key
 
 
 def _bytes(text: str) -> bytes:

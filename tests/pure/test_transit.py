@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, free_port, start_openbao
+from tests.vaults.situations import dripping, lying
 from vaults.transit import (
     DataKeysBroken,
     Vault,
@@ -132,6 +134,63 @@ def test_what_is_no_vault_is_recognised(how: Misbehaving, kind: type[VaultError]
         assert caught.value.code == code
         assert caught.value.__context__ is None  # a chained exception would keep the token
         assert server.followed == 0
+
+
+OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (OK_HEAD, b"X: y\r\n"),
+        (OK_HEAD + b"Content-Length: 1000000\r\n\r\n", b" "),
+        (OK_HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (OK_HEAD + b"\r\n", b" "),
+    ],
+    ids=["status line", "interim answers", "headers", "body", "chunks", "body without a length"],
+)
+def test_an_answer_that_comes_in_drops_has_a_deadline(head: bytes, drop: bytes) -> None:
+    """Each drop comes long before the socket's own timeout."""
+    with dripping(head, drop) as address:
+        vault, began = Vault(address, token="s.canary", timeout=(2.0, 2.0), within=0.4), time.monotonic()
+        with pytest.raises(VaultUnavailable) as caught:
+            vault.lookup_self()
+        assert 0.3 < time.monotonic() - began < 2
+    assert caught.value.code == "vault_timeout"
+    assert caught.value.__context__ is None
+
+
+def test_a_body_that_stops_coming_is_late_too() -> None:
+    with dripping(OK_HEAD + b"Content-Length: 9\r\n\r\n{", b" ", pause=3) as address:
+        with pytest.raises(VaultUnavailable) as caught:
+            Vault(address, token="s.canary", timeout=(0.3, 0.3)).lookup_self()
+        assert caught.value.code == "vault_timeout"
+
+
+def test_each_answer_on_a_connection_has_its_own_deadline(server: OpenBao) -> None:
+    vault, ends = Vault(server.address, token=server.root_token, pool=1, within=0.5), time.monotonic() + 1
+    while time.monotonic() < ends:
+        assert vault.new_data_key("transit", "orders").key_version == 1
+        time.sleep(0.05)
+    (pool,) = vault._session.adapters["http://"].poolmanager.pools._container.values()  # type: ignore[attr-defined]
+    assert pool.num_connections == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("key_version", -1), ("key_version", 2**31), ("ciphertext", "vault:x:"), ("ciphertext", 7), ("plaintext", "AAAA")],
+)
+def test_a_data_key_that_is_none_is_refused(server: OpenBao, name: str, value: object) -> None:
+    def lie(body: bytes) -> bytes:
+        found = json.loads(body)
+        found["data"] = {one: told for one, told in found["data"].items() if one != "key_version"} | {name: value}
+        return json.dumps(found).encode()
+
+    with lying(server.address, "/datakey/", lie) as address, pytest.raises(VaultMisconfigured) as caught:
+        Vault(address, token=server.root_token).new_data_key("transit", "orders")
+    assert caught.value.code == "answer_invalid"
 
 
 def test_nobody_there() -> None:

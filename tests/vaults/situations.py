@@ -8,6 +8,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -142,6 +143,21 @@ def lying(truth: str, path: str, answer: Callable[[bytes], bytes]) -> Iterator[s
                 lie = answer(response.read())
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n")
         connection.sendall(b"Content-Length: %d\r\n\r\n" % len(lie) + lie)
+
+    with serving(handle) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def dripping(head: bytes, drop: bytes, pause: float = 0.1) -> Iterator[str]:
+    """A server that says `head` at once, and then `drop` again and again, with a pause: its address."""
+
+    def handle(connection: socket.socket) -> None:
+        _request(connection)
+        connection.sendall(head)
+        while True:
+            connection.sendall(drop)
+            time.sleep(pause)
 
     with serving(handle) as port:
         yield f"http://127.0.0.1:{port}"
