@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -26,6 +25,7 @@ from runtime.errors import (
     SelectionRefused,
     ValueMissing,
     printable,
+    unforeseen,
 )
 from runtime.home import DEFAULT, Home
 
@@ -225,9 +225,7 @@ def main() -> NoReturn:
         print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)
         sys.exit(problem.exit_code)
     except Exception as error:  # noqa: BLE001 the text of an unforeseen exception could hold a value
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
-        print(f"kms-runtime: Something unforeseen happened ({where}); please report it. [unexpected]", file=sys.stderr)
+        print(f"kms-runtime: {unforeseen(error)}", file=sys.stderr)
         sys.exit(EXIT_CODES["unexpected"])
     sys.exit(0)
 

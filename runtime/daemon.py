@@ -10,10 +10,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
-from runtime.errors import RuntimeProblem
+from runtime.errors import RuntimeProblem, unforeseen
 from runtime.home import Home
 from runtime.sync import Synchroniser
 from runtime.tokenwatch import TokenWatch
@@ -22,7 +23,12 @@ POLL_SECONDS: Final = 5.0
 MOST_SECONDS: Final = 300.0
 HANDOVER_SECONDS: Final = 60.0
 WATCH_SECONDS: Final = 1.0  # between two looks at whether the customer's token is to be renewed
+STOP_SECONDS: Final = 3.0  # from SIGTERM until a call that has not ended is broken off
 JITTER: Final = 0.2  # each wait is up to this part shorter or longer: a thousand containers spread out
+
+
+class _BrokenOff(BaseException):
+    """A call took too long after SIGTERM: it is left as `kill -9` would leave it, which loses nothing."""
 
 
 class Daemon:
@@ -34,14 +40,30 @@ class Daemon:
         self._failures = 0
         self._said = ""
         self._patience = 0.0
+        self._ended = False
 
     def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
+        if signal_number and not self._stopping.is_set():
+            signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
         self._stopping.set()
 
     def run(self) -> None:
         """Raises Busy when another daemon runs here, NotEnrolled, StoreDamaged for damaged credentials."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
+        signal.signal(signal.SIGALRM, self._break_off)
+        with suppress(_BrokenOff):
+            self._keep_up()
+        self._ended = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._say("Stopped.")
+
+    def _break_off(self, signal_number: int, frame: FrameType | None) -> None:
+        """In the middle of whatever it waits for: a vault, the portal, a name server."""
+        if not self._ended:
+            raise _BrokenOff
+
+    def _keep_up(self) -> None:
         with self._home.only_daemon():
             synchroniser = Synchroniser(self._home, self._wait_for_portal, self._say)
             watch = TokenWatch(synchroniser.sources, self._say)
@@ -49,18 +71,28 @@ class Daemon:
             while not self._stopping.is_set():
                 self._sync(synchroniser)
                 self._wait_watching(self._pause(), synchroniser, watch)
-        self._say("Stopped.")
 
     def _wait_watching(self, seconds: float, synchroniser: Synchroniser, watch: TokenWatch) -> None:
         """Wait, and in the meantime keep the customer's token alive."""
         ends = time.monotonic() + seconds
         while not self._stopping.is_set():
-            if synchroniser.holding.is_open() and watch.look(synchroniser.holding.header()):
-                synchroniser.telling.about_token(watch.facts)
-                synchroniser.telling.again()
+            try:
+                self._watch(synchroniser, watch)
+            except RuntimeProblem:
+                pass  # the next sync meets the same trouble and says it
+            except Exception as error:  # noqa: BLE001 the values are kept up to date all the same
+                self._failures += 1
+                self._tell(unforeseen(error))
+                self._wait(ends - time.monotonic())
+                return
             left = ends - time.monotonic()
             if left <= 0 or not self._wait(min(left, WATCH_SECONDS) if watch.is_watching else left):
                 return
+
+    def _watch(self, synchroniser: Synchroniser, watch: TokenWatch) -> None:
+        if synchroniser.holding.is_open() and watch.look(synchroniser.holding.header()):
+            synchroniser.telling.about_token(watch.facts)
+            synchroniser.telling.again()
 
     def _sync(self, synchroniser: Synchroniser) -> None:
         self._patience = time.monotonic() + HANDOVER_SECONDS
@@ -69,6 +101,10 @@ class Daemon:
         except RuntimeProblem as problem:
             self._failures += 1
             self._tell(f"{problem.sentence} [{problem.code}]")
+            return
+        except Exception as error:  # noqa: BLE001 whatever a server says, the next sync is tried
+            self._failures += 1
+            self._tell(unforeseen(error))
             return
         if self._failures:
             self._say("Works again.")

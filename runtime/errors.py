@@ -6,7 +6,9 @@ keeps that table equal to `EXIT_CODES`.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 EXIT_CODES: Final = {
@@ -208,6 +210,13 @@ def printable(text: str) -> str:
     Names come from the portal and go to terminals and logs, where nobody there may forge a line.
     """
     return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])
+
+
+def unforeseen(error: BaseException) -> str:
+    """What to say of an exception that nobody foresaw: its type and place; its text could hold a value."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
+    return f"Something unforeseen happened ({where}); please report it. [unexpected]"
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

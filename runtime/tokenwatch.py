@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from runtime.errors import RuntimeProblem
+from runtime.errors import RuntimeProblem, unforeseen
 from runtime.session import TokenSession
 from runtime.sources import Sources
 from runtime.store import Header
@@ -35,6 +35,7 @@ class TokenWatch:
         self._again = 0.0
         self._told: dict[str, Any] | None = None
         self._told_at = 0.0
+        self._unforeseen = ""
         self.facts: dict[str, Any] | None = None
 
     @property
@@ -47,9 +48,19 @@ class TokenWatch:
             news = self.facts is not None
             self._session, self.facts, self._told = None, None, None
             return news
+        try:
+            return self._look(header)
+        except Exception as error:  # noqa: BLE001 whatever a vault says of a token, the values stay up to date
+            self._begin_again_later()
+            if (line := unforeseen(error)) != self._unforeseen:
+                self._say(line)
+            self._unforeseen = line
+            return False
+
+    def _look(self, header: Header) -> bool:
         now = time.monotonic()
         if (self._session is None or self._revision != header.settings_revision) and now >= self._again:
-            self._begin(header.settings_revision, now)
+            self._begin(header.settings_revision)
         if self._session is None:
             return False
         if self._session.due(time.monotonic()):  # not `now`: one that was just begun is to be looked up at once
@@ -64,9 +75,12 @@ class TokenWatch:
         self._told, self._told_at = self.facts, now
         return True
 
-    def _begin(self, revision: int, now: float) -> None:
-        self._again = now + RETRY_SECONDS
+    def _begin_again_later(self) -> None:
+        self._again = time.monotonic() + RETRY_SECONDS
         self._session, self._told = None, None
+
+    def _begin(self, revision: int) -> None:
+        self._begin_again_later()
         try:
             customer = self._sources.customer(revision)
             if customer is not None:

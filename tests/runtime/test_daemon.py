@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from runtime.daemon import Daemon
 from runtime.home import Home
+from runtime.store import Header
+from runtime.tokenwatch import TokenWatch
 from tests.live import ROOT
 from tests.runtime.container import Container, save
 from tests.servers import free_port
@@ -106,9 +110,36 @@ def test_trouble_is_said_once_and_so_is_its_end(enrolled: Container, start: Star
     assert [line.rsplit("[", 1)[-1] for line in lines if "[" in line] == ["portal_unreachable]"]
 
 
-def test_the_pause_grows_to_five_minutes_and_is_spread() -> None:
-    from pathlib import Path
+class Broken:
+    """Fails in a way that nobody foresaw."""
 
+    def sync(self) -> None:
+        raise OverflowError("canary-value")
+
+    def customer(self, revision: int) -> None:
+        raise OverflowError("canary-value")
+
+
+def test_an_unforeseen_exception_is_one_line_without_its_text_and_a_failure() -> None:
+    lines: list[str] = []
+    daemon = Daemon(Home(Path("/nonexistent")), lines.append)
+    for _ in range(3):
+        daemon._sync(Broken())  # type: ignore[arg-type]
+    assert daemon._failures == 3
+    assert len(lines) == 1
+    assert re.fullmatch(r"Something .* \(OverflowError in test_daemon\.py:\d+\); please .* \[unexpected\]", lines[0])
+
+
+def test_looking_at_the_token_raises_nothing() -> None:
+    lines: list[str] = []
+    watch = TokenWatch(Broken(), lines.append)  # type: ignore[arg-type]
+    assert watch.look(Header("acme-X1", "atom", source="byov", settings_revision=2)) is False
+    assert watch.look(Header("acme-X1", "atom", source="byov", settings_revision=2)) is False
+    assert (len(lines), "OverflowError in test_daemon.py" in lines[0], "canary" in lines[0]) == (1, True, False)
+    assert watch.is_watching is False
+
+
+def test_the_pause_grows_to_five_minutes_and_is_spread() -> None:
     daemon = Daemon(Home(Path("/nonexistent")), lambda line: None)
     pauses = []
     for failures in range(12):
