@@ -162,7 +162,8 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "vault_not_initialised": "The vault was never initialised.",
     "vault_sealed": "The vault is sealed.",
     "namespace_missing": "The vault has no namespace {namespace}; names are case-sensitive.",
-    "token_invalid": "The vault does not know the token: mistyped, expired, revoked or used up.",
+    "token_invalid": "The vault does not know the token: mistyped, expired, revoked or used up. "
+    "Make a new one, then upload a file with it, or set the variable that the file names.",
     "token_foreign_namespace": "The token belongs to the namespace {detail} and has no rights in {namespace}: make it there.",
     "token_lookup_denied": "The token may not look itself up, so it is never renewed and its end is not known.",
     "token_is_root": "This is a root token, which may do everything, and is refused: make a token with only this key's policy.",
@@ -263,8 +264,11 @@ def _place(uri: str) -> tuple[str, str, str]:
 
 
 def _policy(key: str, wrapped: bool) -> str:
-    """The seed's policy, and decrypt for wrapped data keys."""
-    paths = [(f"transit/datakey/+/{key}", "update")]
+    """The seed's policy; for wrapped data keys what they need and no more: no key in the clear, and decrypt.
+
+    It is written over the one that is there, which may have been made to forbid plaintext data keys.
+    """
+    paths = [(f"transit/datakey/{'wrapped' if wrapped else '+'}/{key}", "update")]
     paths += [(f"transit/decrypt/{key}", "update")] if wrapped else []
     paths += [("auth/token/lookup-self", "read"), ("auth/token/renew-self", "update")]
     return "\n".join(f'path "{path}" {{ capabilities = ["{capability}"] }}' for path, capability in paths)

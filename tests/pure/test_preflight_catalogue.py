@@ -70,6 +70,23 @@ def test_commands_name_the_namespace_and_the_policy_of_the_mode() -> None:
     assert "decrypt" not in plain
 
 
+@pytest.mark.parametrize("code", ["policy_denies", "wrapped_needs_decrypt", "token_lookup_denied"])
+def test_no_command_gives_a_wrapped_container_data_keys_in_the_clear(code: str) -> None:
+    """The policy it is written over may forbid them."""
+    step = Step(CODES[code], "failed", code, "transit/x")
+    command = explain(step, key=KEY, wrapped=True).command
+    assert f'path "transit/datakey/wrapped/{KEY}"' in command
+    assert command.count("transit/datakey/") == 1
+    assert f'path "transit/datakey/+/{KEY}"' in explain(step, key=KEY).command  # as the seed has it
+
+
+def test_a_dead_token_says_what_to_do_with_the_new_one() -> None:
+    words = explain(Step("token", "failed", "token_invalid"), key=KEY)
+    assert "token create" in words.command
+    assert "upload a file with it" in words.sentence
+    assert "variable" in words.sentence
+
+
 def test_a_namespace_held_on_the_container_is_the_shells_variable() -> None:
     step = Step("engine", "failed", "engine_missing")
     command = explain(step, key=KEY, namespace="${VAULT_NAMESPACE}").command

