@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 MOUNT: Final = "transit"
+_DETAIL_CHARACTERS: Final = 200
 _MOUNT_TYPE: Final = re.compile(r"[\w.-]{1,64}")
 
 
@@ -200,6 +201,8 @@ class _Asking:
         if token is None:
             self._fail("token", "not_a_vault")
         home, asked = str(data.get("namespace_path") or "").strip("/"), self._namespace
+        if len(home) > _DETAIL_CHARACTERS or not home.isprintable():
+            self._fail("token", "not_a_vault")
         if home != asked:
             self._home = home or "root"
             if home and not asked.startswith(f"{home}/"):

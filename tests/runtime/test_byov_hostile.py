@@ -10,10 +10,12 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.urls import reverse
@@ -23,9 +25,11 @@ from tests.live import ROOT
 from tests.runtime.container import Container, bring_your_own_vault, save
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.runtime.recorder import Recorder
-from tests.vaults.situations import proxy, serving
+from tests.servers import OpenBao, start_openbao
+from tests.vaults.situations import dripping, lying, proxy, serving
 from vaults.customer import CustomerVault, key_name
 from vaults.models import ContainerReport
+from vaults.transit import Vault
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 EVIL = "https://evil.example"
@@ -72,6 +76,15 @@ def holding(enrolled: Container) -> Container:
     return enrolled
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[OpenBao]:
+    """A vault without TLS, for a liar before it."""
+    found = start_openbao()
+    Vault(found.address, token=found.root_token).call("POST", "sys/mounts/transit", {"type": "transit"})
+    yield found
+    found.stop()
+
+
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
     directory = tmp_path / "recorder"
@@ -79,9 +92,9 @@ def recorder(tmp_path: Path) -> Recorder:
     return Recorder(directory)
 
 
-def seal(container: Container, **settings: str) -> None:
+def seal(container: Container, **settings: Any) -> None:
     """What the portal seals, whatever the linter would say."""
-    vault = CustomerVault(**({"token": "hvs.of-the-file"} | settings))  # type: ignore[arg-type]
+    vault = CustomerVault(**({"token": "hvs.of-the-file"} | settings))
     bring_your_own_vault(container.stage, container.stage.atom, vault)
 
 
@@ -271,3 +284,79 @@ def test_a_device_or_a_pipe_is_no_certificate(
     for path in ("/dev/zero", str(tmp_path / "pipe"), "/dev/stdin"):
         seal(holding, uri=customers_vault.address, trust_store=path)
         assert "[file_refused]" in holding.command("check").stderr
+
+
+# -- the vault itself is hostile -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["explicit_max_ttl", "creation_time"])
+@pytest.mark.parametrize("number", [10**15, -(10**15)])
+def test_no_number_of_a_vault_ends_the_container(holding: Container, server: OpenBao, name: str, number: int) -> None:
+    """First it lies to the preflight; then, once it is in use, to the one who keeps the token alive."""
+    lies = threading.Event()
+
+    def answer(body: bytes) -> bytes:
+        found = json.loads(body)
+        found["data"] |= {name: number} if lies.is_set() else {}
+        return json.dumps(found).encode()
+
+    key = key_name(holding.stage.account.code, str(holding.stage.atom.pk))
+    root = Vault(server.address, token=server.root_token)
+    root.call("POST", f"transit/keys/{key}", {})
+    root.call("POST", "sys/policies/acl/hostile", {"policy": policy(key)})
+    body = {"policies": ["hostile"], "period": "24h", "no_parent": True}
+    token = str(root.call("POST", "auth/token/create", body)["auth"]["client_token"])
+    with lying(server.address, "auth/token/lookup-self", answer) as address:
+        lies.set()
+        seal(holding, uri=address, token=token)
+        with running(holding, holding.environment()) as process:
+            until(lambda: reported() == ("not_a_vault", ""))
+            assert process.poll() is None
+            assert "not_a_vault" in holding.command("check").stderr
+            lies.clear()
+            until(lambda: ContainerReport.objects.get().source == "byov", 60)
+        lies.set()
+        with running(holding, holding.environment()) as process:
+            until(lambda: (ContainerReport.objects.get().token or {}).get("problem") == "answer_invalid")
+            save(holding.stage, password="saved-later")
+            until(lambda: holding.command("get", "Orders database", "password").stdout == "saved-later")
+            assert process.poll() is None
+        assert "answer_invalid" in holding.command("status").stdout
+
+
+def policy(key: str) -> str:
+    paths = {f"transit/datakey/+/{key}": "update", "auth/token/lookup-self": "read", "auth/token/renew-self": "update"}
+    return "\n".join(f'path "{path}" {{ capabilities = ["{what}"] }}' for path, what in paths.items())
+
+
+def test_run_stops_when_told_while_a_vault_answers_in_drops(holding: Container) -> None:
+    asked = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        if b"HTTP" in connection.recv(65536):
+            asked.set()
+        while True:
+            connection.sendall(b"H")
+            time.sleep(0.2)
+
+    with serving(drip) as port:
+        seal(holding, uri=f"http://127.0.0.1:{port}")
+        with running(holding, holding.environment()) as process:
+            assert asked.wait(20)
+            process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            said = process.communicate(timeout=25)[1]
+            assert time.monotonic() - began < 6
+    assert (process.returncode, said.splitlines()[-1].partition(": ")[2]) == (0, "Stopped.")
+    assert holding.command("get", "Orders database", "password").stdout == "held-canary"
+    assert holding.command("status").returncode == 0
+
+
+def test_a_vault_that_answers_in_drops_is_given_up(holding: Container) -> None:
+    with dripping(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", b" ") as address:
+        seal(holding, uri=address, read_timeout=1.0)
+        began = time.monotonic()
+        assert "[vault_timeout]" in holding.command("check").stderr
+        assert time.monotonic() - began < 10
+        assert holding.command("sync").returncode == 0
+    assert reported()[0] == "vault_timeout"

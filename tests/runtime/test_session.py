@@ -15,7 +15,7 @@ import pytest
 from runtime.session import TokenSession
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, free_port, start_openbao
-from tests.vaults.situations import configured_openbao
+from tests.vaults.situations import configured_openbao, lying
 from vaults.customer import Lifecycle
 from vaults.transit import Vault
 
@@ -209,6 +209,22 @@ def test_an_outage_is_waited_out_and_never_drops_the_token() -> None:
         assert session.problem == "token_invalid"  # it answers again, and does not know this token
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("lease", [-1, 10**15, True, "3"])
+def test_a_renewal_that_cannot_be_true_is_tried_again(
+    server: OpenBao, scene: Callable[..., Scene], lease: object
+) -> None:
+    def lie(body: bytes) -> bytes:
+        found = json.loads(body)
+        found["auth"]["lease_duration"] = lease
+        return json.dumps(found).encode()
+
+    on, early = scene(period="8s"), Lifecycle(True, refresh_before_expiry=7.5, expiry_threshold=1.0)
+    with lying(server.address, "auth/token/renew-self", lie) as address:
+        on.session = TokenSession(Vault(address, token=on.token), early)
+        on.live(3, lambda: on.facts["problem"] != "")
+    assert (on.facts["problem"], on.facts["dropped"], on.is_alive) == ("answer_invalid", False, True)
 
 
 def test_a_vault_that_hangs_and_comes_back_goes_on(server: OpenBao, scene: Callable[..., Scene]) -> None:

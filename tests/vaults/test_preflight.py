@@ -316,12 +316,20 @@ def test_a_token_that_may_not_look_itself_up_still_works(customer: CustomersVaul
     assert verdict(steps).code == "ok"
 
 
-@pytest.mark.parametrize("name", ["ttl", "creation_time", "creation_ttl", "period", "explicit_max_ttl", "num_uses"])
-@pytest.mark.parametrize("absurd", [10**15, -(10**15)])
-def test_a_vault_that_says_of_a_token_what_cannot_be_true(plain: OpenBao, name: str, absurd: int) -> None:
+NUMBERS = ("ttl", "creation_time", "creation_ttl", "period", "explicit_max_ttl", "num_uses")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, absurd) for name in NUMBERS for absurd in (10**15, -(10**15))),
+        *(("namespace_path", text) for text in ("x" * 100_000, "sales\nok      Round trip")),
+    ],
+)
+def test_a_vault_that_says_of_a_token_what_cannot_be_true(plain: OpenBao, name: str, value: object) -> None:
     def lie(body: bytes) -> bytes:
         found = json.loads(body)
-        found["data"][name] = absurd
+        found["data"][name] = value
         return json.dumps(found).encode()
 
     token = token_of(Vault(plain.address, token=plain.root_token))
