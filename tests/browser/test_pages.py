@@ -366,7 +366,7 @@ def test_the_panel_follows_within_five_seconds_without_a_reload(visit: Callable[
     save_as(alice.stage)
     page = alice.go("vaults:kms_panel", alice.stage.atom.pk)
     page.evaluate("window.neverReloaded = true")
-    panel = page.locator("#kms-panel")
+    panel = page.locator("#main")
     expect(panel).to_contain_text("No container")
     node = enrolled(alice.stage)
     expect(panel).to_contain_text("orders-01.example", timeout=5_500)
