@@ -29,7 +29,7 @@ PRODUCTION = KMS_MODE=production \
 # Two at once; a file's tests stay together, because they share a running portal.
 PARALLEL := -n 2 --dist loadfile
 ON_POSTGRES := tests/accounts tests/atoms tests/atomapi tests/extensions tests/operations tests/test_access_matrix.py \
-  tests/vaults/test_kms_panel.py tests/vaults/test_save_kms_settings.py
+  tests/vaults/test_kms_form.py tests/vaults/test_kms_panel.py tests/vaults/test_save_kms_settings.py
 
 .PHONY: help
 help: ## Show this list
