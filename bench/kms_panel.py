@@ -101,6 +101,19 @@ def statements(act: Callable[[], Any]) -> int:
     return len(captured)
 
 
+def prepared(atom: Any, count: int) -> Any:
+    """Files to upload, each with what confirms it, made before anything is measured."""
+    from vaults.actions import PropertiesUpload, content_mac
+    from vaults.properties import read_properties
+
+    made = []
+    for number in range(1000, 1000 + count):
+        text = PROPERTIES.format(number=number).encode()
+        vault = read_properties("application.yaml", text).vault
+        made.append((text, content_mac(atom, PropertiesUpload("application.yaml", vault, {})).hex()[:16]))
+    return iter(made)
+
+
 def minimal_view() -> Callable[..., Any]:
     """The smallest view that asks the same: sign-in, membership, queries, and for a page the frame around them."""
     from django.http import HttpResponse
@@ -155,10 +168,13 @@ def main() -> None:
             return SimpleUploadedFile("application.yaml", PROPERTIES.format(number=next(number)).encode())
 
         revision = itertools.count(1)
+        uploads = prepared(atom, 80)
 
         def save() -> None:
-            now = next(revision)
-            data = {"byov": "on", "expected_revision": now, "confirmed": f"replace-{now}", "file": file()}
+            now, (text, mac) = next(revision), next(uploads)
+            data = {"byov": "on", "expected_revision": now, "file": SimpleUploadedFile("application.yaml", text)}
+            if now > 1:  # what the page asked, and somebody pressed
+                data["confirmed"] = f"replace-{now}-{mac}"
             answer = client.post(save_url, data, headers={"hx-request": "true"})
             assert b"Saved." in answer.content, answer.content[-2000:]
 
