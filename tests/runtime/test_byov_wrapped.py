@@ -178,6 +178,20 @@ def test_the_login_that_lay_in_the_clear_is_destroyed_without_anybody(held: Byov
     assert SecretId.objects.count() == accessors, "once is enough"
 
 
+def test_wrapping_again_too_soon_replaces_the_logins_all_the_same(wrapped: Byov) -> None:
+    """The portal's limit on replacing the sync credential keeps nothing else back."""
+    container = wrapped.container
+    wrapped.turn_on(wrapped=False)
+    container.sync()
+    old = credentials.read_environment(container.home).login
+    assert old is not None
+    wrapped.turn_on(wrapped=True)
+    container.sync()
+    half = container.synchroniser().holding.environment()
+    assert half.login is not None
+    assert (half.login.accessor != old.accessor, half.exposed) == (True, False)
+
+
 # -- crashes -----------------------------------------------------------------------------------------------------------
 
 
