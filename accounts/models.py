@@ -146,6 +146,7 @@ class AuditEntry(UuidModel):
         "as.atom.properties": "Atom properties",
         "as.atom.kms": "Key Management Service",
         "as.installer": "Installer token",
+        "operation": "Operation",
         "account": "Account",
         "user": "Member",
     }

@@ -111,6 +111,8 @@ class Atom(SignedModel):
     provisioned_at = models.DateTimeField(null=True)
     # Grows with every attach and detach, so that containers notice and fetch other credentials.
     attachment_revision = models.PositiveIntegerField(default=0)
+    # Written by vaults: grows when somebody asks its containers for a new at-rest data key.
+    rekey_revision = models.PositiveIntegerField(default=0)
 
     objects = AtomQuerySet.as_manager()
 

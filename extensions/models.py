@@ -157,6 +157,21 @@ class EnvironmentManifest(UuidModel):
         return f"manifest {self.revision} of {self.environment}"
 
 
+class Loss(UuidModel):
+    """How many values of an environment were lost at once: the whole of which the re-entry worklist shows the rest."""
+
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="losses")
+    at = models.DateTimeField()
+    because = models.CharField(max_length=16, choices=DataKey.Loss.choices)
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return f"{self.count} values of {self.environment} lost"
+
+
 def entry(
     path: tuple[str, ...], name: str, form: str, encrypted: bool, revision: int, plain: str, data_key: str
 ) -> Entry:

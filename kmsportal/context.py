@@ -11,6 +11,7 @@ from accounts.views import THEME_COOKIE
 SECTIONS = {
     "build": (Privilege.BUILD,),
     "manage": (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY),
+    "keys": (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY, Privilege.ACCOUNT_ADMIN),
     "operations": (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY),
     "audit": (Privilege.VIEW_AUDIT_LOGS,),
 }

@@ -242,4 +242,5 @@ LOGGING_CONFIG = "kmsportal.logs.configure"
 LOGGING = {"level": env.str("KMS_LOG_LEVEL", default="INFO"), "json": PRODUCTION}
 METRICS_TOKEN = env.str("KMS_METRICS_TOKEN", default="")
 ATOM_POLL_SECONDS = 5  # how often a container asks; online means it asked within six of these
+ROTATION_SETTLE_SECONDS = env.int("KMS_ROTATION_SETTLE_SECONDS", default=600)  # a save in flight has ended by then
 BACKUP_RETENTION_DAYS = env.int("KMS_BACKUP_RETENTION_DAYS", default=35)

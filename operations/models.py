@@ -4,11 +4,12 @@ The row, not the queue, owns the work: Celery is only told the id. Whatever is l
 message) is found again by the sweeper through `due()`.
 """
 
+import time
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -25,6 +26,10 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         ready = Q(state__in=(Operation.State.PENDING, Operation.State.WAITING), run_after__lte=now)
         abandoned = Q(state=Operation.State.RUNNING, lease_until__lt=now)
         return self.filter(ready | abandoned)
+
+    def held(self) -> "OperationQuerySet":
+        """What a worker that is alive is working on."""
+        return self.filter(state=Operation.State.RUNNING, lease_until__gte=timezone.now())
 
     def unfinished(self) -> "OperationQuerySet":
         return self.filter(state__in=Operation.UNFINISHED)
@@ -61,8 +66,9 @@ class Operation(UuidModel):
         CANCELLED = "cancelled", "Cancelled"
 
     class Queue(models.TextChoices):
-        INTERACTIVE = "interactive", "Interactive"
-        BULK = "bulk", "Bulk"
+        INTERACTIVE = "interactive", "Interactive"  # somebody waits for it
+        BULK = "bulk", "Bulk"  # gives way to people
+        SHRED = "shred", "Shred"  # done by the shred worker alone, whose credentials no other process has
 
     UNFINISHED = (State.PENDING, State.RUNNING, State.WAITING)
 
@@ -72,11 +78,15 @@ class Operation(UuidModel):
     subject_id = models.UUIDField()
     requested_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     queue = models.CharField(max_length=16, choices=Queue.choices, default=Queue.INTERACTIVE)
+    lane = models.CharField(max_length=16, blank=True)  # those of one account in the same lane run one after the other
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=1)
     failed = models.PositiveIntegerField(default=0)
     attempts = models.PositiveIntegerField(default=0)
+    troubles = models.PositiveIntegerField(default=0)  # attempts in a row that came to nothing
+    details = models.JSONField(default=dict)  # facts for the receipt: names, counts, versions; never a secret
+    cancel_asked_at = models.DateTimeField(null=True)
     run_after = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField(null=True)
     lease = models.UUIDField(null=True)
@@ -87,6 +97,7 @@ class Operation(UuidModel):
     finished_at = models.DateTimeField(null=True)
 
     objects = OperationQuerySet.as_manager()
+    turn_began = 0.0  # monotonic seconds; of the worker that has claimed it
 
     class Meta:
         ordering = ["-requested_at"]
@@ -101,12 +112,32 @@ class Operation(UuidModel):
 
     @classmethod
     def claim(cls, operation_id: uuid.UUID | str) -> "Operation | None":
-        """Take the lease if nobody has it; None when there is nothing to do. One UPDATE decides, so two workers cannot."""
+        """Take the lease if nobody has it; None when there is nothing to do. One UPDATE decides, so two workers cannot.
+
+        One with a lane is left alone while another of the same account and lane is being worked on.
+        """
+        asked = cls.objects.filter(pk=operation_id).values_list("account_id", "lane").first()
+        if asked is None:
+            return None
+        account_id, lane = asked
+        with transaction.atomic():
+            if lane:
+                Account.objects.select_for_update().only("pk").get(pk=account_id)
+                if cls.objects.held().filter(account=account_id, lane=lane).exclude(pk=operation_id).exists():
+                    return None
+            taken = cls._take(operation_id)
+        if not taken:
+            return None
+        operation = cls.objects.select_related("account", "requested_by").get(pk=operation_id)
+        operation.turn_began = time.monotonic()
+        return operation
+
+    @classmethod
+    def _take(cls, operation_id: uuid.UUID | str) -> bool:
         now, lease = timezone.now(), uuid.uuid4()
-        taken = (
-            cls.objects.due()
-            .filter(pk=operation_id)
-            .update(
+        due = cls.objects.due().filter(pk=operation_id)
+        return bool(
+            due.update(
                 state=cls.State.RUNNING,
                 lease=lease,
                 lease_until=now + LEASE,
@@ -114,7 +145,6 @@ class Operation(UuidModel):
                 started_at=models.functions.Coalesce("started_at", now),
             )
         )
-        return cls.objects.select_related("account", "requested_by").get(pk=operation_id) if taken else None
 
     def _held(self) -> models.QuerySet["Operation"]:
         """This row, as long as our lease is the current one."""
@@ -127,24 +157,53 @@ class Operation(UuidModel):
             changes["total"] = total
         return bool(self._held().update(**changes))
 
+    def note(self, **facts: Any) -> bool:
+        """Add facts for the receipt; renews the lease. False as with progress()."""
+        self.details = {**self.details, **facts}
+        return bool(self._held().update(details=self.details, lease_until=timezone.now() + LEASE))
+
+    def is_cancel_asked(self) -> bool:
+        return Operation.objects.filter(pk=self.pk).exclude(cancel_asked_at=None).exists()
+
     def finish(self) -> bool:
         return self._end(state=self.State.DONE, done=F("total"), error_code="", error_sentence="")
 
     def fail(self, code: str, sentence: str) -> bool:
         return self._end(state=self.State.FAILED, error_code=code, error_sentence=sentence[:300])
 
+    def end_cancelled(self) -> bool:
+        return self._end(state=self.State.CANCELLED, error_code="", error_sentence="")
+
     def _end(self, **changes: Any) -> bool:
         return bool(self._held().update(finished_at=timezone.now(), lease=None, lease_until=None, **changes))
 
-    def wait(self, seconds: float, code: str, sentence: str) -> bool:
-        """Give the lease back and try again later."""
+    def wait(self, until: datetime, code: str, sentence: str, *, trouble: bool = True) -> bool:
+        """Give the lease back and go on at `until`; trouble: this attempt came to nothing."""
         return bool(
             self._held().update(
                 state=self.State.WAITING,
-                run_after=timezone.now() + timedelta(seconds=seconds),
+                run_after=until,
                 lease=None,
                 lease_until=None,
+                troubles=F("troubles") + 1 if trouble else 0,
                 error_code=code,
                 error_sentence=sentence[:300],
             )
         )
+
+    @property
+    def seconds_left(self) -> int | None:
+        """About how long a running one still takes, from its pace so far; None before that can be told."""
+        if self.state != self.State.RUNNING or self.started_at is None or not 0 < self.done < self.total:
+            return None
+        return round((timezone.now() - self.started_at).total_seconds() / self.done * (self.total - self.done))
+
+
+class Pressure(models.Model):
+    """One row: until when bulk work keeps out of the way, because people wait for the vault."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"pressure until {self.until}"

@@ -32,6 +32,7 @@ ROUTES = {
     "atoms:environment_rename": EDIT,
     "atoms:environment_roles": EDIT,
     "atoms:environment_delete": EDIT,
+    "vaults:kms_account": READ,
     "vaults:kms_panel": READ,
     "vaults:kms_settings": READ,
     "vaults:kms_check": EDIT,

@@ -22,7 +22,9 @@ FORMAT: Final = 1
 FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "web.json": ("web", "issuer"),
     "worker.json": ("provisioner", "rotator", "revoker"),
-    "shredder.json": ("shredder",),
+    # The rotator beside it: whoever destroys keys also proves it, by a rewrap before and after; neither can read.
+    "shredder.json": ("shredder", "rotator"),
+    "backup.json": ("backup",),
 }
 
 

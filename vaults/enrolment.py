@@ -277,14 +277,14 @@ def _grant(enrolment: Enrolment, mount: str, recipient: uuid.UUID, role_id_token
         "atom_id": enrolment.atom_id,
         "attachment_revision": enrolment.attachment_revision,
         "mount": mount,
-        "recipient_id": recipient,
+        "recipient_id": uuid.UUID(str(recipient)),
         "accessor": wrapping.accessor,
     }
     try:
         with transaction.atomic():
-            SecretId.objects.create(enrolment=enrolment, node=enrolment.node, **issued)
+            SecretId(enrolment=enrolment, node=enrolment.node, **issued).save(force_insert=True)
     except IntegrityError:  # deleted meanwhile: what was issued is on record all the same, to be destroyed
-        SecretId.objects.create(superseded_at=timezone.now(), **issued)
+        SecretId(superseded_at=timezone.now(), **issued).save(force_insert=True)
     return Grant(mount, str(recipient), role_id_token, wrapping.token, wrapping.seconds)
 
 

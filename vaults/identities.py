@@ -23,7 +23,7 @@ ATOMS: Final = "atoms"
 
 ENVIRONMENT_POLICY: Final = "kms-environment"
 ATOM_POLICY: Final = "kms-atom"
-IDENTITIES: Final = ("web", "issuer", "provisioner", "rotator", "revoker", "shredder")
+IDENTITIES: Final = ("web", "issuer", "provisioner", "rotator", "revoker", "shredder", "backup")
 
 # Shorter than 30 s and a slow runtime loses its enrolment, longer than 15 min and a stolen token lives too long.
 MIN_WRAPPING_TTL: Final = "30s"
@@ -71,6 +71,7 @@ def policies(environments_accessor: str, atoms_accessor: str) -> dict[str, str]:
         policy_name("rotator"): _rotator(),
         policy_name("revoker"): _revoker(),
         policy_name("shredder"): _shredder(),
+        policy_name("backup"): _backup(),
     }
     return {name: orjson.dumps({"path": paths}).decode() for name, paths in texts.items()}
 
@@ -128,6 +129,8 @@ def _rotator() -> Paths:
             "required_parameters": ["min_decryption_version"],
             "allowed_parameters": {"min_decryption_version": []},
         },
+        # Versions and settings of a key, never the key: so that a killed rotation knows where it was.
+        f"{INTRANSIT}/keys/+": {"capabilities": ["read"]},
         f"{INTRANSIT}/rewrap/+": {"capabilities": ["update"]},
         f"{DATAKEYS}/data/+/+": {"capabilities": ["read", "patch"]},
     }
@@ -139,6 +142,8 @@ def _rotator() -> Paths:
 def _revoker() -> Paths:
     paths: Paths = {}
     for mount in (ENVIRONMENTS, ATOMS):
+        # From the vault's own list, not from the database's: a reader may hide there.
+        paths[f"auth/{mount}/role"] = {"capabilities": ["list"]}
         paths[f"auth/{mount}/role/+/secret-id"] = {"capabilities": ["list"]}
         paths[f"auth/{mount}/role/+/secret-id-accessor/lookup"] = {"capabilities": ["update"]}
         paths[f"auth/{mount}/role/+/secret-id-accessor/destroy"] = {"capabilities": ["update"]}
@@ -152,6 +157,11 @@ def _shredder() -> Paths:
         paths[f"{mount}/keys/+/config"] = {"capabilities": ["update"], **_pinned(ALLOW_DELETION)}
         paths[f"{mount}/keys/+"] = {"capabilities": ["delete"]}
     return paths
+
+
+def _backup() -> Paths:
+    # A snapshot is encrypted under the vault's seal; putting one back needs an operator's own token.
+    return {"sys/storage/raft/snapshot": {"capabilities": ["read"]}}
 
 
 def _pinned(parameters: Mapping[str, str]) -> Rule:

@@ -61,7 +61,8 @@ __all__ = [
     "still_good",
 ]
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
+UPGRADED: Final = (1,)  # earlier versions whose mounts are the same: installing writes policies and descriptions anew
 CREDENTIAL_TTL: Final = timedelta(hours=768)
 _MAX_TTL: Final = "768h"  # said on the mounts too: a lower default of the server would silently shorten secret_ids
 _DESCRIPTION: Final = re.compile(r"KMS Portal, layout (\d+): ")
@@ -111,18 +112,20 @@ _MOUNTS: Final = (
 def installed_version(vault: Vault) -> int | None:
     """The layout version in the vault, None when nothing of ours is there.
 
-    Read from the descriptions of our mounts, so a half-finished installation already has its version.
+    Read from the descriptions of our mounts, so a half-finished installation already has its version, and a half-finished
+    upgrade still the earlier one.
     Raises LayoutForeign when a name is taken by somebody else or versions are mixed, and Vault.call()'s errors.
     """
     versions = {_version_of(mount, present) for mount, present in _present(vault)}
-    if len(versions) > 1:
+    if len(versions) > 1 and not versions <= {*UPGRADED, LAYOUT_VERSION}:
         raise LayoutForeign("layout_mixed", "The vault holds parts of different layouts; nothing was changed.")
-    return versions.pop() if versions else None
+    return min(versions, default=None)
 
 
 def install(vault: Vault) -> None:
     """Bring the vault to LAYOUT_VERSION. `vault` carries a root-like token.
 
+    The mounts' descriptions tell the version, so they are written last.
     Raises LayoutOlder, LayoutNewer or LayoutForeign before anything is written, and Vault.call()'s errors.
     """
     _refuse_other(installed_version(vault))
@@ -137,6 +140,9 @@ def install(vault: Vault) -> None:
         vault.call("PUT", f"sys/policies/acl/{name}", {"policy": text})
     for identity in IDENTITIES:
         vault.call("POST", f"auth/{PLATFORM}/role/{identity}", _platform_role(identity))
+    for mount, found in _present(vault):
+        if found["description"] != _description(mount):
+            vault.call("POST", f"sys/mounts/{mount.path.rstrip('/')}/tune", {"description": _description(mount)})
 
 
 def create_role(vault: Vault, mount: str, recipient: str, role: Mapping[str, str]) -> None:
@@ -202,8 +208,9 @@ def _version_of(mount: _Mount, present: Mapping[str, Any]) -> int:
 
 
 def _refuse_other(version: int | None) -> None:
-    if version is None or version == LAYOUT_VERSION:
+    if version in (None, *UPGRADED, LAYOUT_VERSION):
         return
+    assert version is not None
     both = f"The vault holds layout {version}, this program writes layout {LAYOUT_VERSION}"
     if version < LAYOUT_VERSION:
         raise LayoutOlder("layout_older", f"{both}: see docs/operations.md for the way up; nothing was changed.")
@@ -215,8 +222,11 @@ def _sys_path(path: str) -> str:
 
 
 def _mount_request(mount: _Mount) -> dict[str, Any]:
-    description = f"KMS Portal, layout {LAYOUT_VERSION}: {_PURPOSE[mount.path]}"
-    return {"type": mount.kind, "description": description, **mount.settings}
+    return {"type": mount.kind, "description": _description(mount), **mount.settings}
+
+
+def _description(mount: _Mount) -> str:
+    return f"KMS Portal, layout {LAYOUT_VERSION}: {_PURPOSE[mount.path]}"
 
 
 def _settings(vault: Vault) -> None:

@@ -11,22 +11,37 @@ from django.utils import timezone
 from accounts.models import Account, User
 from accounts.rows import SignedModel, UuidModel, signature
 from atoms.models import Atom, Environment, Node
+from operations.models import Operation
 
 DOCUMENT_ENTRIES = 500  # data keys a vault document holds; 8,400 would exceed what the vault stores in one
 
 
-class KmsAccount(UuidModel):
-    """The Key Management Service of an account; no row means it was never activated."""
+class KmsAccount(SignedModel):
+    """The Key Management Service of an account; no row means it was never activated.
+
+    Signed: a writer at the database can neither end its grace period early nor make a disabled one look active.
+    """
+
+    SIGNED = ("account_id", "state", "since", "ends_at")
 
     class State(models.TextChoices):
         ACTIVE = "active", "Active"
-        DISABLED = "disabled", "Disabled"
-        SHREDDED = "shredded", "Shredded"
+        DISABLED = "disabled", "Disabled"  # its roles are gone from the vault, nothing else is; until `ends_at`
+        SHREDDED = "shredded", "Shredded"  # its keys are gone, or are going just now
+
+    class Rotation(models.IntegerChoices):
+        OFF = 0, "Off"
+        MONTHLY = 30, "Every 30 days"
+        QUARTERLY = 90, "Every 90 days"
+        YEARLY = 365, "Every 365 days"
 
     account = models.OneToOneField(Account, models.CASCADE, related_name="kms")
     state = models.CharField(max_length=16, choices=State.choices, default=State.ACTIVE)
     since = models.DateTimeField(default=timezone.now)
+    ends_at = models.DateTimeField(null=True)  # of the grace period
     changed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    rotate_every = models.PositiveSmallIntegerField(choices=Rotation.choices, default=Rotation.OFF)  # days
+    rotated_at = models.DateTimeField(null=True)  # when all in-transit keys were last rotated, or the schedule began
 
     def __str__(self) -> str:
         return f"KMS of {self.account}: {self.state}"
@@ -34,7 +49,7 @@ class KmsAccount(UuidModel):
     @staticmethod
     def is_active(account: Account) -> bool:
         kms = getattr(account, "kms", None)
-        return kms is not None and kms.state == KmsAccount.State.ACTIVE
+        return kms is not None and kms.state == KmsAccount.State.ACTIVE and kms.is_genuine()
 
 
 class Recipient(models.Model):
@@ -48,8 +63,11 @@ class Recipient(models.Model):
     account = models.ForeignKey(Account, models.CASCADE, related_name="recipients")
     kind = models.CharField(max_length=16, choices=Kind.choices)
     in_transit_version = models.PositiveIntegerField(default=1)  # newest version of its key in intransit/
+    oldest_version = models.PositiveIntegerField(default=1)  # the vault refuses what earlier ones wrapped
+    rotated_at = models.DateTimeField(null=True)
     data_keys_made = models.PositiveIntegerField(default=0)  # decides into which document the next one goes
     provisioned_at = models.DateTimeField(default=timezone.now)
+    shredded_at = models.DateTimeField(null=True)  # its keys and documents are gone from the vault
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
@@ -61,11 +79,19 @@ class Recipient(models.Model):
 class DataKey(UuidModel):
     """A data key by its id. The wrapped key itself is only in the hosted vault, in `datakeys/<recipient>/<document>`."""
 
+    class Loss(models.TextChoices):
+        SHREDDED = "shredded", "Shredded"  # on purpose: containers drop what it sealed
+        RESTORED = "restored", "Missing after a restore"  # containers keep what they hold
+
     recipient = models.ForeignKey(Recipient, models.CASCADE, related_name="data_keys")
     document = models.PositiveIntegerField()
     key_version = models.PositiveIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    unused_since = models.DateTimeField(null=True)  # when it was first seen that nothing is sealed with it any more
     retired_at = models.DateTimeField(null=True)  # left the vault's documents
+    # The vault has it no more, and what was sealed with it has to be entered again.
+    lost_at = models.DateTimeField(null=True)
+    lost_because = models.CharField(max_length=16, choices=Loss.choices, blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["recipient", "document"])]
@@ -199,8 +225,13 @@ class Enrolment(SignedModel):
         return bool(self.ready_at and timezone.now() - self.ready_at > timedelta(seconds=self.WRAP_SECONDS - 60))
 
 
-class SecretId(UuidModel):
-    """A secret_id that was issued, by its accessor: enough to destroy it, nothing to log in with."""
+class SecretId(SignedModel):
+    """A secret_id that was issued, by its accessor: enough to destroy it, nothing to log in with.
+
+    Signed: a row slipped into the table does not hide a reader that nobody enrolled.
+    """
+
+    SIGNED = ("atom_id", "mount", "recipient_id", "accessor")
 
     # Rows outlive node and Atom: what was issued must be destroyed even after they are deleted here.
     enrolment = models.ForeignKey(Enrolment, models.SET_NULL, null=True, related_name="secret_ids")
@@ -236,6 +267,7 @@ class ContainerReport(UuidModel):
     sentence = models.CharField(max_length=300, blank=True)
     # Bring Your Own Vault: which settings the store is sealed for, and how the customer's vault answered.
     settings_revision = models.PositiveIntegerField(default=1)
+    rekey_revision = models.PositiveIntegerField(default=0)  # the newest request for a new at-rest data key it has met
     preflight = models.JSONField(default=list)  # [{"step", "state", "code", "detail"}], see vaults/preflight.py
     preflight_at = models.DateTimeField(null=True)
     token = models.JSONField(null=True)  # how long the customer's token works, see vaults/lifecycle.py
@@ -243,3 +275,132 @@ class ContainerReport(UuidModel):
 
     def __str__(self) -> str:
         return f"report of {self.node}: {self.verdict}"
+
+
+class RecipientRotation(UuidModel):
+    """One recipient's part of a rotation: where it is, so that a killed worker goes on from there."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", "Pending"
+        REWRAPPED = "rewrapped", "Rewrapped"  # until settle_at: a save in flight may still add an old one
+        SETTLED = "settled", "Settled"  # earlier versions are refused by the vault
+        FAILED = "failed", "Failed"
+
+    operation = models.ForeignKey(Operation, models.CASCADE, related_name="rotations")
+    recipient = models.ForeignKey(Recipient, models.CASCADE, related_name="rotations")
+    state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
+    from_version = models.PositiveIntegerField(null=True)  # of its in-transit key, before
+    to_version = models.PositiveIntegerField(null=True)
+    rewrapped = models.PositiveIntegerField(default=0)
+    late = models.PositiveIntegerField(default=0)  # rewrapped on the second reading
+    broken = models.PositiveIntegerField(default=0)  # the vault could not rewrap these
+    settle_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["operation", "recipient"], name="rotated_once")]
+        ordering = ["recipient_id"]
+
+    def __str__(self) -> str:
+        return f"rotation of {self.recipient}: {self.state}"
+
+
+class ReaderAlarm(UuidModel):
+    """A secret_id in the vault that no enrolment explains: somebody may read what only a runtime should."""
+
+    account = models.ForeignKey(Account, models.CASCADE, null=True, related_name="reader_alarms")  # None: of no account
+    mount = models.CharField(max_length=16)  # environments or atoms
+    role = models.CharField(max_length=64)  # the recipient's UUID, or a role that is none's
+    accessor = models.CharField(max_length=64, unique=True)
+    metadata = models.JSONField(default=dict)  # as the vault has it: {atom, node, enrolment}
+    issued_at = models.DateTimeField(null=True)
+    found_at = models.DateTimeField(default=timezone.now)
+    destroyed_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)  # somebody looked into it
+    closed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["-found_at"]
+
+    def __str__(self) -> str:
+        return f"reader nobody enrolled, at {self.mount}/{self.role}"
+
+
+class Canary(UuidModel):
+    """A worthless value sealed for an environment like its secrets: who opens it could open them."""
+
+    environment = models.OneToOneField(Environment, models.CASCADE, related_name="canary")
+    data_key = models.ForeignKey(DataKey, models.PROTECT, related_name="+")
+    revision = models.PositiveBigIntegerField()
+    sealed = models.BinaryField()
+    digest = models.BinaryField(max_length=32)  # SHA-256 of the value
+    sealed_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"canary of {self.environment}"
+
+
+class Proof(UuidModel):
+    """When a node last opened its environment's canary, from login to plaintext."""
+
+    node = models.OneToOneField(Node, models.CASCADE, related_name="proof")
+    challenge = models.BinaryField(max_length=32)
+    asked_at = models.DateTimeField()
+    proved_at = models.DateTimeField(null=True)
+    environment = models.ForeignKey(Environment, models.SET_NULL, null=True, related_name="+")
+    code = models.CharField(max_length=64, blank=True)  # why the last try failed, "" when it did not
+    failed_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"proof of {self.node}"
+
+
+class ShredApproval(SignedModel):
+    """One administrator's word that an account's keys may be destroyed at once. Two people's are needed."""
+
+    SIGNED = ("operation_id", "account_id", "user_id", "given_at")
+
+    operation = models.ForeignKey(Operation, models.CASCADE, related_name="shred_approvals")
+    account = models.ForeignKey(Account, models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, models.CASCADE, related_name="+")
+    given_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["operation", "user"], name="approved_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user} approves {self.operation_id}"
+
+
+class ShredProof(UuidModel):
+    """What the vault answered to a rewrap of one of a recipient's wrapped data keys, before and after its key was deleted."""
+
+    operation = models.ForeignKey(Operation, models.CASCADE, related_name="shred_proofs")
+    recipient = models.ForeignKey(Recipient, models.CASCADE, related_name="+")
+    data_key = models.UUIDField(null=True)  # whose wrapped form was tried; None: it never had one
+    before = models.PositiveSmallIntegerField(null=True)  # status
+    after = models.PositiveSmallIntegerField(null=True)
+    data_keys = models.PositiveIntegerField(default=0)  # how many its documents held
+    shredded_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["operation", "recipient"], name="shredded_once")]
+        ordering = ["recipient_id"]
+
+    def __str__(self) -> str:
+        return f"shred proof of {self.recipient}"
+
+
+class ShredCertificate(UuidModel):
+    """What was destroyed, when, on whose word, and what remains elsewhere. Kept for good and never changed."""
+
+    account = models.ForeignKey(Account, models.PROTECT, related_name="shred_certificates")
+    operation = models.OneToOneField(Operation, models.PROTECT, related_name="shred_certificate")
+    made_at = models.DateTimeField(default=timezone.now)
+    document = models.JSONField()
+    mac = models.BinaryField(max_length=32)  # over the document's canonical JSON, under the audit key
+
+    class Meta:
+        ordering = ["-made_at"]
+
+    def __str__(self) -> str:
+        return f"shred certificate of {self.account}"

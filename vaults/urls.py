@@ -1,10 +1,12 @@
 from django.urls import path
 
-from vaults.views import panel, policy, settings
+from vaults.views import account, panel, policy, settings
 
 app_name = "vaults"
 KMS = "accounts/<str:code>/atoms/<uuid:atom_id>/kms/"
+ACCOUNT = "accounts/<str:code>/kms/"
 urlpatterns = [
+    path(ACCOUNT, account.kms_account, name="kms_account"),
     path(KMS, panel.kms_panel, name="kms_panel"),
     path(f"{KMS}settings/", settings.kms_settings, name="kms_settings"),
     path(f"{KMS}check/", settings.kms_check, name="kms_check"),

@@ -1,0 +1,41 @@
+"""Whether people wait for the vault just now: then bulk work keeps out of the way.
+
+The processes that serve people tell it (`feel`), bulk work asks (`is_high`). It goes through the database, because the queue
+may be dead.
+"""
+
+import threading
+import time
+from collections import deque
+from datetime import timedelta
+
+from django.utils import timezone
+
+from operations.models import Pressure
+
+SLOW_SECONDS = 0.25  # 95 of 100 calls should be quicker
+WINDOW_SECONDS = 10.0  # how long a call counts
+LASTS = timedelta(seconds=5)
+TOLD_EVERY = 2.0  # seconds between two writes
+
+_lock = threading.Lock()
+_calls: deque[tuple[float, float]] = deque(maxlen=200)  # when it ended, how long it took
+_told = 0.0
+
+
+def feel(seconds: float) -> None:
+    """Somebody waited this long for a vault call. Never called inside a transaction."""
+    global _told
+    now = time.monotonic()
+    with _lock:
+        _calls.append((now, seconds))
+        recent = sorted(took for ended, took in _calls if now - ended < WINDOW_SECONDS)
+        slow = recent[int(len(recent) * 0.95)] > SLOW_SECONDS
+        if not slow or now - _told < TOLD_EVERY:
+            return
+        _told = now
+    Pressure.objects.update_or_create(pk=1, defaults={"until": timezone.now() + LASTS})
+
+
+def is_high() -> bool:
+    return Pressure.objects.filter(until__gt=timezone.now()).exists()

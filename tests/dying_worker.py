@@ -1,0 +1,78 @@
+"""A worker's process that kills itself (SIGKILL) at a chosen step of a sweep.
+
+`python -m tests.dying_worker` reads lines `N queue …` and does each in a fork of itself, which has Django loaded and nothing
+open yet: it sweeps these queues until nothing is due and dies at step N (0: never). A step is where something leaves the
+process: before and after every vault call and every commit. Answers `died` or the number of steps there were.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+import django  # noqa: E402
+
+django.setup()
+
+from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
+
+from operations import actions  # noqa: E402
+from vaults.transit import Vault  # noqa: E402
+
+count, die_at = 0, 0
+
+
+def step() -> None:
+    global count
+    count += 1
+    if count == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def around(function: Callable[..., Any]) -> Callable[..., Any]:
+    def stepping(*args: Any, **kwargs: Any) -> Any:
+        step()
+        result = function(*args, **kwargs)
+        step()
+        return result
+
+    return stepping
+
+
+Vault._exchange = around(Vault._exchange)  # type: ignore[method-assign]
+BaseDatabaseWrapper._commit = around(BaseDatabaseWrapper._commit)  # type: ignore[attr-defined]
+
+
+def work(at: int, queues: Sequence[str], answer: int) -> None:
+    global die_at
+    die_at = at
+    while actions.sweep(queues=queues):
+        pass
+    os.write(answer, str(count).encode())
+
+
+def main() -> None:
+    for line in sys.stdin:
+        at, *queues = line.split()
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                work(int(at), queues or actions.SWEPT, writing)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read().decode()
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        print("died" if killed else said or "failed", flush=True)
+
+
+if __name__ == "__main__":
+    main()
