@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from django.db import transaction
@@ -19,6 +20,7 @@ from operations.models import Operation
 log = structlog.get_logger()
 
 Handler = Callable[[Operation], None]
+Result = TypeVar("Result")
 MAX_UNEXPECTED = 5  # attempts in a row that end in an exception nobody foresaw
 SWEPT = (Operation.Queue.INTERACTIVE, Operation.Queue.BULK)  # the shred worker sweeps its own queue
 PAUSE_SECONDS = 0.5  # between two looks at whether people still wait for the vault
@@ -32,6 +34,7 @@ class _Kind:
 
 
 _kinds: dict[str, _Kind] = {}
+_chores: list[Callable[[], object]] = []
 
 
 class TryLater(Exception):
@@ -81,6 +84,21 @@ def handler(kind: str, *, cancellable: bool = False) -> Callable[[Handler], Hand
         return function
 
     return register
+
+
+def chore(function: Callable[[], Result]) -> Callable[[], Result]:
+    """Register what beat starts now and then, so that the sweep command does it too. It must be safe to do at any time."""
+    _chores.append(function)
+    return function
+
+
+def do_chores() -> None:
+    """Everything that was registered; one that fails is logged and keeps no other from being done."""
+    for function in _chores:
+        try:
+            function()
+        except Exception as error:
+            log.error("chore_error", chore=function.__name__, error=type(error).__name__)
 
 
 def request(

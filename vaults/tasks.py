@@ -19,11 +19,13 @@ from vaults.models import Enrolment, KmsAccount, Recipient, SecretId
 from vaults.transit import VaultError, VaultUnavailable
 
 
-def vault_operation(kind: str) -> Callable[[Callable[[Operation], None]], Callable[[Operation], None]]:
+def vault_operation(
+    kind: str, *, cancellable: bool = False
+) -> Callable[[Callable[[Operation], None]], Callable[[Operation], None]]:
     """Register a handler whose vault errors become "try later" (unavailable) or "cannot be done" (everything else)."""
 
     def register(function: Callable[[Operation], None]) -> Callable[[Operation], None]:
-        @handler(kind)
+        @handler(kind, cancellable=cancellable)
         @wraps(function)
         def handle(operation: Operation) -> None:
             try:

@@ -8,7 +8,8 @@ from operations import actions
 
 
 class Command(BaseCommand):
-    help = "Do every operation that is due, in this process."
+    help = "Do what is due now and then, and every operation that is due, in this process."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        actions.do_chores()
         self.stdout.write(f"{actions.sweep()} operations taken up.")
