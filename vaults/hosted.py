@@ -6,9 +6,10 @@ revoker). Tokens are batch tokens of 15 minutes, kept in memory.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from django.conf import settings
@@ -142,22 +143,112 @@ def wrapped_role_id(mount: str, recipient: object, seconds: int) -> str:
     return as_identity("provisioner", lambda vault: vault.wrapped("GET", path, seconds=seconds)).token
 
 
+# -- rotator ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVersions:
+    """Of a recipient's in-transit key: the newest, and the oldest whose wrapped data keys the vault still opens."""
+
+    latest: int
+    oldest: int
+
+
+def key_versions(recipient: object) -> KeyVersions:
+    """The versions of a recipient's in-transit key (identity rotator). Raises VaultRefused (404) when there is no key."""
+    data = as_identity("rotator", lambda vault: vault.call("GET", f"intransit/keys/{recipient}")).get("data")
+    found = [data.get(name) for name in ("latest_version", "min_decryption_version")] if isinstance(data, dict) else []
+    if not found or any(type(number) is not int for number in found):
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return KeyVersions(found[0], found[1])
+
+
+def rotate_key(recipient: object) -> None:
+    """Add a version to a recipient's in-transit key; each call adds one (identity rotator)."""
+    as_identity("rotator", lambda vault: vault.call("POST", f"intransit/keys/{recipient}/rotate"))
+
+
+def refuse_versions_before(recipient: object, version: int) -> None:
+    """Let the vault open only what this version or a later one wrapped (identity rotator)."""
+    body = {"min_decryption_version": version}
+    as_identity("rotator", lambda vault: vault.call("POST", f"intransit/keys/{recipient}/config", body))
+
+
+def read_document(recipient: object, document: int) -> dict[str, str] | None:
+    """A recipient's document {data key id: wrapped data key}, None when there is none (identity rotator)."""
+    try:
+        return as_identity("rotator", lambda vault: vault.read_document("datakeys", f"{recipient}/{document}"))
+    except VaultRefused as refusal:
+        if refusal.status != 404:
+            raise
+    return None
+
+
+def patch_document(recipient: object, document: int, entries: Mapping[str, str | None]) -> bool:
+    """Merge at most 400 entries; None takes one out. False: there is no such document (identity rotator)."""
+    path = f"{recipient}/{document}"
+    return as_identity("rotator", lambda vault: vault.patch_document("datakeys", path, entries))
+
+
+def rewrap(recipient: object, wrapped: Sequence[str]) -> list[str]:
+    """At most 400 wrapped data keys under the newest version, in order (identity rotator). Raises DataKeysBroken."""
+    return as_identity("rotator", lambda vault: vault.rewrap_data_keys("intransit", str(recipient), wrapped))
+
+
 # -- revoker ------------------------------------------------------------------------------------------------------------
+
+
+def roles(mount: str) -> list[str]:
+    """The names of all roles of a mount (identity revoker)."""
+    return as_identity("revoker", lambda vault: _listed(vault, f"auth/{mount}/role"))
+
+
+def secret_ids(mount: str, role: str) -> list[str]:
+    """The accessors of a role's secret_ids; none when there is no such role (identity revoker)."""
+    return as_identity("revoker", lambda vault: _listed(vault, f"auth/{mount}/role/{role}/secret-id"))
+
+
+def _listed(vault: Vault, path: str) -> list[str]:
+    try:
+        found = vault.call("LIST", path).get("data", {}).get("keys", [])
+    except VaultRefused as refusal:
+        if refusal.status not in (400, 404):  # nothing there; the role does not exist
+            raise
+        return []
+    return [str(name) for name in found]
+
+
+def look_up_secret_id(mount: str, recipient: object, accessor: str) -> dict[str, Any] | None:
+    """What the vault knows of a secret_id (`metadata`, `creation_time` …); None when it is gone (identity revoker)."""
+    path = f"auth/{mount}/role/{recipient}/secret-id-accessor/lookup"
+
+    def call(vault: Vault) -> dict[str, Any] | None:
+        try:
+            found = vault.call("POST", path, {"secret_id_accessor": accessor}).get("data")
+            return found if isinstance(found, dict) else {}
+        except VaultError as error:
+            failure = error
+        if failure.status == 404:
+            return None
+        # Without its role the vault answers 500, as it does when it is failing; then it would not list either.
+        if failure.status == 500 and accessor not in _listed(vault, f"auth/{mount}/role/{recipient}/secret-id"):
+            return None
+        raise failure
+
+    return as_identity("revoker", call)
 
 
 def destroy_secret_id(mount: str, recipient: object, accessor: str) -> None:
     """Destroy a secret_id; one that is gone already is as good (identity revoker)."""
-
-    def call(vault: Vault) -> None:
-        try:
-            vault.call(
-                "POST", f"auth/{mount}/role/{recipient}/secret-id-accessor/destroy", {"secret_id_accessor": accessor}
-            )
-        except VaultRefused as refusal:
-            if refusal.status not in (400, 404, 500):
-                raise
-
-    as_identity("revoker", call)
+    path = f"auth/{mount}/role/{recipient}/secret-id-accessor/destroy"
+    try:
+        as_identity("revoker", lambda vault: vault.call("POST", path, {"secret_id_accessor": accessor}))
+        return
+    except VaultError as error:
+        failure = error
+    # "Not there" is a 500 too, so that it has to be asked: else a second run would wait for the vault for ever.
+    if failure.status == 403 or look_up_secret_id(mount, recipient, accessor) is not None:
+        raise failure
 
 
 def health() -> str:

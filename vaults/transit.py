@@ -360,17 +360,18 @@ class Vault:
 
         One call for an existing document, two or three for a new one. At most BATCH_ITEMS entries.
         """
-        if self._patch_document(mount, path, entries):
+        if self.patch_document(mount, path, entries):
             return
         try:
             self.call("POST", f"{mount}/data/{path}", {"data": dict(entries), "options": {"cas": 0}})
             return
         except VaultRefused:
             pass
-        if not self._patch_document(mount, path, entries):
+        if not self.patch_document(mount, path, entries):
             raise VaultRefused("document_missing", "The document of wrapped data keys could not be created.", 404)
 
-    def _patch_document(self, mount: str, path: str, entries: Mapping[str, str]) -> bool:
+    def patch_document(self, mount: str, path: str, entries: Mapping[str, str | None]) -> bool:
+        """Merge at most BATCH_ITEMS entries into a document; None takes one out. False: there is no such document."""
         if len(entries) > BATCH_ITEMS:
             raise ValueError("a patch has at most 400 entries")
         status, _ = self._exchange(
