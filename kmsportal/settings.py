@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # the support staff's pages list their models by name
     "django_htmx",
     "allauth",
     "allauth.account",
@@ -142,7 +143,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "operations.tasks.sweep_operations", "schedule": 5.0},
+    "readers": {"task": "vaults.tasks.watch_readers", "schedule": 20.0, "options": {"expires": 20}},
     "enrolments": {"task": "vaults.tasks.revoke_unfinished_enrolments", "schedule": 600.0},
+    "rotations": {"task": "vaults.rotation.rotate_scheduled", "schedule": 3600.0},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "beat")
 
@@ -175,6 +178,7 @@ MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_REQUIRED = env.bool("KMS_MFA_REQUIRED", default=MODE != "demo")
 # Without an address mail goes nowhere: printed, the links that reset passwords would lie in the log.
 vars().update(env.email_url("KMS_EMAIL_URL", default="dummymail://"))
+EMAIL_TIMEOUT = 10  # seconds: a mail server that hangs holds up nothing
 DEFAULT_FROM_EMAIL = env.str("KMS_EMAIL_FROM", default="kms-portal@localhost")
 
 SESSION_COOKIE_NAME = f"__Host-session-{PORT}" if PRODUCTION else f"session-{PORT}"  # two stacks on one host

@@ -5,4 +5,8 @@ class VaultsConfig(AppConfig):
     name = "vaults"
 
     def ready(self) -> None:
-        from vaults import tasks  # noqa: F401  (registers the operations' handlers)
+        from vaults import (  # noqa: F401  (registers the operations' handlers)
+            rotating,
+            rotation,
+            tasks,
+        )

@@ -136,6 +136,7 @@ def test_every_task_takes_ids_only() -> None:
     assert set(ours) == {
         "operations.tasks.run_operation",
         "operations.tasks.sweep_operations",
+        "vaults.rotation.rotate_scheduled",
         "vaults.tasks.revoke_unfinished_enrolments",
     }
     for task in ours.values():
