@@ -157,10 +157,11 @@ class KeyVersions:
 def key_versions(recipient: object) -> KeyVersions:
     """The versions of a recipient's in-transit key (identity rotator). Raises VaultRefused (404) when there is no key."""
     data = as_identity("rotator", lambda vault: vault.call("GET", f"intransit/keys/{recipient}")).get("data")
-    found = [data.get(name) for name in ("latest_version", "min_decryption_version")] if isinstance(data, dict) else []
-    if not found or any(type(number) is not int for number in found):
+    found = data if isinstance(data, dict) else {}
+    latest, oldest = found.get("latest_version"), found.get("min_decryption_version")
+    if type(latest) is not int or type(oldest) is not int:
         raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
-    return KeyVersions(found[0], found[1])
+    return KeyVersions(latest, oldest)
 
 
 def rotate_key(recipient: object) -> None:
