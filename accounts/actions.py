@@ -3,7 +3,7 @@
 from django.db import transaction
 
 from accounts import audit
-from accounts.models import Account, Membership, MembershipRole, Role, User
+from accounts.models import Account, Membership, MembershipRole, Role, SupportStaff, User
 
 
 class UnknownRole(Exception):
@@ -43,3 +43,21 @@ def add_member(account: Account, user: User, roles: list[Role], *, actor: User |
         message=f"{user.email} is a member with {names}",
     )
     return membership
+
+
+@transaction.atomic
+def add_support_staff(user: User) -> SupportStaff:
+    """Let somebody into the support staff's pages. An operator's act: it concerns no account's audit log."""
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    row = SupportStaff.objects.filter(user=user).first()
+    if row is None:
+        row = SupportStaff(user=user)
+        row.save(force_insert=True)
+    return row.verified()
+
+
+@transaction.atomic
+def remove_support_staff(user: User) -> None:
+    """Their pages are gone with their next request."""
+    SupportStaff.objects.filter(user=user).delete()
+    User.objects.filter(pk=user.pk).update(is_staff=False)

@@ -5,6 +5,7 @@ from django.urls import include, path
 from django.views.defaults import page_not_found
 
 from kmsportal import health
+from kmsportal.support.records import site as support
 
 urlpatterns = [
     path("", include("accounts.urls")),
@@ -15,6 +16,7 @@ urlpatterns = [
     path("auth/email/", page_not_found, {"exception": Http404()}),  # addresses are the operator's to change
     path("auth/", include("allauth.urls")),
     path("api/atom/v1/", include("atomapi.urls", namespace="atomapi")),
+    path("support/", support.urls),
     path("live", health.live),
     path("ready", health.ready),
     path("metrics", health.metrics),

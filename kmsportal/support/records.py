@@ -1,0 +1,306 @@
+"""What the support staff may look at, column by column. Plain values, process properties and connections are not here."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts.models import Account, AuditEntry, Membership
+from accounts.rows import RowForged
+from atoms.models import Atom, Environment, Node
+from kmsportal.support.page import FORGED, Act, SupportPage
+from kmsportal.support.site import site
+from operations import actions as operations
+from operations.models import Operation
+from vaults.actions import activate_kms
+from vaults.models import KmsSettings, ReaderAlarm
+
+BY_SUBJECT = ("operations.operation", "accounts.auditentry")
+
+
+def _signature(row: Any) -> str:
+    return "Genuine" if row.is_genuine() else FORGED
+
+
+# -- an account's KMS --------------------------------------------------------------------------------------------------
+
+
+def _activation(account: Account) -> list[str]:
+    environments, atoms = account.environments.count(), account.atoms.count()
+    return [
+        f"The hosted vault makes keys for {environments} environments and {atoms} Atoms of {account.name}.",
+        "Its members can save encrypted values from then on.",
+        "Its administrators alone can disable it again.",
+    ]
+
+
+def _why_not_activate(account: Account) -> str:
+    kms = getattr(account, "kms", None)
+    return "" if kms is None else f"Its Key Management Service is {kms.get_state_display().lower()} already."
+
+
+ACTIVATE = Act(
+    "activate-kms",
+    "Activate KMS for 1 account",
+    _activation,
+    _why_not_activate,
+    lambda account, user: activate_kms(account, actor=user),
+)
+
+
+@admin.register(Account, site=site)
+class AccountPage(SupportPage):
+    shown = ("id", "code", "name", "created_at", "kms", "kms_since", "grace_ends")
+    by_id = ("pk",)
+    by_text = ("code",)
+    account_at = ""
+    found_by = "its id or code"
+    acts = (ACTIVATE,)
+    list_display = ("name", "code", "kms")
+    list_select_related = ("kms",)
+    leads_to = (
+        "accounts.membership", "atoms.environment", "atoms.atom", "atoms.node", "vaults.kmssettings",
+        "operations.operation", "vaults.readeralarm", "accounts.auditentry",
+    )  # fmt: skip
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
+        return super().get_queryset(request).select_related("kms")
+
+    def kms(self, account: Account) -> str:
+        kms = getattr(account, "kms", None)
+        if kms is None:
+            return "Never activated"
+        return kms.get_state_display() if kms.is_genuine() else FORGED
+
+    def kms_since(self, account: Account) -> object:
+        return getattr(getattr(account, "kms", None), "since", None)
+
+    def grace_ends(self, account: Account) -> object:
+        return getattr(getattr(account, "kms", None), "ends_at", None)
+
+
+@admin.register(Membership, site=site)
+class MembershipPage(SupportPage):
+    shown = ("id", "account", "user", "roles", "created_at", "may_sign_in")
+    by_id = ("pk", "account_id", "user_id")
+    by_text = ("account__code", "user__email")
+    found_by = "its id, the id or e-mail address of the person, or the id or code of its account"
+    list_display = ("user", "account", "roles")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        rows = super().get_queryset(request).select_related("account", "user")
+        return rows.prefetch_related("membership_roles__role").order_by("user__email", "pk")
+
+    def roles(self, membership: Membership) -> str:
+        rows = list(membership.membership_roles.all())
+        names = sorted(row.role.name if row.holds_for(membership) else f"{row.role.name} ({FORGED})" for row in rows)
+        return ", ".join(names) or "No role"
+
+    def may_sign_in(self, membership: Membership) -> str:
+        return "Yes" if membership.user.is_active else "No, switched off"
+
+
+@admin.register(Environment, site=site)
+class EnvironmentPage(SupportPage):
+    shown = (
+        "id", "account", "name", "classification", "created_at", "provisioned_at", "extensions_revision",
+        "extensions_changed_at", "restored", "signature",
+    )  # fmt: skip
+    withheld = ("mac",)
+    list_display = ("name", "account", "classification", "provisioned_at")
+    list_select_related = ("account",)
+    ordering = ("account_id", "name")
+    leads_to = ("atoms.atom", *BY_SUBJECT)
+
+    def signature(self, environment: Environment) -> str:
+        return _signature(environment)
+
+
+@admin.register(Atom, site=site)
+class AtomPage(SupportPage):
+    shown = (
+        "id", "account", "name", "type", "attached_to", "status", "created_at", "created_by", "provisioned_at",
+        "attachment_revision", "rekey_revision", "signature",
+    )  # fmt: skip
+    withheld = ("mac",)
+    by_id = ("pk", "account_id", "attachment__environment_id")
+    found_by = "its id, the id of its environment, or the id or code of its account"
+    list_display = ("name", "account", "type", "attached_to", "status")
+    ordering = ("account_id", "name")
+    leads_to = ("atoms.node", "vaults.kmssettings", *BY_SUBJECT)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Atom]:
+        rows = super().get_queryset(request).select_related("account", "created_by", "attachment__environment")
+        return rows.prefetch_related("nodes")
+
+    def attached_to(self, atom: Atom) -> str:
+        try:
+            return str(atom.environment or "")
+        except RowForged:
+            return FORGED
+
+    def status(self, atom: Atom) -> str:
+        return str(atom.status().label)
+
+    def signature(self, atom: Atom) -> str:
+        return _signature(atom)
+
+
+@admin.register(Node, site=site)
+class NodePage(SupportPage):
+    shown = (
+        "id", "atom", "host_name", "version", "state", "created_at", "enrolled_at", "last_seen_at",
+        "delivered_environment", "delivered_revision", "reported_at", "verdict", "held_revision", "at_rest_key",
+        "last_proof",
+    )  # fmt: skip
+    by_id = ("pk", "atom_id", "atom__account_id")
+    by_text = ("atom__account__code", "host_name")
+    account_at = "atom.account"
+    found_by = "its id or host name, the id of its Atom, or the id or code of its account"
+    list_display = ("host_name", "atom", "state", "last_seen_at", "verdict")
+    leads_to = BY_SUBJECT
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
+        return super().get_queryset(request).select_related("atom__account", "report", "proof", "delivered_environment")
+
+    def reported_at(self, node: Node) -> object:
+        return getattr(getattr(node, "report", None), "reported_at", None)
+
+    def verdict(self, node: Node) -> str:
+        report = getattr(node, "report", None)
+        return f"{report.verdict}. {report.sentence}".rstrip(". ") if report else "Never reported"
+
+    def held_revision(self, node: Node) -> object:
+        return getattr(getattr(node, "report", None), "revision", None)
+
+    def at_rest_key(self, node: Node) -> str:
+        report = getattr(node, "report", None)
+        return f"{report.get_source_display()}: {report.key_name}, version {report.key_version}" if report else ""
+
+    def last_proof(self, node: Node) -> object:
+        return getattr(getattr(node, "proof", None), "proved_at", None)
+
+
+@admin.register(KmsSettings, site=site)
+class KmsSettingsPage(SupportPage):
+    shown = (
+        "id", "atom", "mode", "wrapped", "revision", "changed_at", "changed_by", "properties_file",
+        "uploaded_at", "facts", "signature",
+    )  # fmt: skip
+    withheld = ("sealed", "mac", "data_key")
+    by_id = ("pk", "atom_id", "atom__account_id")
+    by_text = ("atom__account__code",)
+    account_at = "atom.account"
+    found_by = "its id, the id of its Atom, or the id or code of its account"
+    list_display = ("atom", "mode", "wrapped", "revision", "changed_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[KmsSettings]:
+        rows = super().get_queryset(request).select_related("atom__account", "atom__properties_file", "changed_by")
+        return rows.defer("sealed", "atom__properties_file__sealed").order_by("atom__name", "pk")
+
+    def properties_file(self, settings: KmsSettings) -> str:
+        file = getattr(settings.atom, "properties_file", None)
+        return file.name if file else ""
+
+    def uploaded_at(self, settings: KmsSettings) -> object:
+        return getattr(getattr(settings.atom, "properties_file", None), "uploaded_at", None)
+
+    def facts(self, settings: KmsSettings) -> str:
+        file = getattr(settings.atom, "properties_file", None)
+        if file is None:
+            return ""
+        return ", ".join(f"{name}: {value}" for name, value in file.facts.items()) if file.is_genuine() else FORGED
+
+    def signature(self, settings: KmsSettings) -> str:
+        return _signature(settings)
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
+
+
+def _why_not_retry(operation: Operation) -> str:
+    ended = operation.state in (Operation.State.FAILED, Operation.State.CANCELLED)
+    return "" if ended else "Only what failed or was cancelled can be taken up again."
+
+
+def _why_not_cancel(operation: Operation) -> str:
+    if operation.is_finished:
+        return "It has ended already."
+    return "" if operations.is_cancellable(operation) else "Work of this kind cannot be cancelled."
+
+
+def _retrying(operation: Operation) -> list[str]:
+    done = f"{operation.done} of {operation.total} are done and stay so."
+    return [f"A worker takes it up where it stopped: {done}", "The account's administrators see who asked for it."]
+
+
+def _cancelling(operation: Operation) -> list[str]:
+    return ["It ends at its next safe place; what is done by then stays done.", "It can be taken up again later."]
+
+
+RETRY = Act(
+    "retry",
+    "Retry 1 operation",
+    _retrying,
+    _why_not_retry,
+    lambda operation, user: operations.resume(operation, actor=user),
+)
+CANCEL = Act(
+    "cancel",
+    "Cancel 1 operation",
+    _cancelling,
+    _why_not_cancel,
+    lambda operation, user: operations.cancel(operation, actor=user),
+)
+
+
+@admin.register(Operation, site=site)
+class OperationPage(SupportPage):
+    shown = (
+        "id", "account", "title", "kind", "subject_id", "requested_by", "requested_at", "queue", "lane", "state",
+        "done", "total", "failed", "attempts", "troubles", "run_after", "started_at", "finished_at", "lease_until",
+        "cancel_asked_at", "error_code", "error_sentence", "details",
+    )  # fmt: skip
+    withheld = ("lease",)
+    by_id = ("pk", "account_id", "subject_id")
+    found_by = "its id, the id of what it is about, or the id or code of its account"
+    acts = (RETRY, CANCEL)
+    list_display = ("title", "account", "state", "requested_at", "error_code")
+    list_select_related = ("account",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Operation]:
+        return super().get_queryset(request).select_related("account", "requested_by")
+
+
+@admin.register(ReaderAlarm, site=site)
+class ReaderAlarmPage(SupportPage):
+    shown = (
+        "id", "account", "mount", "role", "metadata", "issued_at", "found_at", "mailed_at", "destroyed_at", "closed_at",
+        "closed_by",
+    )  # fmt: skip
+    withheld = ("accessor", "mac")
+    list_display = ("mount", "role", "account", "found_at", "closed_at")
+    list_select_related = ("account",)
+    by_text = ("account__code", "role")
+    found_by = "its id or role, or the id or code of its account"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ReaderAlarm]:
+        return super().get_queryset(request).select_related("account", "closed_by")
+
+
+@admin.register(AuditEntry, site=site)
+class AuditEntryPage(SupportPage):
+    shown = (
+        "id", "account", "seq", "at", "actor", "actor_name", "type", "action", "modifier", "subject_id", "message",
+        "properties",
+    )  # fmt: skip
+    withheld = ("previous", "mac")
+    by_id = ("pk", "account_id", "subject_id")
+    by_text = ("account__code",)
+    found_by = "its id, the id of what was touched, or the id or code of its account"
+    list_display = ("at", "actor_name", "message", "account")
+    list_select_related = ("account",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEntry]:
+        return super().get_queryset(request).select_related("account", "actor").defer("previous", "mac")
