@@ -7,6 +7,7 @@ from django.http import HttpRequest
 
 from accounts.models import Account, Privilege
 from accounts.views import THEME_COOKIE
+from vaults.models import ReaderAlarm
 
 SECTIONS = {
     "build": (Privilege.BUILD,),
@@ -23,7 +24,8 @@ def chosen_theme(request: HttpRequest) -> str:
 
 
 def frame(request: Any) -> dict[str, Any]:
-    """`theme`, `sends_mail`; and, for a signed-in user outside fragments, `frame`: accounts, sections, roles and the banner."""
+    """`theme`, `sends_mail`; and, for a signed-in user outside fragments, `frame`: accounts, sections, roles, the number of
+    alarms and the banner."""
     context: dict[str, Any] = {
         "theme": chosen_theme(request),
         "sends_mail": not settings.EMAIL_BACKEND.endswith("dummy.EmailBackend"),
@@ -36,6 +38,14 @@ def frame(request: Any) -> dict[str, Any]:
         "accounts": Account.objects.of_member(user),
         "sections": {name for name, wanted in SECTIONS.items() if held.intersection(wanted)},
         "roles": getattr(request, "role_names", []),
+        "alarms": _open_alarms(request, held),
         "banner": "" if settings.MFA_REQUIRED else "Demo: two-factor sign-in is off, and all parts run on one machine.",
     }
     return context
+
+
+def _open_alarms(request: Any, held: frozenset[str]) -> int:
+    """Readers that nobody enrolled, for the account's administrators on every page."""
+    if Privilege.ACCOUNT_ADMIN not in held or getattr(request, "account", None) is None:
+        return 0
+    return ReaderAlarm.objects.filter(account=request.account, closed_at=None).count()

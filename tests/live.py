@@ -98,6 +98,7 @@ def start_portal(vault: Any, database: str, directory: Path) -> LivePortal:
         "KMS_DATABASE_URL": database,
         "KMS_REDIS_URL": valkey.url,
         "KMS_VAULT_ADDR": vault.address,
+        "KMS_EMAIL_URL": f"filemail:///{directory}/mail",
         "KMS_RUNTIME_WHEELS": str(directory / "wheels"),
         "CREDENTIALS": str(vault.credentials),
         guard.REPORT: str(directory / "guard"),

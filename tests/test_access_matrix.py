@@ -9,6 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from atoms import actions as atoms
 from atoms.models import Node
 from tests.conftest import Stage
+from vaults.models import ReaderAlarm
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,6 +34,12 @@ ROUTES = {
     "atoms:environment_roles": EDIT,
     "atoms:environment_delete": EDIT,
     "vaults:kms_account": READ,
+    "vaults:reader_destroy": EDIT,
+    "vaults:reader_close": EDIT,
+    "vaults:rotate_all": EDIT,
+    "vaults:rotation_schedule": EDIT,
+    "vaults:rotate_environment": EDIT,
+    "vaults:rotate_atom": EDIT,
     "vaults:kms_panel": READ,
     "vaults:kms_settings": READ,
     "vaults:kms_check": EDIT,
@@ -46,7 +53,13 @@ ROUTES = {
 }
 # Everybody's own pages, machine doors with their own authentication, and what is open on purpose.
 ELSEWHERE = {"accounts:account_list", "accounts:theme", "atoms:runtime_wheel"}
-POST_ONLY = {"atoms:atom_rename", "atoms:environment_rename", "atoms:environment_roles", "vaults:kms_check"}
+POST_ONLY = {
+    "atoms:atom_rename",
+    "atoms:environment_rename",
+    "atoms:environment_roles",
+    "vaults:kms_check",
+    "vaults:rotation_schedule",
+}
 
 
 def named_routes() -> set[str]:
@@ -65,6 +78,12 @@ def named_routes() -> set[str]:
     return found
 
 
+def things_with_pages(stage: Stage) -> None:
+    """What an address needs besides the stage: a node, an alarm."""
+    Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="host1")
+    ReaderAlarm(account=stage.account, mount="environments", role=str(stage.production.pk), accessor="made up").save()
+
+
 def address(stage: Stage, route: str) -> str:
     node = Node.objects.filter(atom=stage.atom).first()
     available = {
@@ -74,6 +93,7 @@ def address(stage: Stage, route: str) -> str:
         "connection_id": stage.connection.pk,
         "node_id": node.pk if node else None,
         "name": "policy.hcl",
+        "alarm_id": ReaderAlarm.objects.values_list("pk", flat=True).first(),
     }
     for size in (1, 2, 3):
         from itertools import combinations
@@ -98,7 +118,7 @@ def test_every_route_has_a_row() -> None:
 
 
 def test_who_may_open_what(stage: Stage) -> None:
-    Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="host1")
+    things_with_pages(stage)
     found = {}
     for route, kind in ROUTES.items():
         url = address(stage, route)
@@ -150,7 +170,7 @@ def test_no_get_changes_anything(stage: Stage) -> None:
                 rows.append((model._meta.label, sorted(map(str, model.objects.values_list()))))
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
-    Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="host1")
+    things_with_pages(stage)
     alice = stage.cast.client("alice")
     before = digest()
     for route in ROUTES:

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -98,6 +99,21 @@ class DataKey(UuidModel):
 
     def __str__(self) -> str:
         return f"data key {self.pk}"
+
+
+class Loss(UuidModel):
+    """How many values of an environment were lost at once: the whole of which the re-entry worklist shows the rest."""
+
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="losses")
+    at = models.DateTimeField()
+    because = models.CharField(max_length=16, choices=DataKey.Loss.choices)
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return f"{self.count} values of {self.environment} lost"
 
 
 class KmsSettings(UuidModel):
@@ -304,8 +320,13 @@ class RecipientRotation(UuidModel):
         return f"rotation of {self.recipient}: {self.state}"
 
 
-class ReaderAlarm(UuidModel):
-    """A secret_id in the vault that no enrolment explains: somebody may read what only a runtime should."""
+class ReaderAlarm(SignedModel):
+    """A secret_id in the vault that no enrolment explains: somebody may read what only a runtime should.
+
+    Signed: a row slipped into the table neither keeps an alarm from being raised nor closes one.
+    """
+
+    SIGNED = ("account_id", "mount", "role", "accessor", "closed_at")
 
     account = models.ForeignKey(Account, models.CASCADE, null=True, related_name="reader_alarms")  # None: of no account
     mount = models.CharField(max_length=16)  # environments or atoms
@@ -314,6 +335,7 @@ class ReaderAlarm(UuidModel):
     metadata = models.JSONField(default=dict)  # as the vault has it: {atom, node, enrolment}
     issued_at = models.DateTimeField(null=True)
     found_at = models.DateTimeField(default=timezone.now)
+    mailed_at = models.DateTimeField(null=True)
     destroyed_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)  # somebody looked into it
     closed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
@@ -323,6 +345,34 @@ class ReaderAlarm(UuidModel):
 
     def __str__(self) -> str:
         return f"reader nobody enrolled, at {self.mount}/{self.role}"
+
+
+class ReaderWatch(models.Model):
+    """One row: when the vault's secret_ids were last compared with the enrolments, and what that counted."""
+
+    LEASE = timedelta(seconds=120)  # longer than a look at many thousand roles; then another one may start
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    looked_at = models.DateTimeField(null=True)  # the last look that came to its end
+    roles = models.PositiveIntegerField(default=0)
+    secret_ids = models.PositiveIntegerField(default=0)
+    counts = models.JSONField(default=dict)  # {account id as 32 hex digits: how many of them are its own}
+    failed_at = models.DateTimeField(null=True)  # since when no look has come to its end
+    error_code = models.CharField(max_length=64, blank=True)
+    error_sentence = models.CharField(max_length=300, blank=True)
+    lease = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"watch for readers, last look {self.looked_at}"
+
+    @classmethod
+    def take(cls) -> uuid.UUID | None:
+        """Begin a look: its lease, or None while another one is under way."""
+        now, lease = timezone.now(), uuid.uuid4()
+        cls.objects.get_or_create(pk=1)
+        free = cls.objects.filter(pk=1).filter(models.Q(lease=None) | models.Q(lease_until__lt=now))
+        return lease if free.update(lease=lease, lease_until=now + cls.LEASE) else None
 
 
 class Canary(UuidModel):

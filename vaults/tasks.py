@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 
+import structlog
 from celery import shared_task
 from django.db import transaction
 from django.db.models import QuerySet
@@ -14,9 +15,11 @@ from accounts.rows import RowForged
 from atoms.models import Atom, Environment
 from operations.actions import CannotBeDone, TryLater, handler
 from operations.models import Operation
-from vaults import enrolment, hosted
-from vaults.models import Enrolment, KmsAccount, Recipient, SecretId
+from vaults import alarms, enrolment, hosted, readers
+from vaults.models import Enrolment, KmsAccount, ReaderAlarm, Recipient, SecretId
 from vaults.transit import VaultError, VaultUnavailable
+
+log = structlog.get_logger()
 
 
 def vault_operation(
@@ -142,6 +145,26 @@ def _destroy(operation: Operation, secret_ids: QuerySet[SecretId]) -> None:
         now = timezone.now()
         SecretId.objects.filter(pk=row.pk).update(destroyed_at=now, superseded_at=Coalesce("superseded_at", now))
         operation.progress(done)
+
+
+@vault_operation(alarms.DESTROY)
+def destroy_reader(operation: Operation) -> None:
+    """Destroy a secret_id that nobody enrolled."""
+    alarm = ReaderAlarm.objects.select_related("account").filter(pk=operation.subject_id).first()
+    if alarm is None:
+        return
+    alarm.verified()
+    hosted.destroy_secret_id(alarm.mount, alarm.role, alarm.accessor)
+    alarms.destroyed(alarm)
+
+
+@shared_task
+def watch_readers() -> None:
+    """Compare what can log in at the vault with the enrolments."""
+    try:
+        readers.look_if_due()
+    except VaultError as error:
+        log.warning("reader_watch_failed", code=error.code)  # the watch says since when
 
 
 @shared_task

@@ -1,15 +1,25 @@
 from django.urls import path
 
-from vaults.views import account, panel, policy, settings
+from vaults.views import account, panel, policy, readers, rotation, settings
 
 app_name = "vaults"
 KMS = "accounts/<str:code>/atoms/<uuid:atom_id>/kms/"
 ACCOUNT = "accounts/<str:code>/kms/"
 urlpatterns = [
     path(ACCOUNT, account.kms_account, name="kms_account"),
+    path(f"{ACCOUNT}readers/<uuid:alarm_id>/destroy/", readers.reader_destroy, name="reader_destroy"),
+    path(f"{ACCOUNT}readers/<uuid:alarm_id>/close/", readers.reader_close, name="reader_close"),
+    path(f"{ACCOUNT}rotate/", rotation.rotate_all, name="rotate_all"),
+    path(f"{ACCOUNT}schedule/", rotation.rotation_schedule, name="rotation_schedule"),
+    path(
+        "accounts/<str:code>/environments/<uuid:environment_id>/rotate/",
+        rotation.rotate_environment,
+        name="rotate_environment",
+    ),
     path(KMS, panel.kms_panel, name="kms_panel"),
     path(f"{KMS}settings/", settings.kms_settings, name="kms_settings"),
     path(f"{KMS}check/", settings.kms_check, name="kms_check"),
+    path(f"{KMS}rotate/", rotation.rotate_atom, name="rotate_atom"),
     path(f"{KMS}policy/", policy.kms_policy, name="kms_policy"),
     path(f"{KMS}policy/<str:name>", policy.kms_policy_file, name="kms_policy_file"),
 ]

@@ -7,10 +7,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from atoms.models import Node
 from tests.conftest import PASSWORD, Stage
 from tests.extensions.dialog import Dialog
-from tests.test_access_matrix import POST_ONLY, ROUTES, address
+from tests.test_access_matrix import POST_ONLY, ROUTES, address, things_with_pages
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OPEN = ("/auth/login/", "/auth/signup/", "/auth/password/reset/", "/live", "/ready", "/no/such/page")
@@ -33,6 +32,7 @@ SAFE_ONLY = {
     "atoms:atom_nodes",
     "atoms:atom_detail",
     "atoms:environment_detail",
+    "vaults:kms_account",
     "vaults:kms_panel",
     "vaults:kms_policy",
     "vaults:kms_policy_file",
@@ -42,7 +42,7 @@ SAFE_ONLY = {
 
 @pytest.fixture
 def scene(stage: Stage) -> Stage:
-    Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="host1")
+    things_with_pages(stage)
     Dialog(stage).post(secret_password="something", value_user="<b>bold</b>")
     return stage
 

@@ -10,6 +10,8 @@ from accounts.models import Privilege
 from atoms.models import Environment
 from atoms.views.atom import READ
 from vaults.models import KmsAccount
+from vaults.views.readers import readers_card
+from vaults.views.rotation import rotation_card
 
 
 @require_safe
@@ -30,4 +32,6 @@ def account_cards(request: AccountRequest) -> dict[str, object]:
         "environments": Environment.objects.visible_to(request.membership),
         "may_admin": request.may(Privilege.ACCOUNT_ADMIN),
         "may_manage": request.may(Privilege.ATOM_MANAGEMENT),
+        **readers_card(request),
+        **rotation_card(request),
     }

@@ -1,0 +1,381 @@
+"""The watch for readers: what no enrolment explains raises an alarm, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from accounts.models import AuditEntry, Membership, MembershipRole
+from atoms import actions as atoms
+from atoms.models import Node
+from operations.actions import sweep
+from operations.models import Operation
+from tests.conftest import HostedVault, Stage, forget_roles
+from vaults import alarms, enrolment, hosted, readers
+from vaults.models import Enrolment, ReaderAlarm, ReaderWatch, SecretId
+from vaults.transit import Vault, VaultRefused, VaultUnavailable
+
+pytestmark = pytest.mark.django_db(transaction=True)
+METADATA = {"atom": "made up", "node": "made up"}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    monkeypatch.setattr(readers, "PAUSE_SECONDS", 0)
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(hosted_vault: HostedVault) -> None:
+    forget_roles(hosted_vault)
+
+
+def forged(mount: str, recipient: object, metadata: dict[str, str] | None = None) -> str:
+    """What issuer and provisioner can do together, past the portal; returns the accessor."""
+    hosted.wrapped_role_id(mount, recipient, 60)
+    return hosted.wrapped_secret_id(mount, recipient, metadata or METADATA, 60).accessor
+
+
+def enrolled(stage: Stage) -> Node:
+    """A node with a login each, as the portal makes them, without a machine."""
+    token = atoms.create_installer_token(stage.atom, minutes=30, actor=stage.alice)[1]
+    begun = enrolment.begin(token, sync_hash=b"1" * 32, settings_hash=b"2" * 32, host_name="host1", version="1")
+    sweep()
+    found = Enrolment.objects.select_related("node__atom__account__kms").get(pk=begun.pk)
+    assert enrolment.deliver(found)
+    Node.objects.filter(pk=found.node_id).update(state=Node.State.ENROLLED)
+    return found.node
+
+
+def the_alarm() -> ReaderAlarm:
+    return ReaderAlarm.objects.get()
+
+
+def look() -> readers.Look:
+    found = readers.look()
+    assert found is not None
+    return found
+
+
+def test_enrolled_containers_raise_no_alarm(stage: Stage) -> None:
+    enrolled(stage)
+    found = look()
+    assert (found.secret_ids, found.alarms, found.destroyed) == (2, [], 0)
+    assert ReaderWatch.objects.get().counts == {stage.account.pk.hex: 2}
+
+
+@pytest.mark.parametrize("mount", ["environments", "atoms"])
+def test_a_login_nobody_enrolled_raises_an_alarm_with_audit_and_mail(stage: Stage, mount: str) -> None:
+    row = stage.production if mount == "environments" else stage.atom
+    forged(mount, row.pk, {"atom": str(stage.atom.pk), "node": "<b>nobody</b>"})
+    look()
+    alarm = the_alarm()
+    assert (alarm.account, alarm.mount, alarm.role) == (stage.account, mount, str(row.pk))
+    assert alarm.metadata == {"atom": str(stage.atom.pk)}
+    assert alarm.issued_at is not None
+    entry = AuditEntry.objects.get(action="ALARM")
+    assert row.name in entry.message
+    assert [message.recipients() for message in mail.outbox] == [[stage.alice.email]]
+    text = mail.outbox[0].subject + mail.outbox[0].body
+    assert row.name in text
+    assert f"/accounts/{stage.account.code}/kms/" in text
+    assert alarm.accessor not in text
+
+
+def test_it_is_raised_and_mailed_once(stage: Stage) -> None:
+    forged("environments", stage.production.pk)
+    assert [len(look().alarms) for _ in range(3)] == [1, 0, 0]
+    assert (ReaderAlarm.objects.count(), len(mail.outbox), AuditEntry.objects.filter(action="ALARM").count()) == (
+        1,
+        1,
+        1,
+    )
+
+
+def test_a_row_without_the_portals_signature_explains_nothing(stage: Stage) -> None:
+    node = enrolled(stage)
+    accessor = forged("environments", stage.production.pk)
+    real = SecretId.objects.filter(mount="environments").get()
+    real.pk, real.accessor, real._state.adding = None, accessor, True  # everything of a genuine row but its accessor
+    SecretId.objects.bulk_create([real])  # signs nothing
+    assert SecretId.objects.filter(node=node).count() == 3
+    assert [alarm.accessor for alarm in look().alarms] == [accessor]
+
+
+def test_a_genuine_row_explains_only_its_own_role(stage: Stage) -> None:
+    accessor = forged("environments", stage.test.pk)
+    row = SecretId(atom_id=stage.atom.pk, attachment_revision=1, mount="environments", accessor=accessor)
+    row.recipient_id = stage.production.pk
+    row.save(force_insert=True)
+    assert [alarm.role for alarm in look().alarms] == [str(stage.test.pk)]
+
+
+def test_an_enrolment_that_was_changed_past_the_portal_explains_nothing(stage: Stage) -> None:
+    enrolled(stage)
+    Enrolment.objects.update(attachment_revision=99)
+    assert len(look().alarms) == 2
+
+
+def test_an_alarm_written_past_the_portal_silences_nothing(stage: Stage) -> None:
+    accessor = forged("environments", stage.production.pk)
+    slipped = ReaderAlarm(
+        mount="environments", role=str(stage.production.pk), accessor=accessor, closed_at=timezone.now()
+    )
+    ReaderAlarm.objects.bulk_create([slipped])
+    assert len(look().alarms) == 1
+    ReaderAlarm.objects.update(closed_at=timezone.now())
+    assert len(look().alarms) == 1
+
+
+def test_a_row_that_is_written_a_moment_later_raises_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    accessor = forged("atoms", stage.atom.pk)
+
+    def web_writes_it(seconds: float) -> None:
+        row = SecretId(atom_id=stage.atom.pk, attachment_revision=1, mount="atoms", accessor=accessor)
+        row.recipient_id = stage.atom.pk
+        row.save(force_insert=True)
+
+    monkeypatch.setattr(readers.time, "sleep", web_writes_it)
+    assert look().alarms == []
+
+
+def test_what_an_enrolment_explains_later_is_closed_by_itself(stage: Stage) -> None:
+    accessor = forged("atoms", stage.atom.pk)
+    look()
+    row = SecretId(atom_id=stage.atom.pk, attachment_revision=1, mount="atoms", accessor=accessor)
+    row.recipient_id = stage.atom.pk
+    row.save(force_insert=True)
+    look()
+    assert the_alarm().closed_at is not None
+    assert the_alarm().destroyed_at is None
+    assert AuditEntry.objects.filter(action="ALARM_CLOSED").count() == 1
+
+
+def test_a_role_of_no_account_is_an_alarm_without_one(stage: Stage, hosted_vault: HostedVault) -> None:
+    hosted.provision_environment("0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01")
+    forged("environments", "0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01")
+    look()
+    assert the_alarm().account is None
+    assert mail.outbox == []
+
+
+def test_a_restored_vaults_old_logins_are_destroyed_again(stage: Stage) -> None:
+    node = enrolled(stage)
+    before = timezone.now() - timedelta(minutes=11)
+    SecretId.objects.filter(mount="atoms").update(destroyed_at=before, superseded_at=before)
+    SecretId.objects.filter(mount="environments").update(superseded_at=before)
+    assert look().destroyed == 2
+    for row in SecretId.objects.filter(node=node):
+        assert hosted.look_up_secret_id(row.mount, row.recipient_id, row.accessor) is None
+        assert row.destroyed_at is not None
+    assert AuditEntry.objects.filter(action="DESTROY").count() == 1
+    assert look().destroyed == 0
+
+
+def test_what_was_taken_back_a_moment_ago_is_left_to_its_operation(stage: Stage) -> None:
+    enrolled(stage)
+    SecretId.objects.update(superseded_at=timezone.now())
+    assert look().destroyed == 0
+
+
+def test_a_vault_that_is_away_changes_nothing_and_the_card_says_since_when(stage: Stage, settings: Any) -> None:
+    look()
+    ReaderWatch.objects.update(looked_at=timezone.now() - timedelta(minutes=2))
+    settings.VAULT_ADDR = "http://127.0.0.1:1"
+    hosted.forget()
+    with pytest.raises(VaultUnavailable):
+        readers.look()
+    with pytest.raises(CommandError, match=r"Nothing was compared\. The vault cannot be reached\."):
+        call_command("watch_readers")
+    watch = ReaderWatch.objects.get()
+    assert (watch.error_code, watch.lease, ReaderAlarm.objects.count()) == ("vault_unreachable", None, 0)
+    page = stage.cast.client("alice").get(f"/accounts/{stage.account.code}/kms/").content.decode()
+    assert "Not compared since" in page
+    assert "The vault cannot be reached." in page
+
+
+def test_two_looks_do_not_run_at_once(stage: Stage) -> None:
+    assert ReaderWatch.take() is not None
+    assert readers.look() is None
+    ReaderWatch.objects.update(lease_until=timezone.now() - timedelta(seconds=1))  # that worker died
+    assert readers.look() is not None
+
+
+def test_a_mail_server_that_fails_delays_the_mail_and_not_the_alarm(stage: Stage, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    forged("environments", stage.production.pk)
+    look()
+    assert the_alarm().mailed_at is None
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    look()
+    assert the_alarm().mailed_at is not None
+    assert len(mail.outbox) == 1
+
+
+def test_mail_goes_to_genuine_administrators_only(stage: Stage) -> None:
+    """Bob is given the role past the portal."""
+    role = MembershipRole.objects.get(user=stage.alice)
+    bob = Membership.objects.get(user=stage.cast.bob)
+    role.pk, role.membership, role.user = None, bob, bob.user
+    MembershipRole.objects.bulk_create([role])
+    forged("environments", stage.production.pk)
+    look()
+    assert mail.outbox[0].recipients() == [stage.alice.email]
+
+
+def test_the_command_says_what_it_found(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    forged("environments", stage.production.pk)
+    call_command("watch_readers")
+    said = capsys.readouterr().out
+    assert "1 new alarms" in said
+    assert f"environments/{stage.production.pk}" in said
+
+
+def test_sweep_looks_too(stage: Stage) -> None:
+    forged("environments", stage.production.pk)
+    call_command("sweep")
+    assert ReaderAlarm.objects.count() == 1
+    assert readers.look_if_due() is None
+
+
+# -- what people do about it --------------------------------------------------------------------------------------------
+
+
+def path(stage: Stage, alarm: ReaderAlarm, act: str) -> str:
+    return f"/accounts/{stage.account.code}/kms/readers/{alarm.pk}/{act}/"
+
+
+def test_an_administrator_destroys_it_and_then_closes_the_alarm(stage: Stage) -> None:
+    accessor = forged("environments", stage.production.pk)
+    look()
+    alarm, alice = the_alarm(), stage.cast.client("alice")
+    assert "Destroy 1 login" in alice.get(path(stage, alarm, "destroy")).content.decode()
+    for _ in range(2):
+        assert alice.post(path(stage, alarm, "destroy")).status_code == 302
+    assert Operation.objects.filter(kind=alarms.DESTROY).count() == 1
+    sweep()
+    assert Operation.objects.get(kind=alarms.DESTROY).state == Operation.State.DONE
+    assert hosted.look_up_secret_id("environments", stage.production.pk, accessor) is None
+    assert the_alarm().destroyed_at is not None
+    page = alice.get(f"/accounts/{stage.account.code}/kms/").content.decode()
+    assert "that nobody enrolled was destroyed" in page
+    assert alice.post(path(stage, alarm, "close"), {"note": ""}).status_code == 200
+    assert alice.post(path(stage, alarm, "close"), {"note": "a drill"}).status_code == 302
+    assert "a drill" in AuditEntry.objects.get(action="ALARM_CLOSED").message
+    look()
+    assert ReaderAlarm.objects.filter(closed_at=None).count() == 0
+    assert [entry.action for entry in AuditEntry.objects.filter(action__startswith="ALARM").order_by("seq")] == [
+        "ALARM",
+        "ALARM_DESTROY",
+        "ALARM_DESTROYED",
+        "ALARM_CLOSED",
+    ]
+
+
+def test_destroying_twice_is_as_good_as_once(stage: Stage) -> None:
+    forged("environments", stage.production.pk)
+    look()
+    for _ in range(2):
+        operation = alarms.request_destruction(the_alarm(), actor=stage.alice)
+        sweep()
+        operation.refresh_from_db()
+        assert operation.state == Operation.State.DONE
+    assert AuditEntry.objects.filter(action="ALARM_DESTROYED").count() == 1
+
+
+def test_a_forged_alarm_destroys_nobodys_login(stage: Stage) -> None:
+    node = enrolled(stage)
+    real = SecretId.objects.filter(node=node).first()
+    assert real is not None
+    slipped = ReaderAlarm(account=stage.account, mount=real.mount, role=str(real.recipient_id), accessor=real.accessor)
+    ReaderAlarm.objects.bulk_create([slipped])
+    assert stage.cast.client("alice").post(path(stage, slipped, "destroy")).status_code == 403
+    assert hosted.look_up_secret_id(real.mount, real.recipient_id, real.accessor) is not None
+
+
+def test_a_member_sees_no_alarm_of_an_environment_he_does_not_see(stage: Stage) -> None:
+    from accounts.models import Role
+
+    forged("environments", stage.production.pk)
+    look()
+    bob, page = stage.cast.client("bob"), f"/accounts/{stage.account.code}/kms/"
+    assert "can log in as Production" in bob.get(page).content.decode()
+    atoms.set_environment_roles(stage.production, [Role.objects.get(name="Support")], actor=stage.alice)
+    assert "can log in as" not in bob.get(page).content.decode()
+    assert "can log in as Production" in stage.cast.client("alice").get(page).content.decode()
+
+
+def test_administrators_are_told_on_every_page(stage: Stage) -> None:
+    forged("environments", stage.production.pk)
+    look()
+    page = f"/accounts/{stage.account.code}/atoms/"
+    assert "1 alarm" in stage.cast.client("alice").get(page).content.decode()
+    assert "1 alarm" not in stage.cast.client("bob").get(page).content.decode()
+    assert (
+        "1 alarm" not in stage.cast.client("charlie").get(f"/accounts/{stage.cast.other.code}/atoms/").content.decode()
+    )
+
+
+def test_the_page_asks_as_many_queries_for_one_alarm_as_for_twenty(
+    stage: Stage, django_assert_max_num_queries: Any
+) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    alice, page, counted = stage.cast.client("alice"), f"/accounts/{stage.account.code}/kms/", []
+    for number in (1, 19):
+        for _ in range(number):
+            forged("environments", stage.production.pk)
+        look()
+        with CaptureQueriesContext(connection) as queries:
+            alice.get(page, headers={"hx-request": "true"})
+        counted.append(len(queries))
+    assert counted[0] == counted[1]
+
+
+# -- least privilege ----------------------------------------------------------------------------------------------------
+
+
+def as_identity(vault: HostedVault, file: str, name: str) -> Vault:
+    found = json.loads(Path(vault.credentials / file).read_text())["identities"][name]
+    server = Vault(vault.address)
+    return server.with_token(server.login("platform", found["role_id"], found["secret_id"]).token)
+
+
+def test_no_identity_of_web_or_worker_alone_becomes_a_runtime(stage: Stage, hosted_vault: HostedVault) -> None:
+    """A login needs a role_id and a secret_id in the clear; nobody but both processes together gets them."""
+    role = f"auth/environments/role/{stage.production.pk}"
+    issued = hosted.wrapped_secret_id("environments", stage.production.pk, METADATA, 60)
+    tried = {
+        "web.json": ("web", "issuer"),
+        "worker.json": ("provisioner", "rotator", "revoker"),
+        "shredder.json": ("shredder",),
+    }
+    for file, names in tried.items():
+        has = dict[str, bool]()
+        for name in names:
+            identity = as_identity(hosted_vault, file, name)
+            assert identity.status_of("GET", f"{role}/role-id")[0] == 403  # in the clear: nobody
+            assert identity.status_of("POST", f"{role}/secret-id", {"metadata": "{}"})[0] == 403
+            assert identity.status_of("POST", f"{role}/custom-secret-id", {"secret_id": "mine"})[0] == 403
+            assert identity.status_of("POST", role, {"bind_secret_id": "false"})[0] == 403
+            for what, call in (("role_id", ("GET", None)), ("secret_id", ("POST", {"metadata": "{}"}))):
+                try:
+                    identity.wrapped(call[0], f"{role}/{what.replace('_', '-')}", call[1], seconds=60)
+                    has[what] = True
+                except VaultRefused:
+                    pass
+            looked_up = identity.status_of(
+                "POST", f"{role}/secret-id-accessor/lookup", {"secret_id_accessor": issued.accessor}
+            )[1]
+            assert "secret_id" not in ((looked_up or {}).get("data") or {})
+        assert set(has) != {"role_id", "secret_id"}, file
+        assert set(has) <= {"web.json": {"secret_id"}, "worker.json": {"role_id"}, "shredder.json": set()}[file]

@@ -1,0 +1,27 @@
+"""One look at who can log in at the hosted vault, for operators and for a broken queue."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from vaults import readers
+from vaults.transit import VaultError
+
+
+class Command(BaseCommand):
+    help = "Compare the logins at the hosted vault with the enrolments, once; raises the alarms it finds."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            found = readers.look()
+        except VaultError as error:
+            raise CommandError(f"Nothing was compared. {error.sentence}") from None
+        if found is None:
+            self.stdout.write("Another look is under way.")
+            return
+        self.stdout.write(f"{found.secret_ids} logins of {found.roles} environments and Atoms compared.")
+        self.stdout.write(f"{found.destroyed} that were taken back were destroyed again.")
+        for alarm in found.alarms:
+            account = alarm.account.code if alarm.account else "no account"
+            self.stdout.write(f"ALARM: nobody enrolled a login of {account} at {alarm.mount}/{alarm.role}.")
+        self.stdout.write(f"{len(found.alarms)} new alarms.")
