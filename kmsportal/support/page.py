@@ -69,6 +69,7 @@ class SupportPage(ModelAdmin):  # type: ignore[type-arg]  # Django's own takes n
     account_at: ClassVar[str] = "account"
     leads_to: ClassVar[tuple[str, ...]] = ()
     acts: ClassVar[tuple[Act, ...]] = ()
+    noun, nouns = "", ""  # where Django's words for the model are not ours
     found_by = "its id, or the id or code of its account"
 
     actions = None
@@ -78,6 +79,11 @@ class SupportPage(ModelAdmin):  # type: ignore[type-arg]  # Django's own takes n
     view_on_site = False
     change_list_template = "support/record_list.html"
     change_form_template = "support/record.html"
+
+    def __init__(self, model: Any, admin_site: Any) -> None:
+        super().__init__(model, admin_site)
+        self.noun = self.noun or str(self.opts.verbose_name)
+        self.nouns = self.nouns or str(self.opts.verbose_name_plural)
 
     # -- what may be done: look --------------------------------------------------------------------------------------
 
@@ -146,7 +152,7 @@ class SupportPage(ModelAdmin):  # type: ignore[type-arg]  # Django's own takes n
         response: Any = super().changelist_view(request, {"page": self})
         rows = list(response.context_data["cl"].result_list)
         response.context_data["rows"] = [(self.address(row), self._facts(row, self.list_display)) for row in rows]
-        self._tell(request, self._accounts(rows), "VIEW", f"Support listed {self.opts.verbose_name_plural}")
+        self._tell(request, self._accounts(rows), "VIEW", f"Support listed {self.nouns}")
         return response
 
     def get_object(self, request: HttpRequest, object_id: Any, from_field: Any = None) -> Any:
@@ -175,9 +181,7 @@ class SupportPage(ModelAdmin):  # type: ignore[type-arg]  # Django's own takes n
         for model, page in self.admin_site._registry.items():
             if model._meta.label_lower in self.leads_to and isinstance(page, SupportPage):
                 count = page.found(model._base_manager.all(), str(row.pk)).count()
-                leads.append(
-                    (capfirst(str(model._meta.verbose_name_plural)), f"{page.list_address()}?q={row.pk}", count)
-                )
+                leads.append((capfirst(page.nouns), f"{page.list_address()}?q={row.pk}", count))
         return leads
 
     def _facts(self, row: Model, names: Iterable[Any]) -> list[Fact]:
@@ -223,7 +227,7 @@ class SupportPage(ModelAdmin):  # type: ignore[type-arg]  # Django's own takes n
     # -- telling -----------------------------------------------------------------------------------------------------
 
     def _named(self, row: Model) -> str:
-        return f"{self.opts.verbose_name} {row}"
+        return f"{self.noun} {row}"
 
     def _accounts(self, rows: Iterable[Model]) -> dict[Account, int]:
         """The accounts these rows are of, and how many are of each."""

@@ -82,6 +82,7 @@ class AccountPage(SupportPage):
 
 @admin.register(Membership, site=site)
 class MembershipPage(SupportPage):
+    noun, nouns = "member", "members"
     shown = ("id", "account", "user", "roles", "created_at", "may_sign_in")
     by_id = ("pk", "account_id", "user_id")
     by_text = ("account__code", "user__email")
@@ -119,6 +120,7 @@ class EnvironmentPage(SupportPage):
 
 @admin.register(Atom, site=site)
 class AtomPage(SupportPage):
+    noun, nouns = "Atom", "Atoms"
     shown = (
         "id", "account", "name", "type", "attached_to", "status", "created_at", "created_by", "provisioned_at",
         "attachment_revision", "rekey_revision", "signature",
@@ -184,6 +186,7 @@ class NodePage(SupportPage):
 
 @admin.register(KmsSettings, site=site)
 class KmsSettingsPage(SupportPage):
+    noun, nouns = "KMS settings", "KMS settings"
     shown = (
         "id", "atom", "mode", "wrapped", "revision", "changed_at", "changed_by", "properties_file",
         "uploaded_at", "facts", "signature",
@@ -291,6 +294,7 @@ class ReaderAlarmPage(SupportPage):
 
 @admin.register(AuditEntry, site=site)
 class AuditEntryPage(SupportPage):
+    noun, nouns = "audit entry", "audit entries"
     shown = (
         "id", "account", "seq", "at", "actor", "actor_name", "type", "action", "modifier", "subject_id", "message",
         "properties",

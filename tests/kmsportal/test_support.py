@@ -305,7 +305,7 @@ def test_a_list_over_many_accounts_tells_each_once(scene: Stage, staff: User) ->
 def test_the_members_see_it_in_words(scene: Stage, staff: User) -> None:
     client_of(staff).get(page_of(scene.atom).address(scene.atom))
     page = scene.cast.client("alice").get(reverse("accounts:audit_log", args=[scene.account.code])).content.decode()
-    assert "Support looked at atom Orders Atom" in page
+    assert "Support looked at Atom Orders Atom" in page
     assert "sam@support.example" in page
     assert "Support staff" in page
 
