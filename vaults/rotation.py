@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts import audit
 from accounts.models import Account, User
 from operations import actions as operations
-from operations.models import Operation
+from operations.models import Operation, OperationQuerySet
 from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation
 
 KIND = "vaults.rotate"
@@ -101,7 +101,7 @@ def request_rotation_of_all(account: Account, *, actor: User | None) -> Operatio
     return operation
 
 
-def unfinished_rotations(account: Account) -> QuerySet[Operation]:
+def unfinished_rotations(account: Account) -> OperationQuerySet:
     """Rotations that are under way, waiting ones included."""
     return Operation.objects.filter(account=account, kind=KIND).unfinished()
 

@@ -30,6 +30,7 @@ def environment_page(request: AccountRequest, environment: Environment, entry: s
         "environment": environment,
         "entry": entry,
         "can_edit": request.may(Privilege.ENV_MANAGEMENT),
+        "may_rotate": request.may(Privilege.ATOM_MANAGEMENT),
         **atom_tree(request, environment.pk),
     }
 
