@@ -82,6 +82,7 @@ def _content(environment: Environment, since: int) -> dict[str, Any]:
     runtime (the manifest would not match) and asked for again."""
     rows = (
         ExtensionValue.objects.filter(environment=environment, revision__gt=since)
+        .filter(data_key__lost_at=None)  # nobody can open what is left out; the manifest says so
         .exclude(form="component", field__encrypted=True)
         .order_by()
         .values_list(

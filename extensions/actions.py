@@ -15,7 +15,6 @@ from atoms.models import Environment
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
 from vaults import sealing
-from vaults.models import KmsAccount
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,39 @@ def save_extensions(
     return Saved(plan.revision, count)
 
 
+def republish(environment: Environment, *, above: int, actor: User | str) -> int:
+    """Seal what an environment holds under a revision higher than `above`, changing nothing of it: after a restore.
+
+    Containers then ask for everything anew, because what they hold may be of the abandoned timeline.
+
+    Returns the revision, 0 when nothing was ever saved. Raises StaleRevision (saved meanwhile), and what save_extensions
+    raises for the vault.
+    """
+    environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
+    expected = environment.extensions_revision
+    if not expected:
+        return 0
+    plan = plan_save(environment, fields_of(environment.account))
+    plan.move_to(max(plan.revision, above + 1))
+    plan.environment.restored += 1
+    key = sealing.new_save_key(environment.account, environment.pk)
+    with transaction.atomic():
+        locked = Environment.objects.select_for_update().get(pk=environment.pk)
+        _check_revision(locked, expected)
+        _write(plan, key, actor if isinstance(actor, User) else None)
+        Environment.objects.filter(pk=environment.pk).update(restored=plan.environment.restored)
+        audit.record(
+            environment.account,
+            actor=actor,
+            type="as.extensions",
+            action="REPUBLISH",
+            subject_id=environment.pk,
+            message=f"Environment extensions of {environment.name} sealed anew as revision {plan.revision}",
+            properties={"revision": plan.revision},
+        )
+    return plan.revision
+
+
 def fields_of(account: Account) -> list[Field]:
     return list(Field.objects.filter(connection__account=account).select_related("connection"))
 
@@ -100,14 +132,17 @@ def _check_revision(environment: Environment, expected: int) -> None:
 
 
 def _key_for(plan: Plan) -> sealing.SaveKey | None:
-    """The save's data key. An account without KMS can hold plain values only, unsealed and unlisted."""
+    """The save's data key. An account that never had KMS can hold plain values only, unsealed and unlisted.
+
+    While KMS is disabled plain values wait too: the list that protects them could not be sealed.
+    """
     account = plan.environment.account
-    if not plan.secrets and not KmsAccount.is_active(account):
+    if not plan.secrets and not hasattr(account, "kms"):
         return None
     return sealing.new_save_key(account, plan.environment.pk)
 
 
-def _write(plan: Plan, key: sealing.SaveKey | None, actor: User) -> None:
+def _write(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> None:
     """Inside the transaction: rows, manifest, the environment's new revision."""
     now, environment = timezone.now(), plan.environment
     if key is not None:

@@ -44,6 +44,8 @@ class FieldRow:
 
     @property
     def badge(self) -> str:
+        if self.is_lost:
+            return "Re-entry needed"
         return "Missing" if self.is_missing else ""
 
     @property
@@ -55,10 +57,15 @@ class FieldRow:
         return self.held is not None and self.held.form == "sealed"
 
     @property
+    def is_lost(self) -> bool:
+        """Its data key is gone from the vault."""
+        return self.held is not None and self.held.data_key is not None and self.held.data_key.lost_at is not None
+
+    @property
     def is_missing(self) -> bool:
         """Nobody can use it as it is: an encrypted field without a value, or a plain one that is blank everywhere."""
         if self.field.encrypted:
-            return self.held is None
+            return self.held is None or self.is_lost
         return not (self.held.plain if self.held else self.field.component_value)
 
 

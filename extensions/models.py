@@ -157,27 +157,15 @@ class EnvironmentManifest(UuidModel):
         return f"manifest {self.revision} of {self.environment}"
 
 
-class Loss(UuidModel):
-    """How many values of an environment were lost at once: the whole of which the re-entry worklist shows the rest."""
-
-    environment = models.ForeignKey(Environment, models.CASCADE, related_name="losses")
-    at = models.DateTimeField()
-    because = models.CharField(max_length=16, choices=DataKey.Loss.choices)
-    count = models.PositiveIntegerField()
-
-    class Meta:
-        ordering = ["-at"]
-
-    def __str__(self) -> str:
-        return f"{self.count} values of {self.environment} lost"
-
-
 def entry(
-    path: tuple[str, ...], name: str, form: str, encrypted: bool, revision: int, plain: str, data_key: str
+    path: tuple[str, ...], name: str, form: Form, encrypted: bool, revision: int, plain: str, data_key: str
 ) -> Entry:
-    """The manifest's entry for a held row: a plain field with the component's value is delivered, and listed, as plain."""
-    if form == "sealed":
-        return Entry("sealed", path, name, revision, data_key)
+    """The manifest's entry for a held row: a plain field with the component's value is delivered, and listed, as plain.
+
+    form `lost`: a sealed value whose data key the vault has lost.
+    """
+    if form == "sealed" or form == "lost":
+        return Entry(form, path, name, revision, data_key)
     if form == "component" and encrypted:
         return Entry("component", path, name, revision)
     return Entry("plain", path, name, revision, digest(plain))

@@ -6,7 +6,8 @@ from typing import Literal
 
 from atoms.models import Environment
 from extensions.models import ExtensionValue, Field, ProcessProperty, entry
-from vaults.manifest import Manifest
+from vaults.manifest import Form, Manifest
+from vaults.models import DataKey
 from vaults.secret import Secret
 
 Path = tuple[str, ...]
@@ -36,12 +37,13 @@ class Held:
     path: Path
     name: str
     label: str
-    form: str
+    form: Form
     encrypted: bool
     revision: int
     plain: str = ""
     field: Field | None = None
     data_key: str = ""  # of a sealed row; "" until the save seals it
+    lost: str = ""  # DataKey.Loss: the vault has that key no more
 
 
 @dataclass(slots=True)
@@ -72,13 +74,23 @@ class Plan:
         self.removed[path] = self.held.pop(path)
         self.written.pop(path, None)
 
+    def move_to(self, revision: int) -> None:
+        """Give the save another revision than the next one."""
+        self.revision = revision
+        for path, held in self.written.items():
+            self.written[path] = self.held[path] = replace(held, revision=revision)
+
     def manifest(self, new_key: str) -> Manifest:
-        """new_key: the id of the data key that seals what this save seals."""
+        """new_key: the id of the data key that seals what this save seals.
+
+        What was lost by a restore is listed as lost: containers that hold it keep it. What was shredded is not listed.
+        """
         entries = (
-            entry(h.path, h.name, h.form, h.encrypted, h.revision, h.plain, h.data_key or new_key)
+            entry(h.path, h.name, "lost" if h.lost else h.form, h.encrypted, h.revision, h.plain, h.data_key or new_key)
             for h in self.held.values()
+            if h.lost != DataKey.Loss.SHREDDED
         )
-        return Manifest(str(self.environment.pk), self.revision, tuple(entries))
+        return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.environment.restored)
 
     @property
     def lost(self) -> int:
@@ -114,17 +126,18 @@ def plan_save(
 
 def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path, Held]:
     held: dict[Path, Held] = {}
-    columns = ("field_id", "form", "revision", "plain", "data_key_id")
+    columns = ("field_id", "form", "revision", "plain", "data_key_id", "data_key__lost_because")
     rows = ExtensionValue.objects.filter(environment=environment).values_list(*columns)
     stray = [row for row in rows if row[0] not in fields]
     known = dict(fields)
     if stray:  # of fields that are being removed
         known |= Field.objects.select_related("connection").in_bulk([row[0] for row in stray])
-    for field_id, form, revision, plain, data_key in rows:
+    for field_id, form, revision, plain, data_key, lost in rows:
         found = known[field_id]
         held[found.path] = Held(
             *(found.path, found.connection.name, found.label, form, found.encrypted, revision, plain, found),
             data_key=str(data_key or ""),
+            lost=lost or "",
         )
     properties = ProcessProperty.objects.filter(environment=environment).values_list("name", "revision", "plain")
     for name, revision, plain in properties:
@@ -132,7 +145,7 @@ def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path
     return held
 
 
-def _of(field: Field, form: str, plain: str = "") -> Held:
+def _of(field: Field, form: Form, plain: str = "") -> Held:
     return Held(field.path, field.connection.name, field.label, form, field.encrypted, 0, plain, field)
 
 

@@ -19,7 +19,7 @@ from vaults.manifest import Entry, Manifest, Path
 Known = Mapping[Path, tuple[str, int, str, Value]]
 
 MISMATCH: Final = "manifest_mismatch"
-_FORMS: Final = ("sealed", "plain", "component")
+_FORMS: Final = ("sealed", "plain", "component", "lost")
 _SHAPES: Final = {"connection": 3, "property": 2}
 
 
@@ -80,6 +80,8 @@ def assemble(
     for entry in manifest.entries:
         if entry.form == "component":
             entries.append((entry, None))
+        elif entry.form == "lost":
+            entries.append(_kept(entry, held))
         elif entry.form == "sealed" and entry.path in opened:
             entries.append((entry, opened[entry.path]))
         elif entry.form == "plain" and entry.path in delivery.plain:
@@ -87,6 +89,14 @@ def assemble(
         else:
             entries.append((entry, _held(entry, held)))
     return entries
+
+
+def _kept(entry: Entry, held: Known) -> tuple[Entry, Value]:
+    """A value that the portal's vault has lost: this container keeps it when it holds that very one."""
+    form, revision, digest, value = held.get(entry.path, ("", 0, "", None))
+    if (form, revision, digest) == ("sealed", entry.revision, entry.digest):
+        return entry._replace(form="sealed"), value
+    return entry, None
 
 
 def _held(entry: Entry, held: Known) -> Value:

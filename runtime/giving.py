@@ -36,6 +36,12 @@ _RESERVED: Final = re.compile(
 )
 
 
+_OMITTED: Final = {
+    "component": "uses the connection component's value",
+    "lost": "has to be entered again in the portal",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Gift:
     """One environment variable for the program: its name and value, and what people call its source."""
@@ -82,6 +88,11 @@ def value_of(store: Store, held: Held) -> bytes:
         raise ValueMissing(
             "value_of_component",
             f"{label(held)} uses the connection component's value, which this container does not have; set it in the portal.",
+        )
+    if held.form == "lost":
+        raise ValueMissing(
+            "value_lost",
+            f"The portal's vault has lost the key of {label(held)}: it has to be entered again in the portal.",
         )
     return held.plain.encode() if held.form == "plain" else store.open(held)
 
@@ -133,10 +144,10 @@ def _is_chosen(held: Held, only: Sequence[str]) -> bool:
 
 
 def _is_omitted(held: Held, *, asked_for: bool, say: Callable[[str], None]) -> bool:
-    """A component's entry is left out and said, never replaced by a placeholder; asked for by name it is an error."""
-    if held.form != "component" or asked_for:
+    """What has no value here is left out and said, never replaced by a placeholder; asked for by name it is an error."""
+    if held.form not in _OMITTED or asked_for:
         return False
-    say(f"{label(held)} uses the connection component's value: left out.")
+    say(f"{label(held)} {_OMITTED[held.form]}: left out.")
     return True
 
 

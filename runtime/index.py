@@ -4,7 +4,7 @@ Pure. Columns and not rows, because 10,000 rows are 20,000 small lists to make a
 
     heads     [[a path without its last part, name], ...], each once
     head      the number of each entry's head             last      the last part of its path
-    form      one letter each: s(ealed), p(lain), c(omponent)       revision, digest
+    form      one letter each: s(ealed), p(lain), c(omponent), l(ost)       revision, digest
     plain     the value of a plain entry, else ""         size      bytes of the sealed value, else 0
 """
 
@@ -21,8 +21,8 @@ from vaults.manifest import Entry, Form, Path
 Value = bytes | str | None
 Entries = Sequence[tuple[Entry, Value]]
 
-_LETTER: Final[dict[str, str]] = {"sealed": "s", "plain": "p", "component": "c"}
-_FORM: Final[dict[str, Form]] = {"s": "sealed", "p": "plain", "c": "component"}
+_LETTER: Final[dict[str, str]] = {"sealed": "s", "plain": "p", "component": "c", "lost": "l"}
+_FORM: Final[dict[str, Form]] = {"s": "sealed", "p": "plain", "c": "component", "l": "lost"}
 
 
 @dataclass(frozen=True, slots=True)

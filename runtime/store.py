@@ -43,7 +43,8 @@ class Header:
     environment "" is detached (or not fetched yet); key_id "" is an empty store without a key. wrapped: the data key as
     the vault `source` wrapped it with version key_version of its key key_name. settings_revision: the KMS settings this
     store is sealed for. seen: the highest revision ever accepted, by environment; it outlives a detachment, so that
-    nothing older is taken afterwards. memory_only: a wrapped encryption key, which is in memory only; such a store has a
+    nothing older is taken afterwards. restored: by environment, how many restores of the portal were met.
+    memory_only: a wrapped encryption key, which is in memory only; such a store has a
     key even when it is empty, because it holds the credentials of the environment's half.
     """
 
@@ -62,6 +63,7 @@ class Header:
     wrapped: str = field(default="", repr=False)
     sealed_at: str = ""
     seen: Mapping[str, int] = field(default_factory=dict)
+    restored: Mapping[str, int] = field(default_factory=dict)
     memory_only: bool = False
 
 

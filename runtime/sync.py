@@ -36,7 +36,7 @@ from runtime.sources import Sources
 from runtime.state import OK
 from runtime.store import Header, Store
 from runtime.switching import PENDING, Switching
-from runtime.taking import take, uncollected
+from runtime.taking import RESTORED, take, uncollected
 from vaults.transit import Vault
 
 ROUNDS: Final = 8  # of wiping, fetching credentials and asking again, in one sync
@@ -75,12 +75,13 @@ class Synchroniser:
         self.telling = Telling(home, self._portal, self.holding)
         self._switched = False
         self._refused: SettingsRefused | None = None
+        self._anew = False  # ask for everything
         self._newer: tuple[int, ...] = ()  # settings that were tried because the store's own do not open it
 
     def sync(self, *, accept_restore: bool = False) -> Outcome:
         """Raises every error of this program; the store in use is whole whatever happens."""
         with self.home.lock():
-            self._switched, self._refused, self._newer = False, None, ()
+            self._switched, self._refused, self._newer, self._anew = False, None, (), False
             try:
                 outcome = self._rounds(accept_restore)
                 if self._refused is not None:
@@ -120,7 +121,7 @@ class Synchroniser:
         self.holding.tidy()
         self._open()
         self._renewal.go_on()
-        left = {LOGIN_REFUSED: 1, checking.MISMATCH: 3}
+        left = {LOGIN_REFUSED: 1, checking.MISMATCH: 3, RESTORED: 1}
         for _ in range(ROUNDS):
             try:
                 with uncollected():
@@ -168,6 +169,8 @@ class Synchroniser:
         if code == LOGIN_REFUSED:
             self._say("The vault does not accept the credentials any more: asking for new ones.")
             self._renewal.fetch("lost")
+        elif code == RESTORED:
+            self._anew = True
         else:
             time.sleep(CROSSED_SECONDS)
 
@@ -177,7 +180,7 @@ class Synchroniser:
         held = self._held(atom)
         environment = self.holding.environment()
         header = held.header
-        asked_anew = accept_restore or not header.etag
+        asked_anew = accept_restore or self._anew or not header.etag
         answer = self._portal.get(
             "sync",
             environment.sync_token,
@@ -204,7 +207,9 @@ class Synchroniser:
         if not _fits(environment, delivery):
             self._renewal.fetch("attachment")
             return None
-        said = take(self.holding, self._vault, held, delivery, answer.etag, accept_restore=accept_restore)
+        said = take(
+            self.holding, self._vault, held, delivery, answer.etag, accept_restore=accept_restore, whole=asked_anew
+        )
         return self._outcome("updated", said)
 
     def _outcome(self, result: str, sentence: str) -> Outcome:

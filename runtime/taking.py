@@ -9,20 +9,27 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
 from runtime import checking
 from runtime.delivery import Delivery
-from runtime.errors import RuntimeProblem
+from runtime.errors import DeliveryRefused, RuntimeProblem
 from runtime.holding import Holding
 from runtime.opening import open_delivery
 from runtime.settings import NEVER_SAVED
 from runtime.store import Header, Store
 from vaults.transit import Vault
 
+RESTORED: Final = "portal_restored"
 
-def take(holding: Holding, vault: Vault, held: Store, delivery: Delivery, etag: str, *, accept_restore: bool) -> str:
+
+def take(
+    holding: Holding, vault: Vault, held: Store, delivery: Delivery, etag: str, *, accept_restore: bool, whole: bool
+) -> str:
     """Take a delivery for the environment the container's login is for; returns a line for people.
 
+    whole: everything was asked for, not only what is new. After a restore of the portal it has to be (RESTORED): what is
+    held may be of the abandoned timeline. Only the sealed manifest says so, so nobody at the database can.
     Raises RevisionLower, DeliveryRefused, StorageFailed and the vaults' errors; then the store is as it was.
     """
     if not accept_restore:
@@ -41,20 +48,26 @@ def take(holding: Holding, vault: Vault, held: Store, delivery: Delivery, etag: 
     if delivery.manifest is None:
         holding.put_nothing(header)
         return f"Nothing is set in {delivery.environment_name} yet."
-    return _open_and_write(holding, vault, held, delivery, header)
+    return _open_and_write(holding, vault, held, delivery, header, whole)
 
 
-def _open_and_write(holding: Holding, vault: Vault, held: Store, delivery: Delivery, header: Header) -> str:
+def _open_and_write(
+    holding: Holding, vault: Vault, held: Store, delivery: Delivery, header: Header, whole: bool
+) -> str:
     login = holding.environment().login
     assert login is not None
     try:
         opened = open_delivery(vault, login, lambda: holding.new_key(header), delivery)
         checking.check_manifest(opened.manifest, delivery)
+        restored = opened.manifest.restored
+        if restored > header.restored.get(delivery.environment, 0) and not whole:
+            raise DeliveryRefused(RESTORED, "The portal was restored from a backup: everything has to be fetched anew.")
         checking.check_delivered(opened.manifest, delivery)
         entries = checking.assemble(opened.manifest, delivery, opened.values, _known(held))
     except RuntimeProblem:
         holding.file.forget_unused(held.header)
         raise
+    header = replace(header, restored={**header.restored, delivery.environment: restored})
     holding.put(header, entries, opened.at_rest)
     return (
         f"Took revision {delivery.revision} of {delivery.environment_name}: {len(entries)} entries, "

@@ -17,7 +17,7 @@ from vaults.envelope import Place
 
 FORMAT: Final = 1
 Path = tuple[str, ...]
-Form = Literal["sealed", "plain", "component"]
+Form = Literal["sealed", "plain", "component", "lost"]
 
 
 class ManifestBroken(Exception):
@@ -27,8 +27,9 @@ class ManifestBroken(Exception):
 class Entry(NamedTuple):
     """One thing an environment holds.
 
-    form: ``sealed`` (a ciphertext), ``plain`` (digest says which value) or ``component`` (an encrypted field that uses
-    the connection component's value: the runtime omits it). name: what people call it (the connection's name).
+    form: ``sealed`` (a ciphertext), ``plain`` (digest says which value), ``component`` (an encrypted field that uses
+    the connection component's value: the runtime omits it) or ``lost`` (a ciphertext whose data key the vault lost: it is
+    not delivered, and a runtime that holds that very value keeps it). name: what people call it (the connection's name).
     revision: the value's, counting from 1. digest: which value it is: SHA-256 of a plain value in hex, the id of a sealed
     value's data key (each save has its own, so a value of the same revision from before a restore is another one), else "".
     """
@@ -42,18 +43,20 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An environment's revision and its entries."""
+    """An environment's revision and its entries. restored: how often the operator announced that a backup was put back;
+    values of one place and revision may be others than before that."""
 
     environment: str
     revision: int
     entries: tuple[Entry, ...]
+    restored: int = 0
 
     def encode(self) -> bytes:
-        """JSON: {"format", "environment", "revision", "entries": [[form, path, name, revision, digest], …]}."""
+        """JSON: {"format", "environment", "revision", "entries": [[form, path, name, revision, digest], …]}, and "restored"
+        when it ever was."""
         rows = [tuple(entry) for entry in self.entries]
-        return orjson.dumps(
-            {"format": FORMAT, "environment": self.environment, "revision": self.revision, "entries": rows}
-        )
+        document = {"format": FORMAT, "environment": self.environment, "revision": self.revision, "entries": rows}
+        return orjson.dumps(document | ({"restored": self.restored} if self.restored else {}))
 
 
 def decode(data: bytes) -> Manifest:
@@ -66,7 +69,7 @@ def decode(data: bytes) -> Manifest:
             Entry(form, tuple(path), name, revision, digest)
             for form, path, name, revision, digest in document["entries"]
         )
-        return Manifest(document["environment"], document["revision"], entries)
+        return Manifest(document["environment"], document["revision"], entries, int(document.get("restored", 0)))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         pass
     raise ManifestBroken("not a manifest")

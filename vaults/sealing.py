@@ -68,7 +68,7 @@ def new_save_key(account: Account, recipient_id: uuid.UUID) -> SaveKey:
     if transaction.get_connection().in_atomic_block:
         raise RuntimeError("The vault is never called inside a transaction.")
     if not KmsAccount.is_active(account):
-        raise KmsInactive("The Key Management Service of this account is not active.")
+        raise KmsInactive(_why_inactive(account))
     recipient = Recipient.objects.filter(pk=recipient_id, account=account).first()
     if recipient is None:
         raise NotProvisioned("The hosted vault has no key for this environment yet.")
@@ -76,3 +76,18 @@ def new_save_key(account: Account, recipient_id: uuid.UUID) -> SaveKey:
     key_id, document = str(uuid.uuid4()), recipient.next_document()
     hosted.store_wrapped_keys(recipient.id, document, {key_id: data_key.wrapped})
     return SaveKey(key_id, str(account.pk), recipient.id, document, data_key.key_version, data_key.plaintext)
+
+
+def _why_inactive(account: Account) -> str:
+    kms = getattr(account, "kms", None)
+    if kms is not None and kms.state == KmsAccount.State.DISABLED:
+        return (
+            f"The Key Management Service of this account was disabled on {kms.since:%d %B %Y}: "
+            "nothing can be sealed until it is enabled again."
+        )
+    if kms is not None and kms.state == KmsAccount.State.SHREDDED:
+        return (
+            f"The keys of this account were shredded on {kms.since:%d %B %Y}: "
+            "activate its Key Management Service again first."
+        )
+    return "The Key Management Service of this account is not active."

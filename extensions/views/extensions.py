@@ -71,7 +71,7 @@ def _form(environment: Environment, request: AccountRequest | None = None) -> Ex
         .select_related("connection")
         .order_by("connection__name", "position", "key")
     )
-    rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by").defer("sealed")
+    rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by", "data_key").defer("sealed")
     properties = list(environment.process_properties.select_related("set_by"))
     return ExtensionsForm(fields, {row.field_id: row for row in rows}, properties, request.POST if request else None)
 
