@@ -61,6 +61,7 @@ class ReportIn(Schema):
     verdict: str = Field(pattern="^[a-z0-9_:]{1,64}$")
     sentence: Printable = Field("", max_length=300)
     settings_revision: int = Field(1, ge=0, le=MAX_INT)
+    rekey_revision: int = Field(0, ge=0, le=MAX_INT)  # 0 from a kms-runtime that does not know of it
     preflight: Preflight = []
     token: TokenFacts | None = None
     variables: Annotated[list[Annotated[Printable, Field(max_length=128)]], Field(max_length=20)] = []

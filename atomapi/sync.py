@@ -55,6 +55,8 @@ def _etag(atom: Atom, attached: Environment | None) -> str:
         f"{attached.pk if attached else ''}|{attached.name if attached else ''}|"
         f"{attached.extensions_revision if attached else 0}"
     )
+    if atom.rekey_revision:
+        state += f"|{atom.rekey_revision}"
     return f'"{hashlib.sha256(state.encode()).hexdigest()[:32]}"'
 
 
@@ -65,6 +67,7 @@ def _body(atom: Atom, attached: Environment | None, since: int) -> bytes:
         "atom": {"id": atom.pk, "name": atom.name, "type": atom.type},
         "attachment_revision": atom.attachment_revision,
         "settings_revision": _settings_revision(atom),
+        "rekey_revision": atom.rekey_revision,
         "environment": None,
         "revision": 0,
         "manifest": None,

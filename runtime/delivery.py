@@ -37,6 +37,7 @@ class Delivery:
     atom: str
     attachment_revision: int
     settings_revision: int
+    rekey_revision: int  # 0 from a portal that does not know of it
     environment: str
     environment_name: str
     revision: int
@@ -69,6 +70,7 @@ def _read(document: Mapping[str, Any]) -> Delivery:
         atom=_uuid(document["atom"]["id"]),
         attachment_revision=_number(document["attachment_revision"]),
         settings_revision=_number(document["settings_revision"]),
+        rekey_revision=_number(document.get("rekey_revision", 0)),
         environment=_uuid(environment["id"]) if environment["id"] else "",
         environment_name=_text(environment["name"]),
         revision=revision,

@@ -118,6 +118,7 @@ class Holding:
         At every moment one of them holds the half, and whichever the store says is whole. Raises StorageFailed.
         """
         was_inside = self.is_memory_only()
+        header = self._unless_in_use(header, key)
         if key is not None and key.key.memory_only:
             inside = half or (self.environment() if was_inside else _exposed(self.environment()))
             self.file.write(header, entries, key, credentials.encode_environment(inside))
@@ -133,6 +134,13 @@ class Holding:
         self._last = None
         if half is not None and not was_inside:
             credentials.write_environment(self._home, half)
+
+    def _unless_in_use(self, header: Header, key: StoreKey | None) -> Header:
+        """A request for a new key is not met by the one in use: the next answer of the portal repeats it."""
+        in_use = self.header()
+        if key is None or in_use is None or key.id != in_use.key_id or header.rekey_revision == in_use.rekey_revision:
+            return header
+        return replace(header, rekey_revision=in_use.rekey_revision, etag="")
 
     def put_half(self, half: EnvironmentHalf) -> None:
         """Replace the environment's half; what the store holds stays. Raises StorageFailed, StoreDamaged."""

@@ -122,6 +122,7 @@ def report_of(header: Header, values: int, verdict: str, sentence: str) -> dict[
         "verdict": verdict,
         "sentence": sentence[:_SENTENCE_CHARACTERS],
         "settings_revision": header.settings_revision,
+        "rekey_revision": header.rekey_revision,
         "attachment_revision": header.attachment_revision,
         "version": VERSION,
         "host_name": socket.gethostname(),
@@ -132,7 +133,8 @@ def _name_of(header: Header | None) -> str:
     """Tells one state of the store from another, empty ones included."""
     if header is None:
         return ""
-    return f"{header.key_id} {header.settings_revision} {header.attachment_revision} {header.revision}"
+    revisions = (header.settings_revision, header.attachment_revision, header.revision, header.rekey_revision)
+    return " ".join(map(str, (header.key_id, *revisions)))
 
 
 def _steps(examined: Examined) -> list[dict[str, str]]:

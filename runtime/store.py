@@ -45,7 +45,8 @@ class Header:
     store is sealed for. seen: the highest revision ever accepted, by environment; it outlives a detachment, so that
     nothing older is taken afterwards. restored: by environment, how many restores of the portal were met.
     memory_only: a wrapped encryption key, which is in memory only; such a store has a
-    key even when it is empty, because it holds the credentials of the environment's half.
+    key even when it is empty, because it holds the credentials of the environment's half. rekey_revision: the portal's
+    newest request for a new data key that this one came after.
     """
 
     account: str
@@ -65,6 +66,7 @@ class Header:
     seen: Mapping[str, int] = field(default_factory=dict)
     restored: Mapping[str, int] = field(default_factory=dict)
     memory_only: bool = False
+    rekey_revision: int = 0
 
 
 @dataclass(frozen=True)

@@ -267,6 +267,7 @@ class Synchroniser:
                 environment_name=environment.environment_name,
                 seen=known.seen,
                 settings_revision=known.settings_revision,
+                rekey_revision=known.rekey_revision,
                 source=known.source,
             )
         )
@@ -282,7 +283,14 @@ class Synchroniser:
     def _detached(self, held: Store, delivery: Delivery, environment: EnvironmentHalf, etag: str) -> Outcome:
         at = delivery.attachment_revision
         settings_revision = held.header.settings_revision or NEVER_SAVED
-        header = replace(held.header, attachment_revision=at, settings_revision=settings_revision, etag=etag)
+        rekey_revision = max(held.header.rekey_revision, delivery.rekey_revision)
+        header = replace(
+            held.header,
+            attachment_revision=at,
+            settings_revision=settings_revision,
+            rekey_revision=rekey_revision,
+            etag=etag,
+        )
         nowhere = replace(
             environment, environment="", environment_name="", attachment_revision=at, login=None, exposed=False
         )

@@ -43,6 +43,7 @@ def take(
         attachment_revision=delivery.attachment_revision,
         settings_revision=held.header.settings_revision or NEVER_SAVED,
         etag=etag,
+        rekey_revision=max(held.header.rekey_revision, delivery.rekey_revision),  # what is taken gets a new key anyway
         seen={**held.header.seen, delivery.environment: delivery.revision},
     )
     if delivery.manifest is None:

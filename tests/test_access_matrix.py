@@ -8,6 +8,8 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from atoms import actions as atoms
 from atoms.models import Node
+from atoms.revocation import KIND, revoke_node
+from operations.models import Operation
 from tests.conftest import Stage
 from vaults.models import ReaderAlarm
 
@@ -28,6 +30,8 @@ ROUTES = {
     "atoms:atom_delete": EDIT,
     "atoms:atom_install": EDIT,
     "atoms:node_revoke": EDIT,
+    "atoms:atom_revoke": EDIT,
+    "atoms:revocation": READ,
     "atoms:environment_create": EDIT,
     "atoms:environment_detail": READ,
     "atoms:environment_rename": EDIT,
@@ -36,6 +40,8 @@ ROUTES = {
     "vaults:kms_account": READ,
     "vaults:reader_destroy": EDIT,
     "vaults:reader_close": EDIT,
+    "vaults:rekey_all": EDIT,
+    "vaults:rekey_atom": EDIT,
     "vaults:rotate_all": EDIT,
     "vaults:rotation_schedule": EDIT,
     "vaults:rotate_environment": EDIT,
@@ -79,13 +85,16 @@ def named_routes() -> set[str]:
 
 
 def things_with_pages(stage: Stage) -> None:
-    """What an address needs besides the stage: a node, an alarm."""
+    """What an address needs besides the stage: a node, a revoked one, an alarm."""
     Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="host1")
+    gone = Node.objects.create(atom=stage.atom, host_name="host0")
+    revoke_node(gone, actor=stage.alice)
     ReaderAlarm(account=stage.account, mount="environments", role=str(stage.production.pk), accessor="made up").save()
 
 
 def address(stage: Stage, route: str) -> str:
-    node = Node.objects.filter(atom=stage.atom).first()
+    node = Node.objects.filter(atom=stage.atom).exclude(state=Node.State.REVOKED).first()
+    revoked = Operation.objects.filter(kind=KIND).first()
     available = {
         "code": stage.account.code,
         "atom_id": stage.atom.pk,
@@ -93,6 +102,7 @@ def address(stage: Stage, route: str) -> str:
         "connection_id": stage.connection.pk,
         "node_id": node.pk if node else None,
         "name": "policy.hcl",
+        "operation_id": revoked.pk if revoked else None,
         "alarm_id": ReaderAlarm.objects.values_list("pk", flat=True).first(),
     }
     for size in (1, 2, 3):

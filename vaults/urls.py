@@ -1,6 +1,6 @@
 from django.urls import path
 
-from vaults.views import account, panel, policy, readers, rotation, settings
+from vaults.views import account, panel, policy, readers, rekey, rotation, settings
 
 app_name = "vaults"
 KMS = "accounts/<str:code>/atoms/<uuid:atom_id>/kms/"
@@ -9,6 +9,7 @@ urlpatterns = [
     path(ACCOUNT, account.kms_account, name="kms_account"),
     path(f"{ACCOUNT}readers/<uuid:alarm_id>/destroy/", readers.reader_destroy, name="reader_destroy"),
     path(f"{ACCOUNT}readers/<uuid:alarm_id>/close/", readers.reader_close, name="reader_close"),
+    path(f"{ACCOUNT}rekey/", rekey.rekey_all, name="rekey_all"),
     path(f"{ACCOUNT}rotate/", rotation.rotate_all, name="rotate_all"),
     path(f"{ACCOUNT}schedule/", rotation.rotation_schedule, name="rotation_schedule"),
     path(
@@ -19,6 +20,7 @@ urlpatterns = [
     path(KMS, panel.kms_panel, name="kms_panel"),
     path(f"{KMS}settings/", settings.kms_settings, name="kms_settings"),
     path(f"{KMS}check/", settings.kms_check, name="kms_check"),
+    path(f"{KMS}rekey/", rekey.rekey_atom, name="rekey_atom"),
     path(f"{KMS}rotate/", rotation.rotate_atom, name="rotate_atom"),
     path(f"{KMS}policy/", policy.kms_policy, name="kms_policy"),
     path(f"{KMS}policy/<str:name>", policy.kms_policy_file, name="kms_policy_file"),

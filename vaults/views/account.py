@@ -11,6 +11,7 @@ from atoms.models import Environment
 from atoms.views.atom import READ
 from vaults.models import KmsAccount
 from vaults.views.readers import readers_card
+from vaults.views.rekey import rekey_card
 from vaults.views.rotation import rotation_card
 
 
@@ -34,4 +35,5 @@ def account_cards(request: AccountRequest) -> dict[str, object]:
         "may_manage": request.may(Privilege.ATOM_MANAGEMENT),
         **readers_card(request),
         **rotation_card(request),
+        **rekey_card(request),
     }
