@@ -38,6 +38,12 @@ ROUTES = {
     "atoms:environment_roles": EDIT,
     "atoms:environment_delete": EDIT,
     "vaults:kms_account": READ,
+    "vaults:kms_disable": EDIT,
+    "vaults:kms_enable": EDIT,
+    "vaults:kms_shred": EDIT,
+    "vaults:kms_shred_approve": EDIT,
+    "vaults:kms_shred_withdraw": EDIT,
+    "vaults:shred_certificate": EDIT,
     "vaults:reader_destroy": EDIT,
     "vaults:reader_close": EDIT,
     "vaults:rekey_all": EDIT,
@@ -60,6 +66,7 @@ ROUTES = {
 # Everybody's own pages, machine doors with their own authentication, and what is open on purpose.
 ELSEWHERE = {"accounts:account_list", "accounts:theme", "atoms:runtime_wheel"}
 POST_ONLY = {
+    "vaults:kms_shred_withdraw",
     "atoms:atom_rename",
     "atoms:environment_rename",
     "atoms:environment_roles",

@@ -6,7 +6,12 @@ class VaultsConfig(AppConfig):
 
     def ready(self) -> None:
         from vaults import (  # noqa: F401  (registers the operations' handlers)
+            ending,
+            rekeying,
+            retiring,
+            revocation,
             rotating,
             rotation,
+            shredding,
             tasks,
         )

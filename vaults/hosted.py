@@ -7,6 +7,7 @@ revoker). Tokens are batch tokens of 15 minutes, kept in memory.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ T = TypeVar("T")
 _lock = threading.Lock()
 _server: Vault | None = None
 _tokens: dict[str, tuple[Vault, float]] = {}
+_files: tuple[Path, ...] = ()  # what `hold` named
 
 
 class IdentityMissing(VaultError):
@@ -77,11 +79,18 @@ def _get_server() -> Vault:
         return _server
 
 
+def hold(files: Sequence[Path]) -> None:
+    """Hold the identities of these credentials files instead: for an operator's command, never for a server's process."""
+    global _files
+    forget()
+    _files = tuple(files)
+
+
 def _credentials(name: str) -> tuple[str, str]:
-    try:
-        identity = read_credentials(Path(settings.VAULT_CREDENTIALS or "/nonexistent")).identities.get(name)
-    except CredentialsBroken:
-        identity = None
+    identity = None
+    for file in _files or (Path(settings.VAULT_CREDENTIALS or "/nonexistent"),):
+        with suppress(CredentialsBroken):
+            identity = identity or read_credentials(file).identities.get(name)
     if identity is None:
         raise IdentityMissing("identity_missing", f"KMS_VAULT_CREDENTIALS of this process gives no identity {name}.")
     return identity.role_id, identity.secret_id
@@ -250,6 +259,52 @@ def destroy_secret_id(mount: str, recipient: object, accessor: str) -> None:
     # "Not there" is a 500 too, so that it has to be asked: else a second run would wait for the vault for ever.
     if failure.status == 403 or look_up_secret_id(mount, recipient, accessor) is not None:
         raise failure
+
+
+def delete_role(mount: str, recipient: object) -> None:
+    """Delete a recipient's role: nobody logs in with it any more; one that is gone is as good (identity revoker)."""
+    as_identity("revoker", lambda vault: vault.call("DELETE", f"auth/{mount}/role/{recipient}"))
+
+
+# -- shredder -----------------------------------------------------------------------------------------------------------
+
+
+def delete_keys(recipient: object, *, at_rest: bool) -> None:
+    """Delete a recipient's key in transit, and an Atom's at rest; those that are gone are as good (identity shredder).
+
+    Raises VaultRefused `key_alive` when the vault says that there is still a key.
+    """
+    for mount in ("intransit", "atrest") if at_rest else ("intransit",):
+        as_identity("shredder", lambda vault, mount=mount: _delete_key(vault, f"{mount}/keys/{recipient}"))  # type: ignore[misc]
+
+
+def _delete_key(vault: Vault, path: str) -> None:
+    # "No such key" is a 400 for both calls, as is "deletion is not allowed"; so the first one's answer decides.
+    status, _ = vault.status_of("POST", f"{path}/config", layout.ALLOW_DELETION)
+    if status in (400, 404):
+        return
+    vault.call("DELETE", path)
+
+
+def delete_document(recipient: object, document: int) -> None:
+    """Delete a document of wrapped data keys with all its versions; one that is gone is as good (identity shredder)."""
+    as_identity("shredder", lambda vault: vault.call("DELETE", f"datakeys/metadata/{recipient}/{document}"))
+
+
+def rewrap_status(recipient: object, wrapped: str) -> int:
+    """How the vault answers to a rewrap of one wrapped data key: 200 while its key lives, 400 after (identity rotator).
+
+    Raises VaultUnavailable.
+    """
+
+    def call(vault: Vault) -> int:
+        status, _ = vault.status_of("POST", f"intransit/rewrap/{recipient}", {"ciphertext": wrapped})
+        if status in (200, 400, 404):
+            return status
+        vault.call("POST", f"intransit/rewrap/{recipient}", {"ciphertext": wrapped})  # raises what this status means
+        return 200
+
+    return as_identity("rotator", call)
 
 
 def health() -> str:

@@ -73,6 +73,11 @@ class Recipient(models.Model):
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
 
+    @property
+    def mount(self) -> str:
+        """Where its role is."""
+        return "atoms" if self.kind == self.Kind.ATOM else "environments"
+
     def next_document(self) -> int:
         return self.data_keys_made // DOCUMENT_ENTRIES
 

@@ -83,6 +83,7 @@ def test_only_what_a_restore_lost_can_be_found_again(holding: Container) -> None
 def test_a_republished_environment_replaces_another_timeline(holding: Container) -> None:
     """The container took revision 3; the portal was restored to revision 2, and something else was saved there as 3."""
     stage = holding.stage
+    stage.production.refresh_from_db()
     row = stage.production.extension_values.get(field__key="apiKey")
     revision = stage.production.extensions_revision
     stage.production.extension_values.filter(pk=row.pk).delete()

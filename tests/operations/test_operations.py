@@ -136,7 +136,9 @@ def test_every_task_takes_ids_only() -> None:
     assert set(ours) == {
         "operations.tasks.run_operation",
         "operations.tasks.sweep_operations",
+        "vaults.retiring.retire_unused",
         "vaults.rotation.rotate_scheduled",
+        "vaults.shredding.shred_what_is_due",
         "vaults.tasks.revoke_unfinished_enrolments",
         "vaults.tasks.watch_readers",
     }

@@ -92,7 +92,7 @@ class Container:
         if store is None:
             return {}
         return {
-            label(held): {"plain": held.plain, "component": "component"}.get(held.form) or store.open(held).decode()
+            label(held): {"plain": held.plain, "component": "component", "lost": "lost"}.get(held.form) or store.open(held).decode()
             for held in store.held
         }
 

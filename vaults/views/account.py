@@ -10,6 +10,7 @@ from accounts.models import Privilege
 from atoms.models import Environment
 from atoms.views.atom import READ
 from vaults.models import KmsAccount
+from vaults.views.ending import ending_card
 from vaults.views.readers import readers_card
 from vaults.views.rekey import rekey_card
 from vaults.views.rotation import rotation_card
@@ -33,6 +34,7 @@ def account_cards(request: AccountRequest) -> dict[str, object]:
         "environments": Environment.objects.visible_to(request.membership),
         "may_admin": request.may(Privilege.ACCOUNT_ADMIN),
         "may_manage": request.may(Privilege.ATOM_MANAGEMENT),
+        **ending_card(request),
         **readers_card(request),
         **rotation_card(request),
         **rekey_card(request),

@@ -2,14 +2,24 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
 from operations import actions
+from operations.models import Operation
 
 
 class Command(BaseCommand):
     help = "Do what is due now and then, and every operation that is due, in this process."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--shred", action="store_true", help="only what the shred worker does, with its credentials file"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
-        actions.do_chores()
-        self.stdout.write(f"{actions.sweep()} operations taken up.")
+        if options["shred"]:
+            taken = actions.sweep(queues=[Operation.Queue.SHRED])
+        else:
+            actions.do_chores()
+            taken = actions.sweep()
+        self.stdout.write(f"{taken} operations taken up.")
