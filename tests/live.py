@@ -13,6 +13,7 @@ from tests import guard
 from tests.servers import Valkey, _answers, free_port, start_valkey
 
 ROOT = Path(__file__).resolve().parent.parent
+running: "list[LivePortal]" = []  # a portal lives as long as the test session, and works on the same database
 
 
 @dataclass
@@ -76,6 +77,8 @@ class LivePortal:
         return "\n".join(path.read_text(errors="replace") for path in self.directory.glob("*.log"))
 
     def stop(self) -> None:
+        if self in running:
+            running.remove(self)
         for name in list(self.processes):
             self.kill(name)
         if self.valkey is not None:
@@ -107,4 +110,5 @@ def start_portal(vault: Any, database: str, directory: Path) -> LivePortal:
     for name in ("web", "worker", "beat"):
         portal.start(name)
     portal.wait_until_up()
+    running.append(portal)
     return portal

@@ -14,6 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from operations.models import Operation
+from tests import live
 from tests.conftest import HostedVault, database_url
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,9 @@ def dying_worker(vault: HostedVault, credentials: str = "worker.json", **more: s
         "KMS_VAULT_CREDENTIALS": str(vault.credentials / credentials),
         **more,
     }
+    for portal in live.running:  # whose worker would be quicker
+        for name in ("worker", "beat"):
+            portal.kill(name)
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.dying_worker"],
         cwd=ROOT,
@@ -66,6 +70,9 @@ def dying_worker(vault: HostedVault, credentials: str = "worker.json", **more: s
     finally:
         process.kill()
         process.wait()
+        for portal in live.running:
+            for name in ("worker", "beat"):
+                portal.start(name)
 
 
 def leases_end() -> None:
