@@ -79,7 +79,7 @@ def leases_end() -> None:
     """As if a minute had passed since the worker died; and what waits for its time has it now."""
     past = timezone.now() - timedelta(seconds=1)
     Operation.objects.filter(state=Operation.State.RUNNING).update(lease_until=past)
-    Operation.objects.filter(state=Operation.State.WAITING).update(run_after=past)
+    Operation.objects.filter(state__in=(Operation.State.PENDING, Operation.State.WAITING)).update(run_after=past)
 
 
 def killed_at_every_step(
