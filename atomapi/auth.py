@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from ninja.security import HttpBearer
 
 from atoms.models import Node, NodeCredential, token_hash
+from atoms.revocation import note_refused
 
 log = structlog.get_logger()
 
@@ -30,7 +31,9 @@ class NodeBearer(HttpBearer):
             "node__atom__account__kms", "node__atom__attachment__environment", "node__atom__kms_settings"
         ).filter(token_hash=token_hash(token), kind__in=self.kinds, node__state__in=self.states)
         credential = next(iter(found), None)  # the hash is unique; first() would add an ordering
-        if credential is not None and not credential.holds():
+        if credential is None:
+            note_refused(token_hash(token))
+        elif not credential.holds():
             log.error("node_credential_forged", credential=str(credential.pk))
             return None
         return credential

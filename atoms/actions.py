@@ -9,6 +9,7 @@ from django.utils import timezone
 from accounts import audit
 from accounts.models import Account, Role, User
 from atoms.models import Atom, Attachment, Environment, EnvironmentRole, InstallerToken, Node, token_hash
+from atoms.revocation import revoke_node
 from operations import actions as operations
 
 
@@ -157,24 +158,6 @@ def delete_atom(atom: Atom, *, actor: User) -> None:
     )
     _audit(atom.account, actor, "as.atom", "DELETE", atom, f"{atom.get_type_display()} {atom.name} deleted")
     atom.delete()
-
-
-@transaction.atomic
-def revoke_node(node: Node, *, actor: User | str) -> None:
-    """Cut one machine off: its portal credentials are refused at once, its secret_ids destroyed."""
-    node.credentials.all().delete()
-    for token in InstallerToken.objects.filter(node=node, spent_at=None, withdrawn_at=None):
-        token.withdrawn_at = timezone.now()
-        token.save(update_fields=["withdrawn_at"])
-    Node.objects.filter(pk=node.pk).update(state=Node.State.REVOKED)
-    operations.request(
-        "vaults.revoke_node",
-        account=node.atom.account,
-        subject_id=node.pk,
-        title=f"Destroy the vault credentials of {node} of {node.atom.name}",
-        actor=actor if isinstance(actor, User) else None,
-    )
-    _audit(node.atom.account, actor, "as.atom", "REVOKE", node.atom, f"Node {node} of {node.atom.name} revoked")
 
 
 def has_free_node(atom: Atom) -> bool:

@@ -238,6 +238,19 @@ class NodeCredential(SignedModel):
         )
 
 
+class RevokedCredential(UuidModel):
+    """What a revoked node showed to the portal, as a hash: it opens nothing, and tells whether somebody still tries it."""
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="revoked_credentials")
+    token_hash = models.BinaryField(max_length=32, db_index=True)
+    revoked_at = models.DateTimeField(default=timezone.now)
+    refused_at = models.DateTimeField(null=True)  # the first time
+    last_refused_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"revoked credential of {self.node_id}"
+
+
 class InstallerTokenQuerySet(models.QuerySet["InstallerToken"]):
     def open(self) -> "InstallerTokenQuerySet":
         return self.filter(spent_at=None, withdrawn_at=None, expires_at__gt=timezone.now())

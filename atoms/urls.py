@@ -1,6 +1,6 @@
 from django.urls import path
 
-from atoms.views import atom, environment, install
+from atoms.views import atom, environment, install, revoke
 
 app_name = "atoms"
 _account = "accounts/<str:code>/"
@@ -18,7 +18,9 @@ urlpatterns = [
     path(_atom + "delete/", atom.atom_delete, name="atom_delete"),
     path(_atom + "installation/", install.atom_install, name="atom_install"),
     path(_atom + "nodes/", install.atom_nodes, name="atom_nodes"),
-    path(_atom + "nodes/<uuid:node_id>/revoke/", install.node_revoke, name="node_revoke"),
+    path(_atom + "nodes/<uuid:node_id>/revoke/", revoke.node_revoke, name="node_revoke"),
+    path(_atom + "revoke/", revoke.atom_revoke, name="atom_revoke"),
+    path(_atom + "revocations/<uuid:operation_id>/", revoke.revocation_receipt, name="revocation"),
     path(_account + "environments/new/", environment.environment_create, name="environment_create"),
     path(_environment, environment.environment_detail, name="environment_detail"),
     path(_environment + "rename/", environment.environment_rename, name="environment_rename"),

@@ -115,12 +115,6 @@ def destroy_secret_ids(operation: Operation) -> None:
     _destroy(operation, SecretId.objects.filter(atom_id=operation.subject_id).exclude(superseded_at=None))
 
 
-@vault_operation("vaults.revoke_node")
-def revoke_node(operation: Operation) -> None:
-    """Destroy every secret_id of a node."""
-    _destroy(operation, SecretId.objects.filter(node_id=operation.subject_id))
-
-
 @vault_operation("vaults.leave_environment")
 def leave_environment(operation: Operation) -> None:
     """Destroy an Atom's secret_ids for environments it was attached to before its present attachment."""

@@ -12,6 +12,7 @@ from accounts.models import Privilege
 from atoms import actions
 from atoms.forms import AtomRenameForm, AttachForm, ConfirmNameForm
 from atoms.models import Atom, Node
+from atoms.revocation import receipts_of
 from atoms.tree import atom_tree
 from operations.models import Operation
 
@@ -71,6 +72,7 @@ def _details(request: AccountRequest, atom: Atom) -> dict[str, object]:
     return {
         "nodes": nodes,
         "status": atom.status(),
+        "receipts": receipts_of(atom),
         "operations": Operation.objects.filter(account=request.account).about(atom.pk).unfinished(),
         "rename_form": AtomRenameForm(instance=atom, account=request.account),
         "attach_form": AttachForm(membership=request.membership, atom=atom),

@@ -1,12 +1,11 @@
-"""Bringing a runtime to a container: a new Atom, its installer token, the lines to run, the wheel; and cutting a node off."""
+"""Bringing a runtime to a container: a new Atom, its installer token, the lines to run, the wheel."""
 
 from allauth.account.decorators import reauthentication_required
 from django.conf import settings
-from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -122,17 +121,3 @@ def runtime_wheel(request: HttpRequest, name: str) -> HttpResponseBase:
     response = FileResponse(built.path.open("rb"), content_type="application/octet-stream")
     response.headers["Cache-Control"] = "public, max-age=300"
     return response
-
-
-@require_http_methods(["GET", "POST"])
-@account_member(Privilege.ATOM_MANAGEMENT)
-@reauthentication_required
-def node_revoke(request: AccountRequest, atom_id: object, node_id: object) -> HttpResponse:
-    """Cut one machine off."""
-    atom = find_atom(request, atom_id)
-    node = get_object_or_404(atom.nodes.exclude(state=Node.State.REVOKED).select_related("report"), pk=node_id)
-    if request.method == "POST":
-        actions.revoke_node(node, actor=request.user)
-        messages.success(request, f"{node} is revoked.")
-        return redirect("atoms:atom_detail", request.account.code, atom.pk)
-    return render(request, "atoms/node_revoke.html", atom_page(request, atom, "information") | {"node": node})

@@ -31,6 +31,7 @@ SAFE_ONLY = {
     "atoms:atom_tree",
     "atoms:atom_nodes",
     "atoms:atom_detail",
+    "atoms:revocation",
     "atoms:environment_detail",
     "vaults:kms_account",
     "vaults:kms_panel",
