@@ -222,7 +222,7 @@ def cancel(operation: Operation, *, actor: User) -> None:
 def resume(operation: Operation, *, actor: User) -> None:
     """Take up a failed or cancelled operation where it stopped. Raises NotPossible."""
     locked = Operation.objects.select_for_update(of=("self",)).select_related("account").get(pk=operation.pk)
-    if locked.state not in (Operation.State.FAILED, Operation.State.CANCELLED):
+    if not locked.is_resumable:
         raise NotPossible("Only what failed or was cancelled can be resumed.")
     Operation.objects.filter(pk=locked.pk).update(
         state=Operation.State.PENDING,

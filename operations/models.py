@@ -110,6 +110,20 @@ class Operation(UuidModel):
     def is_finished(self) -> bool:
         return self.state not in self.UNFINISHED
 
+    @property
+    def is_resumable(self) -> bool:
+        return self.state in (self.State.FAILED, self.State.CANCELLED)
+
+    @property
+    def left(self) -> str:
+        """How long it still takes, in words; "" before that can be told."""
+        seconds = self.seconds_left
+        if seconds is None:
+            return ""
+        if seconds < 60:
+            return "less than a minute left"
+        return f"about {seconds // 60} min left" if seconds < 5400 else f"about {round(seconds / 3600)} h left"
+
     @classmethod
     def claim(cls, operation_id: uuid.UUID | str) -> "Operation | None":
         """Take the lease if nobody has it; None when there is nothing to do. One UPDATE decides, so two workers cannot.

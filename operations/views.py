@@ -1,17 +1,25 @@
-"""The account's durable work and how far it is."""
+"""The account's durable work: how far it is, ending it early, taking it up again, and its receipt."""
 
+import orjson
+from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
 from accounts.models import Privilege
+from operations import actions
+from operations.actions import NotPossible
+from operations.models import Operation
+from operations.receipts import receipt_of
+
+READ = (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY)
 
 
 @require_safe
-@account_member(Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY)
+@account_member(*READ)
 def operation_list(request: AccountRequest) -> HttpResponse:
     """Newest first; the fragment is polled while something is unfinished."""
     operations = request.account.operations.visible_to(request.membership).select_related("requested_by")
@@ -20,3 +28,70 @@ def operation_list(request: AccountRequest) -> HttpResponse:
     if request.htmx:
         return fragment(request, "operations/_operation_list.html", context)
     return render(request, "operations/operation_list.html", context)
+
+
+@require_safe
+@account_member(*READ)
+def operation_detail(request: AccountRequest, operation_id: object) -> HttpResponse:
+    """One of them, polled until it has ended."""
+    operation = _find(request, operation_id)
+    context = {
+        "section": "operations",
+        "operation": operation,
+        "facts": sorted(
+            (name, value) for name, value in operation.details.items() if not isinstance(value, dict | list)
+        ),
+        "lists": sorted((name, value) for name, value in operation.details.items() if _is_table(value)),
+        "can_cancel": request.may(Privilege.ATOM_MANAGEMENT) and actions.is_cancellable(operation),
+        "can_resume": request.may(Privilege.ATOM_MANAGEMENT) and operation.is_resumable,
+    }
+    if request.htmx:
+        return fragment(request, "operations/_operation_detail.html", context)
+    return render(request, "operations/operation_detail.html", context)
+
+
+@require_safe
+@account_member(*READ)
+def operation_receipt(request: AccountRequest, operation_id: object) -> HttpResponse:
+    """What was asked, by whom, and what came of it, to keep."""
+    operation = _find(request, operation_id)
+    if not operation.is_finished:
+        raise Http404("It has not ended.")
+    content = orjson.dumps(receipt_of(operation), option=orjson.OPT_INDENT_2)
+    response = HttpResponse(content, content_type="application/json")
+    response.headers["Content-Disposition"] = f'attachment; filename="receipt-{operation.pk}.json"'
+    return response
+
+
+@require_POST
+@account_member(Privilege.ATOM_MANAGEMENT)
+def operation_cancel(request: AccountRequest, operation_id: object) -> HttpResponse:
+    operation = _find(request, operation_id)
+    try:
+        actions.cancel(operation, actor=request.user)
+        messages.success(request, "It ends at its next safe place.")
+    except NotPossible as refusal:
+        messages.error(request, str(refusal))
+    return redirect("operations:operation_detail", request.account.code, operation.pk)
+
+
+@require_POST
+@account_member(Privilege.ATOM_MANAGEMENT)
+def operation_resume(request: AccountRequest, operation_id: object) -> HttpResponse:
+    operation = _find(request, operation_id)
+    try:
+        actions.resume(operation, actor=request.user)
+        messages.success(request, "It is taken up where it stopped.")
+    except NotPossible as refusal:
+        messages.error(request, str(refusal))
+    return redirect("operations:operation_detail", request.account.code, operation.pk)
+
+
+def _find(request: AccountRequest, operation_id: object) -> Operation:
+    visible = request.account.operations.visible_to(request.membership).select_related("requested_by", "account")
+    found: Operation = get_object_or_404(visible, pk=operation_id)
+    return found
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and bool(value)

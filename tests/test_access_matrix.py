@@ -11,7 +11,7 @@ from atoms.models import Node
 from atoms.revocation import KIND, revoke_node
 from operations.models import Operation
 from tests.conftest import Stage
-from vaults.models import ReaderAlarm
+from vaults.models import ReaderAlarm, ShredCertificate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -19,6 +19,10 @@ READ, EDIT = "read", "edit"  # what a read-only member may see; what needs a pri
 ROUTES = {
     "accounts:audit_log": EDIT,
     "operations:operation_list": READ,
+    "operations:operation_detail": READ,
+    "operations:operation_receipt": READ,
+    "operations:operation_cancel": EDIT,
+    "operations:operation_resume": EDIT,
     "atoms:atom_management": READ,
     "atoms:atom_tree": READ,
     "atoms:atom_nodes": READ,
@@ -66,6 +70,8 @@ ROUTES = {
 # Everybody's own pages, machine doors with their own authentication, and what is open on purpose.
 ELSEWHERE = {"accounts:account_list", "accounts:theme", "atoms:runtime_wheel"}
 POST_ONLY = {
+    "operations:operation_cancel",
+    "operations:operation_resume",
     "vaults:kms_shred_withdraw",
     "atoms:atom_rename",
     "atoms:environment_rename",
@@ -92,11 +98,15 @@ def named_routes() -> set[str]:
 
 
 def things_with_pages(stage: Stage) -> None:
-    """What an address needs besides the stage: a node, a revoked one, an alarm."""
+    """What an address needs besides the stage: a node, a revoked one, an alarm, a certificate."""
     Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="host1")
     gone = Node.objects.create(atom=stage.atom, host_name="host0")
     revoke_node(gone, actor=stage.alice)
     ReaderAlarm(account=stage.account, mount="environments", role=str(stage.production.pk), accessor="made up").save()
+    done = Operation.objects.filter(kind=KIND)
+    done.update(state=Operation.State.DONE)
+    document = {"account": {}, "audit": {"seq": 1, "fingerprint": ""}, "keys": [], "containers": []}
+    ShredCertificate(account=stage.account, operation=done[0], document=document, mac=b"").save()
 
 
 def address(stage: Stage, route: str) -> str:
@@ -110,6 +120,7 @@ def address(stage: Stage, route: str) -> str:
         "node_id": node.pk if node else None,
         "name": "policy.hcl",
         "operation_id": revoked.pk if revoked else None,
+        "certificate_id": ShredCertificate.objects.values_list("pk", flat=True).first(),
         "alarm_id": ReaderAlarm.objects.values_list("pk", flat=True).first(),
     }
     for size in (1, 2, 3):

@@ -113,3 +113,9 @@ def tone(level: Any) -> str:
 def lines(values: list[Any]) -> str:
     """One a line, for a code block."""
     return "\n".join(str(value) for value in values)
+
+
+@register.filter
+def words(name: str) -> str:
+    """A fact's name as people read it: "from_version" is "From version"."""
+    return str(name).replace("_", " ").capitalize()

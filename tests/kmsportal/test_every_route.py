@@ -25,6 +25,9 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 SAFE_ONLY = {
+    "operations:operation_detail",
+    "operations:operation_receipt",
+    "vaults:shred_certificate",
     "accounts:audit_log",
     "operations:operation_list",
     "atoms:atom_management",

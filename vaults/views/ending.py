@@ -140,18 +140,15 @@ def kms_shred(request: AccountRequest) -> HttpResponse:
 def kms_shred_approve(request: AccountRequest) -> HttpResponse:
     """The second administrator's page."""
     shred = request.account.operations.unfinished().filter(kind=ending.SHRED).select_related("requested_by").first()
-    if shred is None:
-        messages.error(request, "There is nothing to approve any more.")
-        return _back(request)
     form = TypedCodeForm(request.POST or None, expected=request.account.code)
-    if request.method == "POST" and form.is_valid():
+    if shred is not None and request.method == "POST" and form.is_valid():
         try:
             shredding.approve_shred(shred, actor=request.user)
             messages.success(request, "Approved. The keys are being destroyed.")
         except NotNow as refusal:
             messages.error(request, str(refusal))
         return _back(request)
-    mine = shred.shred_approvals.filter(user=request.user).exists()
+    mine = shred is not None and shred.shred_approvals.filter(user=request.user).exists()
     context = {"form": form, "shred": shred, "mine": mine, "retention": settings.BACKUP_RETENTION_DAYS}
     return _page(request, "vaults/kms_shred_approve.html", 422 if form.errors else 200, **context)
 
