@@ -51,11 +51,25 @@ def runtime_environment() -> dict[str, str]:
 
 
 def worker(place: Place, variables: Mapping[str, str]) -> Child:
+    """What people wait for; bulk work has a worker of its own, so that it never stands in the way."""
+    return _worker(place, "worker", "interactive", variables)
+
+
+def bulk_worker(place: Place, variables: Mapping[str, str]) -> Child:
+    return _worker(place, "bulk", "bulk", variables, "--pool", "solo")
+
+
+def shred_worker(place: Place, variables: Mapping[str, str]) -> Child:
+    """The only one with the credentials to destroy keys."""
+    return _worker(place, "shredder", "shred", variables, "--pool", "solo")
+
+
+def _worker(place: Place, name: str, queue: str, variables: Mapping[str, str], *more: str) -> Child:
     command = [
-        *(sys.executable, "-m", "celery", "-A", "kmsportal", "worker", "-Q", "interactive,bulk", "--concurrency", "2"),
-        *("--hostname", "worker@localhost", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+        *(sys.executable, "-m", "celery", "-A", "kmsportal", "worker", "-Q", queue, "--concurrency", "1"),
+        *("--hostname", f"{name}@localhost", "--without-gossip", "--without-mingle", "--loglevel", "INFO", *more),
     ]
-    return _child(place, "worker", command, variables)
+    return _child(place, name, command, variables)
 
 
 def beat(place: Place, variables: Mapping[str, str]) -> Child:

@@ -91,8 +91,15 @@ class Stack:
     def _start_portal(self, openbao: OpenBao, valkey: Valkey, web: dict[str, str]) -> None:
         self._step("Starting web server and workers")
         worker = parts.environment(self.place, openbao, valkey, "worker.json")
+        shredder = parts.environment(self.place, openbao, valkey, "shredder.json")
         beat = parts.environment(self.place, openbao, valkey, None)
-        children = [parts.worker(self.place, worker), parts.beat(self.place, beat), parts.web(self.place, web)]
+        children = [
+            parts.worker(self.place, worker),
+            parts.bulk_worker(self.place, worker),
+            parts.shred_worker(self.place, shredder),
+            parts.beat(self.place, beat),
+            parts.web(self.place, web),
+        ]
         for child in children:
             self._watch(child)
             child.start()
