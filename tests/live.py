@@ -85,9 +85,9 @@ class LivePortal:
             self.valkey.stop()
 
 
-def start_portal(vault: Any, database: str, directory: Path) -> LivePortal:
+def start_portal(vault: Any, database: str, directory: Path, port: int = 0) -> LivePortal:
     """Start Valkey, web, worker and beat; returns when web answers."""
-    port = free_port()
+    port = port or free_port()
     valkey = start_valkey()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))},

@@ -89,7 +89,12 @@ class StaleSettings(Exception):
 
 
 # What to load with an Atom so that `settings_of` and `file_of` ask nothing more.
-SETTINGS = ("kms_settings__changed_by", "kms_settings__data_key", "properties_file__uploaded_by")
+SETTINGS = (
+    "kms_settings__changed_by",
+    "kms_settings__data_key",
+    "properties_file__data_key",
+    "properties_file__uploaded_by",
+)
 
 
 def settings_of(atom: Atom) -> KmsSettings:
@@ -167,6 +172,34 @@ def save_kms_settings(
     return SettingsSaved(row.revision, True)
 
 
+def republish_settings(atom: Atom, *, above: int, actor: User | str) -> int:
+    """Seal an Atom's settings anew under a revision higher than `above`, changing nothing of them: after a restore.
+
+    Returns the revision. Raises sealing.KmsInactive and NotProvisioned, RowForged, and the errors of vaults.transit.
+    """
+    atom = refuse_forged(with_settings(atom))
+    stored = file_of(atom)
+    key = sealing.new_save_key(atom.account, atom.pk)
+    with transaction.atomic():
+        row = _locked(atom)
+        row.data_key = key.record()
+        row.revision = max(row.revision, above) + 1
+        reference = FileRef(stored.revision, str(stored.data_key_id)) if stored else None
+        document = KmsDocument(row.revision, row.mode, row.wrapped, reference)
+        row.sealed = key.seal_settings(SETTINGS_PATH, row.revision, document.encode())
+        row.save()
+        audit.record(
+            atom.account,
+            actor=actor,
+            type="as.atom.kms",
+            action="REPUBLISH",
+            subject_id=atom.pk,
+            message=f"Key Management Service of {atom.name}: sealed anew as revision {row.revision}",
+            properties={"revision": row.revision},
+        )
+    return row.revision
+
+
 def edits_since(atom: Atom, revision: int) -> list[AuditEntry]:
     """Every change after a revision, newest first."""
     entries = AuditEntry.objects.filter(
@@ -206,6 +239,8 @@ def _is_stored(atom: Atom, file: PropertiesUpload | None, stored: PropertiesFile
     """Whether keeping the stored file is what is asked."""
     if file is None or stored is None:
         return file is None
+    if stored.data_key.lost_at is not None:
+        return False  # the same file, uploaded again because the vault has lost its key
     return hmac.compare_digest(bytes(stored.content_mac), content_mac(atom, file))
 
 

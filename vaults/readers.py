@@ -165,8 +165,8 @@ def _raise_alarm(reader: Reader) -> ReaderAlarm:
         mount=reader.mount,
         role=reader.role[:64],
         accessor=reader.accessor[:64],
-        metadata=_claims(told),
-        issued_at=_moment(told),
+        metadata=claims_of(told),
+        issued_at=made_at(told),
         destroyed_at=timezone.now() if told is None else None,
     )
     with transaction.atomic():
@@ -198,14 +198,14 @@ def _close_explained(alarm: ReaderAlarm) -> None:
             alarms.record(alarm, alarm.account, "ALARM_CLOSED", message, actor="watch for readers")
 
 
-def _claims(told: dict[str, Any] | None) -> dict[str, str]:
+def claims_of(told: dict[str, Any] | None) -> dict[str, str]:
     """What its metadata says of it. Whoever made it wrote that, so only what has our form is kept."""
     metadata = (told or {}).get("metadata")
     found = metadata if isinstance(metadata, dict) else {}
     return {name: str(found[name]) for name in CLAIMS if is_uuid(found.get(name))}
 
 
-def _moment(told: dict[str, Any] | None) -> datetime | None:
+def made_at(told: dict[str, Any] | None) -> datetime | None:
     try:
         return datetime.fromisoformat(str((told or {})["creation_time"]))
     except (KeyError, ValueError):

@@ -11,10 +11,10 @@ import base64
 import binascii
 import re
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 import hvac
 import orjson
@@ -198,22 +198,47 @@ class Vault:
         status, answer = self._exchange(method, path, body, None, "application/json")
         return status, answer or None
 
+    def download(self, path: str, write: Callable[[bytes], object]) -> None:
+        """A binary answer of any size, piece by piece. Raises call()'s errors, and what `write` raises."""
+        status, _ = self._exchange("GET", path, None, None, "", write=write)
+        if status >= 300:
+            raise _refusal(status)
+
+    def upload(self, path: str, file: IO[bytes]) -> None:
+        """POST a file as it is, piece by piece. Raises call()'s errors."""
+        status, _ = self._exchange("POST", path, None, None, "application/octet-stream", file=file)
+        if status >= 300:
+            raise _refusal(status)
+
     def _exchange(
-        self, method: str, path: str, body: Mapping[str, Any] | None, wrap_ttl: str | None, content_type: str
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        wrap_ttl: str | None,
+        content_type: str,
+        *,
+        write: Callable[[bytes], object] | None = None,
+        file: IO[bytes] | None = None,
     ) -> tuple[int, dict[str, Any]]:
         failure: VaultError | None = None
         response, content = None, b""
-        headers = {"Content-Type": content_type} if body is not None else {}
+        sent = orjson.dumps(body) if body is not None else file
+        headers = {"Content-Type": content_type} if sent is not None else {}
         try:
             response = self._client.adapter.request(
                 method,
                 f"/{self._prefix}/{path}",
                 headers=headers,
                 wrap_ttl=wrap_ttl,
-                data=orjson.dumps(body) if body is not None else None,
+                data=sent,
                 stream=True,
             )
-            content = _read(response)
+            if write is not None and response.status_code < 300:
+                for piece in response.iter_content(1024 * 1024):
+                    write(piece)
+            else:
+                content = _read(response)
         except requests.exceptions.SSLError as error:
             failure = VaultMisconfigured(tls_code(error), TLS_SENTENCES[tls_code(error)])
         except requests.exceptions.ProxyError:

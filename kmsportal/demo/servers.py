@@ -74,6 +74,7 @@ class OpenBao:
         self.address = f"http://127.0.0.1:{port}"
         self._ports = (port, cluster_port)
         self._marker = self.directory / "installed"
+        self._restoring = self.directory / "restoring"
         self._recovery_key = self.directory / "recovery.key"
         # Nothing of our own environment: it could name another vault, a token or a proxy.
         environment = {"HOME": str(self.directory), "PATH": os.environ.get("PATH", "")}
@@ -88,6 +89,10 @@ class OpenBao:
         Wiping is safe only as long as nothing can depend on the vault: before the marker, and before a database.
         """
         raft = self.directory / "raft"
+        if self._restoring.exists():
+            raise DemoError(
+                f"Putting back the vault of {self.place.var} did not finish.", "Run manage.py restore again."
+            )
         if self._marker.exists():
             if not (raft / "vault.db").exists() or not (self.directory / "seal.key").exists():
                 raise DemoError(
@@ -124,6 +129,45 @@ class OpenBao:
         wait_for(self.child, self._active)
         self._install(vault.with_token(str(answer["root_token"])))
         write_private(self._marker, b"1\n")
+
+    def restore(self, snapshot: Path, aside: str) -> None:
+        """Put a snapshot back into storage of its own; what was there is kept with `aside` in its name.
+
+        The snapshot is of a vault with this very seal key and recovery key, which an operator has kept apart. New
+        credentials are made: the old ones may be of another day. Stopped afterwards. Raises DemoError, OSError.
+        """
+        for name in ("seal.key", "recovery.key"):
+            if not (self.directory / name).exists():
+                raise DemoError(f"{self.directory / name} is missing.", "Put back the one of the vault of the backup.")
+        write_private(self._restoring, b"1\n")
+        write_private(self._marker, b"1\n")
+        raft = self.directory / "raft"
+        if raft.exists():
+            raft.rename(raft.with_name(f"raft.{aside}"))
+        raft.mkdir(mode=0o700)
+        self._launch(root_closed=False)
+        try:
+            self._take_over(snapshot)
+            self._install(self._asked(self._root))
+        finally:
+            self.child.stop()
+        self._restoring.unlink()
+
+    def _take_over(self, snapshot: Path) -> None:
+        """Become the vault of the snapshot: its keys, its policies, its recovery key; this one's root token is forgotten."""
+        vault = Vault(self.address, timeout=(2.0, 60.0), within=3600.0)
+        wait_for(self.child, lambda: _answered(lambda: vault.call("GET", "sys/init")))
+        answer = self._asked(lambda: vault.call("PUT", "sys/init", {"recovery_shares": 1, "recovery_threshold": 1}))
+        wait_for(self.child, self._active)
+        mounts = lambda: vault.with_token(str(answer["root_token"])).call("GET", "sys/mounts")  # noqa: E731
+        self._asked(mounts)
+        with snapshot.open("rb") as file:
+            self._asked(
+                lambda: vault.with_token(str(answer["root_token"])).upload("sys/storage/raft/snapshot-force", file)
+            )
+        # Once the token is unknown, the storage is the snapshot's.
+        wait_for(self.child, lambda: self._active() and not _answered(mounts))
+        wait_for(self.child, self._active)
 
     def needs_renewal(self) -> bool:
         """Whether credentials are missing or in the last third of their life, or the layout is an earlier one."""

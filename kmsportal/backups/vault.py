@@ -1,0 +1,51 @@
+"""The hosted vault's part of a backup: a snapshot of its raft storage, encrypted under the vault's own seal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from kmsportal.backups import record
+from vaults.credentials import CredentialsBroken, read_credentials
+from vaults.transit import Vault, VaultError
+
+PATH: Final = "sys/storage/raft/snapshot"
+PATIENCE: Final = {"timeout": (2.0, 60.0), "within": 3600.0}  # a snapshot has the size of the vault
+
+
+class SnapshotRefused(Exception):
+    """The vault gives no snapshot; the text says why."""
+
+
+def take(address: str, ca: str | None, credentials: Path, directory: Path) -> str:
+    """Write a snapshot into the directory, as the identity `backup`; returns the file's name.
+
+    Raises SnapshotRefused, OSError.
+    """
+    try:
+        backup = read_credentials(credentials).identities.get("backup")
+    except CredentialsBroken as broken:
+        raise SnapshotRefused(str(broken)) from None
+    if backup is None:
+        raise SnapshotRefused(
+            f"{credentials} does not hold the identity backup: name backup.json in KMS_VAULT_CREDENTIALS."
+        )
+    try:
+        vault = Vault(address, ca=ca, **PATIENCE)  # type: ignore[arg-type]
+        vault = vault.with_token(vault.login("platform", backup.role_id, backup.secret_id).token)
+        with record.new_file(directory / record.SNAPSHOT) as file:
+            vault.download(PATH, file.write)
+            file.flush()
+            os.fsync(file.fileno())
+        return record.SNAPSHOT
+    except VaultError as error:
+        failure = error
+    (directory / record.SNAPSHOT).unlink(missing_ok=True)
+    raise SnapshotRefused(f"The vault gives no snapshot: {_why(failure)}")
+
+
+def _why(error: VaultError) -> str:
+    if error.status in (400, 404, 405) or (error.status or 0) >= 500:
+        return f"{error.sentence} Only a vault with raft storage has one; back up another storage by its own means."
+    return error.sentence

@@ -1,0 +1,109 @@
+"""One step of the restore drill in a process of its own: `python -m tests.lifecycle.drill STEP [JSON]`; answers JSON.
+
+The drill's installation has its own database file, which is replaced, so nothing of it happens in the tests' process.
+"""
+
+import json
+import os
+import sys
+from datetime import timedelta
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+import django  # noqa: E402
+
+django.setup()
+
+from django.utils import timezone  # noqa: E402
+
+from accounts import actions as accounts  # noqa: E402
+from accounts.models import Account, Role, User  # noqa: E402
+from accounts.privileges import ADMINISTRATOR  # noqa: E402
+from atoms import actions as atoms  # noqa: E402
+from atoms.models import Atom, Environment, Node  # noqa: E402
+from atoms.revocation import revoke_node  # noqa: E402
+from extensions.models import Connection, ExtensionValue  # noqa: E402
+from operations.actions import sweep  # noqa: E402
+from tests.conftest import Cast, Stage, set_stage  # noqa: E402
+from tests.runtime.container import save  # noqa: E402
+from vaults import hosted, rotation  # noqa: E402
+from vaults.models import DataKey, SecretId  # noqa: E402
+
+NAMES = ("alice", "bob", "charlie")
+
+
+def setup() -> dict[str, Any]:
+    people = [User.objects.create_user(f"{name}@example.com", "correct horse battery staple") for name in NAMES]
+    account, other = accounts.create_account("Acme Corp", actor="t"), accounts.create_account("Other Ltd", actor="t")
+    accounts.add_member(account, people[0], [Role.objects.get(pk=ADMINISTRATOR)], actor="t")
+    stage = set_stage(Cast(account, *people, other))
+    for name in ("Third Atom", "Late Atom"):
+        atoms.create_atom(account, name=name, type="ATOM", environment=stage.production, actor=stage.alice)
+    sweep()
+    return {"account": account.code}
+
+
+def stage() -> Stage:
+    account = Account.objects.get(name="Acme Corp")
+    people = [User.objects.get(email=f"{name}@example.com") for name in NAMES]
+    cast = Cast(account, *people, Account.objects.get(name="Other Ltd"))
+    places = [Environment.objects.get(name=name) for name in ("Production", "Test")]
+    made = [Atom.objects.get(name=name) for name in ("Orders Atom", "Second Atom")]
+    return Stage(cast, *places, *made, Connection.objects.get())
+
+
+def token(atom: str) -> dict[str, Any]:
+    row = Atom.objects.get(name=atom)
+    return {"token": atoms.create_installer_token(row, minutes=30, actor=stage().alice)[1]}
+
+
+def set_values(**fields: str) -> dict[str, Any]:
+    return {"revision": save(stage(), **fields).revision}
+
+
+def rotate() -> dict[str, Any]:
+    rotation.request_rotation_of_all(stage().account, actor=stage().alice)
+    while sweep():
+        pass
+    unfinished = rotation.unfinished_rotations(stage().account).count()
+    return {"unfinished": unfinished, "version": hosted.key_versions(stage().production.pk).oldest}
+
+
+def revoke(atom: str) -> dict[str, Any]:
+    revoke_node(Node.objects.get(atom__name=atom, state="enrolled"), actor=stage().alice)
+    sweep()
+    return {}
+
+
+def age() -> dict[str, Any]:
+    """As if what was destroyed had been destroyed long ago: what was a moment ago is left to its own operation."""
+    SecretId.objects.exclude(destroyed_at=None).update(destroyed_at=timezone.now() - timedelta(hours=1))
+    return {}
+
+
+def look() -> dict[str, Any]:
+    """What the database, and the vault, say of it all."""
+    taken_back = SecretId.objects.exclude(destroyed_at=None)
+    there = {
+        accessor
+        for mount in ("environments", "atoms")
+        for role in hosted.roles(mount)
+        for accessor in hosted.secret_ids(mount, role)
+    }
+    lost = ExtensionValue.objects.exclude(data_key__lost_at=None).values_list("field__label", flat=True)
+    production = stage().production
+    return {
+        "revision": production.extensions_revision,
+        "taken_back_and_there": sum(row.accessor in there for row in taken_back),
+        "lost": sorted(lost),
+        "lost_keys": DataKey.objects.exclude(lost_at=None).count(),
+        "nodes": dict(Node.objects.values_list("atom__name", "state")),
+        "adopted": stage().account.audit_entries.filter(action="ADOPT").count(),
+        "alarms": stage().account.reader_alarms.filter(closed_at=None).count(),
+    }
+
+
+if __name__ == "__main__":
+    step = globals()[sys.argv[1]]
+    print(json.dumps(step(**json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}"))))
