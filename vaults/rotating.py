@@ -4,6 +4,7 @@ Wrapped data keys go from the vault through this process back to the vault and n
 row, and the state of a row only ever goes on, so another worker may take up the work at any of them.
 """
 
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ from vaults.tasks import vault_operation
 from vaults.transit import VaultRefused
 
 State = RecipientRotation.State
+BREATHES_EVERY = 0.25  # seconds
 AGAIN_SECONDS = 60  # after a late one was found: a runtime that has just read the old one has opened it by then
 
 
@@ -40,9 +42,11 @@ def rotate(operation: Operation) -> None:
     for rotation in _those(operation, State.PENDING):
         _rotate_and_rewrap(rotation, progress)
     while rewrapped := _those(operation, State.REWRAPPED):
+        progress.write()
         _wait_for_saves_in_flight(rewrapped)
         for rotation in rewrapped:
             _read_again(rotation, progress)
+    progress.write()
     _end(operation)
 
 
@@ -59,7 +63,7 @@ def _those(operation: Operation, state: str) -> list[RecipientRotation]:
 
 
 class Progress:
-    """How far the operation is, in data keys; written between two batches."""
+    """How far the operation is, in data keys; written between two batches, when the last time is a moment ago."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
@@ -70,11 +74,15 @@ class Progress:
         begun = rotations.exclude(state=State.PENDING)
         self._done = sum(self._keys[pk] for pk in begun.values_list("recipient", flat=True))
         self._failed: int = begun.aggregate(broken=Sum("broken"))["broken"] or 0
+        self._breathed = 0.0
 
     def at(self, seen: int, broken: int = 0) -> None:
         """seen, broken: entries of the recipient's documents. Raises what `breathe` raises."""
+        if time.monotonic() - self._breathed < BREATHES_EVERY:
+            return
         done = min(self._done + seen, self._total)
         breathe(self._operation, done, self._total, failed=self._failed + broken)
+        self._breathed = time.monotonic()
 
     def keys_of(self, recipient: Recipient) -> int:
         return self._keys[recipient.pk]
@@ -86,6 +94,11 @@ class Progress:
     def add_failed(self, broken: int) -> None:
         self._failed += broken
         self.at(0)
+
+    def write(self) -> None:
+        """As it stands; whether to go on is not asked. Raises LeaseLost."""
+        if not self._operation.progress(min(self._done, self._total), self._total, self._failed):
+            raise LeaseLost
 
 
 # -- the first reading -------------------------------------------------------------------------------------------------
