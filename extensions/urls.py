@@ -1,6 +1,6 @@
 from django.urls import path
 
-from extensions.views import connection, extensions
+from extensions.views import connection, extensions, reentry
 
 app_name = "extensions"
 _account = "accounts/<str:code>/"
@@ -9,6 +9,7 @@ _connection = _account + "connections/<uuid:connection_id>/"
 urlpatterns = [
     path(_account + "connections/", connection.connection_list, name="connection_list"),
     path(_account + "connections/new/", connection.connection_create, name="connection_create"),
+    path(_account + "reentry/", reentry.reentry_list, name="reentry_list"),
     path(_connection, connection.connection_edit, name="connection_edit"),
     path(_connection + "delete/", connection.connection_delete, name="connection_delete"),
     path(

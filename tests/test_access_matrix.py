@@ -66,6 +66,7 @@ ROUTES = {
     "extensions:connection_edit": EDIT,
     "extensions:connection_delete": EDIT,
     "extensions:environment_extensions": READ,
+    "extensions:reentry_list": READ,
 }
 # Everybody's own pages, machine doors with their own authentication, and what is open on purpose.
 ELSEWHERE = {"accounts:account_list", "accounts:theme", "atoms:runtime_wheel"}

@@ -4,6 +4,7 @@ from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.utils import timezone
 
+from accounts.models import Account
 from vaults.models import DataKey, Loss
 
 
@@ -22,6 +23,12 @@ def mark_lost(keys: QuerySet[DataKey], because: str) -> int:
         Loss(environment_id=environment, at=now, because=because, count=count) for environment, count in counts
     )
     return newly.update(lost_at=now, lost_because=because)
+
+
+def lost_values(account: Account) -> int:
+    """How many values of an account are sealed with lost data keys."""
+    keys = DataKey.objects.filter(recipient__account=account, lost_at__isnull=False)
+    return keys.aggregate(Count("extension_values"))["extension_values__count"] or 0
 
 
 @transaction.atomic

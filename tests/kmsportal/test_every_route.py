@@ -28,6 +28,7 @@ SAFE_ONLY = {
     "operations:operation_detail",
     "operations:operation_receipt",
     "vaults:shred_certificate",
+    "extensions:reentry_list",
     "accounts:audit_log",
     "operations:operation_list",
     "atoms:atom_management",

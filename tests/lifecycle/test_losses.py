@@ -1,15 +1,23 @@
 """What the vault has lost is named, entered again, and takes nothing else with it."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
-from extensions.actions import republish
+from accounts.models import Role
+from atoms import actions as atoms
+from extensions.actions import republish, save_extensions
+from extensions.plan import FieldChange
 from runtime.errors import RevisionLower, ValueMissing
 from runtime.giving import find, value_of
+from tests.conftest import Stage
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.conftest import Enrolled
 from tests.runtime.container import Container, save
 from vaults.losses import mark_lost, unmark
 from vaults.models import DataKey, Loss
+from vaults.secret import Secret
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,3 +105,68 @@ def test_a_republished_environment_replaces_another_timeline(holding: Container)
     type(stage.production).objects.filter(pk=stage.production.pk).update(extensions_revision=7)
     with pytest.raises(RevisionLower):
         holding.sync()
+
+
+# -- the worklist -------------------------------------------------------------------------------------------------------
+
+
+def worklist(stage: Stage, who: str = "alice") -> str:
+    return stage.cast.client(who).get(reverse("extensions:reentry_list", args=[stage.account.code])).content.decode()
+
+
+@pytest.fixture
+def two_lost(stage: Stage) -> Stage:
+    """Three values, two of which are lost."""
+    save(stage, password="lost")
+    save(stage, apiKey="kept")
+    stage.test.refresh_from_db()
+    change = FieldChange(stage.field("password"), "secret", Secret("lost as well"))
+    save_extensions(stage.test, [change], expected_revision=0, actor=stage.alice)
+    lost = DataKey.objects.filter(extension_values__field__key="password")
+    mark_lost(lost, DataKey.Loss.RESTORED)
+    return stage
+
+
+def test_only_what_is_lost_is_on_the_worklist_with_owner_and_field(two_lost: Stage) -> None:
+    shown = worklist(two_lost)
+    field = two_lost.field("password")
+    for environment in (two_lost.production, two_lost.test):
+        dialog = reverse("extensions:environment_extensions", args=[two_lost.account.code, environment.pk])
+        assert f"{dialog}?connection={field.connection_id}#field-{field.pk}" in shown
+    assert "API key" not in shown
+    assert str(two_lost.alice) in shown
+    assert "0 of 1" in shown
+
+
+def test_what_was_entered_again_leaves_the_worklist(two_lost: Stage) -> None:
+    save(two_lost, password="again")
+    shown = worklist(two_lost)
+    assert 'aria-label="Production"' not in shown
+    assert 'aria-label="Test"' in shown
+
+
+def test_the_dialog_says_which_field_it_is(two_lost: Stage) -> None:
+    dialog = reverse("extensions:environment_extensions", args=[two_lost.account.code, two_lost.production.pk])
+    shown = two_lost.cast.client("alice").get(f"{dialog}?show=missing").content.decode()
+    assert "Re-entry needed" in shown
+
+
+def test_a_hidden_environments_losses_are_hidden(two_lost: Stage) -> None:
+    atoms.set_environment_roles(two_lost.production, [Role.objects.get(name="Support")], actor=two_lost.alice)
+    shown = worklist(two_lost, "bob")
+    assert 'aria-label="Production"' not in shown
+    assert 'aria-label="Test"' in shown
+
+
+def test_nothing_lost_is_said_so(stage: Stage) -> None:
+    assert "Nothing has to be entered again" in worklist(stage)
+
+
+def test_the_worklist_asks_the_same_number_of_queries_whatever_is_lost(two_lost: Stage) -> None:
+    worklist(two_lost)
+    with CaptureQueriesContext(connection) as few:
+        worklist(two_lost)
+    mark_lost(DataKey.objects.filter(extension_values__field__key="apiKey"), DataKey.Loss.RESTORED)
+    with CaptureQueriesContext(connection) as more:
+        worklist(two_lost)
+    assert len(more) == len(few)

@@ -18,6 +18,7 @@ from accounts import audit
 from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from vaults import ending, shredding
+from vaults.losses import lost_values
 from vaults.ending import GRACE_DAYS, NotNow
 from vaults.models import KmsAccount, ShredCertificate
 
@@ -50,7 +51,7 @@ class DisableForm(TypedCodeForm):
 
 
 def ending_card(request: AccountRequest) -> dict[str, object]:
-    """Of `_account_state.html` and `_account_end.html`: at most three queries."""
+    """Of `_account_state.html` and `_account_end.html`: at most four queries."""
     account = request.account
     kms = getattr(account, "kms", None)
     if kms is None:
@@ -65,6 +66,7 @@ def ending_card(request: AccountRequest) -> dict[str, object]:
         "approved_by_me": any(row.user_id == request.user.pk for row in approved),
         "certificates": list(account.shred_certificates.only("pk", "made_at")),
         "now": timezone.now(),
+        "lost_values": lost_values(account),
     }
 
 
