@@ -10,7 +10,8 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from accounts.rows import RowForged
-from atomapi import enrol, kms_settings, report, sync
+from atomapi import canary, enrol, kms_settings, report, sync
+from vaults.canary import CanaryRefused
 from vaults.enrolment import EnrolmentRefused
 from vaults.transit import VaultError, VaultUnavailable
 
@@ -20,6 +21,7 @@ api.add_router("", enrol.router)
 api.add_router("", sync.router)
 api.add_router("", report.router)
 api.add_router("", kms_settings.router)
+api.add_router("", canary.router)
 
 REFUSALS = {
     "installer_token_unknown": 401,
@@ -36,6 +38,11 @@ def problem(status: int, code: str, sentence: str) -> HttpResponse:
 
 @api.exception_handler(EnrolmentRefused)
 def refused(request: HttpRequest, error: Any) -> HttpResponse:
+    return problem(REFUSALS.get(error.code, 409), error.code, error.sentence)
+
+
+@api.exception_handler(CanaryRefused)
+def not_checked(request: HttpRequest, error: Any) -> HttpResponse:
     return problem(REFUSALS.get(error.code, 409), error.code, error.sentence)
 
 

@@ -2,15 +2,19 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import Prefetch
+from django.utils import timezone
 
 from accounts.access import AccountRequest
 from accounts.models import Privilege
 from atoms.forms import TreeFilterForm
 from atoms.models import Atom, Environment, Node
+
+SELF_CHECK_LATE = timedelta(minutes=15)  # a container that is online proves every 5 minutes
 
 
 @dataclass
@@ -47,9 +51,31 @@ def kms_badge(atom: Atom) -> KmsBadge | None:
         return KmsBadge("Failing", "bad", "Key Management Service: a container reports a problem")
     if settings and any((one.source, one.wrapped) != (settings.mode, settings.wrapped) for one in reports):
         return KmsBadge("Failing", "bad", "Key Management Service: a container is not protected as the settings say")
+    checked = self_check(atom)
+    if checked == "failing":
+        return KmsBadge("Failing", "bad", "Key Management Service: a container cannot open the portal's test value")
+    if checked == "late":
+        return KmsBadge("Not proved", "warn", "Key Management Service: a container has not opened a test value lately")
     if not settings or not settings.is_byov:
         return None
     return KmsBadge("Wrapped" if settings.wrapped else "BYOV", "", f"{mode}{', wrapped' if settings.wrapped else ''}")
+
+
+def self_check(atom: Atom) -> str:
+    """What its containers proved of the environment they are in: failing, late, passed, or "" when none ever did.
+
+    No time: with a thousand Atoms one of them proves every moment, and the tree would never be the same twice.
+    """
+    attachment = getattr(atom, "attachment", None)
+    nodes = [node for node in atom.nodes.all() if hasattr(node, "proof")]
+    here = [node for node in nodes if attachment and node.proof.environment_id == attachment.environment_id]
+    if any(node.proof.code for node in here):
+        return "failing"
+    proved = [(node, node.proof.proved_at) for node in here if node.proof.proved_at]
+    late = timezone.now() - SELF_CHECK_LATE
+    if any(node.is_online and at is not None and at < late for node, at in proved):
+        return "late"
+    return "passed" if proved else ""
 
 
 def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
@@ -59,7 +85,7 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
     wanted = form.cleaned_data if form.is_valid() else {}
     text = (wanted.get("q") or "").casefold()
     kind, status = wanted.get("type"), wanted.get("status")
-    enrolled = Node.objects.filter(state=Node.State.ENROLLED).select_related("report")
+    enrolled = Node.objects.filter(state=Node.State.ENROLLED).select_related("report", "proof")
     atoms = Atom.objects.visible_to(request.membership).select_related("attachment", "kms_settings")
     branches = {env.pk: Branch(env) for env in Environment.objects.visible_to(request.membership)}
     unattached = Branch(None)
@@ -68,6 +94,7 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
         attachment = getattr(atom, "attachment", None)
         branch = branches.get(attachment.environment_id, unattached) if attachment else unattached
         named = text in atom.name.casefold() or (branch.environment and text in branch.environment.name.casefold())
+        atom.self_check = self_check(atom)  # type: ignore[attr-defined]
         atom.kms_badge = kms_badge(atom)  # type: ignore[attr-defined]
         if named and (not kind or atom.type == kind) and (not status or atom.status() == status):
             branch.atoms.append(atom)

@@ -90,7 +90,9 @@ def sync(
     from runtime.sync import Synchroniser
 
     # A switch that is pending says so itself.
-    say(Synchroniser(Home(directory), _patience(wait), say).sync(accept_restore=accept_restore).sentence)
+    synchroniser = Synchroniser(Home(directory), _patience(wait), say)
+    say(synchroniser.sync(accept_restore=accept_restore).sentence)
+    synchroniser.self_check.run_if_due()
 
 
 @app.command()

@@ -23,6 +23,7 @@ POLL_SECONDS: Final = 5.0
 MOST_SECONDS: Final = 300.0
 HANDOVER_SECONDS: Final = 60.0
 WATCH_SECONDS: Final = 1.0  # between two looks at whether the customer's token is to be renewed
+FIRST_CHECK_SECONDS: Final = 10.0  # a thousand containers that start at once spread out
 STOP_SECONDS: Final = 3.0  # from SIGTERM until a call that has not ended is broken off
 JITTER: Final = 0.2  # each wait is up to this part shorter or longer: a thousand containers spread out
 
@@ -40,6 +41,7 @@ class Daemon:
         self._failures = 0
         self._said = ""
         self._patience = 0.0
+        self._next_check = time.monotonic() + random.uniform(0, FIRST_CHECK_SECONDS)  # noqa: S311 as below
         self._ended = False
 
     def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
@@ -70,7 +72,15 @@ class Daemon:
             self._say("Started.")
             while not self._stopping.is_set():
                 self._sync(synchroniser)
+                self._check_itself(synchroniser)
                 self._wait_watching(self._pause(), synchroniser, watch)
+
+    def _check_itself(self, synchroniser: Synchroniser) -> None:
+        """Every few minutes; whatever comes of it, syncing goes on."""
+        if self._stopping.is_set() or time.monotonic() < self._next_check:
+            return
+        wait = synchroniser.self_check.run()
+        self._next_check = time.monotonic() + wait * (1 + random.uniform(-JITTER, JITTER))  # noqa: S311 as below
 
     def _wait_watching(self, seconds: float, synchroniser: Synchroniser, watch: TokenWatch) -> None:
         """Wait, and in the meantime keep the customer's token alive."""

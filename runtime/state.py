@@ -23,7 +23,8 @@ class State:
     """verdict: ``ok`` or the code of what is wrong, since `since`. contact: when the portal last answered.
 
     reported: whether the portal knows this verdict. vault_checked: when the vault's clock was last compared with the end of
-    the credentials. Times are this machine's clock in seconds since 1970, 0 for never; they are shown, and hints at most.
+    the credentials. self_checked: when the portal's test value was last asked for. Times are this machine's clock in seconds
+    since 1970, 0 for never; they are shown, and hints at most.
     store: the one this was told of, see `runtime.report`; another one is news, whichever run sealed it.
     preflight: the steps {step, state, code, detail} of the customer's vault looked at last. token: facts about its token.
     """
@@ -34,6 +35,7 @@ class State:
     contact: int = 0
     reported: bool = True
     vault_checked: int = 0
+    self_checked: int = 0
     store: str = ""
     preflight: list[dict[str, str]] = field(default_factory=list)
     token: dict[str, Any] | None = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from runtime import checking, credentials
+from runtime.canary import SelfCheck
 from runtime.credentials import AtomHalf, EnvironmentHalf
 from runtime.delivery import Delivery, read_delivery
 from runtime.enrol import Wait
@@ -73,6 +74,7 @@ class Synchroniser:
         self._renewal = Renewal(home, self._config, self._portal, self._vault, self.holding, wait, say)
         self._switching = Switching(self.holding, self._settings, self.sources, say)
         self.telling = Telling(home, self._portal, self.holding)
+        self.self_check = SelfCheck(home, self._portal, self._vault, self.holding)
         self._switched = False
         self._refused: SettingsRefused | None = None
         self._anew = False  # ask for everything

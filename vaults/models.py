@@ -384,11 +384,12 @@ class Canary(UuidModel):
     """A worthless value sealed for an environment like its secrets: who opens it could open them."""
 
     environment = models.OneToOneField(Environment, models.CASCADE, related_name="canary")
-    data_key = models.ForeignKey(DataKey, models.PROTECT, related_name="+")
-    revision = models.PositiveBigIntegerField()
-    sealed = models.BinaryField()
-    digest = models.BinaryField(max_length=32)  # SHA-256 of the value
+    data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="+")
+    revision = models.PositiveBigIntegerField(default=0)
+    sealed = models.BinaryField(null=True)  # None: the first one is being sealed
+    digest = models.BinaryField(max_length=32, default=bytes)  # SHA-256 of the value
     sealed_at = models.DateTimeField(default=timezone.now)
+    claimed_at = models.DateTimeField(null=True)  # when a request began to seal the next one
 
     def __str__(self) -> str:
         return f"canary of {self.environment}"

@@ -9,12 +9,13 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from atoms.models import Atom, Node
+from atoms.models import Atom, Environment, Node
 from operations.models import Operation
 from vaults import lifecycle, verdicts
 from vaults.actions import file_of, settings_of
+from vaults.canary import ProofLine, proof_line
 from vaults.customer import key_name
-from vaults.models import ContainerReport, Enrolment, KmsAccount, KmsSettings, PropertiesFile, Recipient
+from vaults.models import ContainerReport, Enrolment, KmsAccount, KmsSettings, PropertiesFile, ReaderAlarm, Recipient
 
 STATES = {"ok": "pass", "failed": "fail", "warning": "warn", "skipped": "skipped"}
 WELL = ("ok", "switch_pending", "detached")  # verdicts that are told elsewhere or nowhere
@@ -91,6 +92,8 @@ class Panel:
     in_transit: Recipient | None
     operations: list[Operation]
     intruded_at: object
+    proofs: list[ProofLine]
+    alarms: list[ReaderAlarm]
 
     @property
     def is_byov(self) -> bool:
@@ -130,6 +133,8 @@ class Panel:
             (self.in_transit.in_transit_version, self.in_transit.data_keys_made) if self.in_transit else None,
             [(o.pk, o.state, o.done) for o in self.operations],
             (self.atom.name, self.atom.attachment_revision, str(self.intruded_at)),
+            [(p.node.pk, p.word, p.sentence, p.at, p.since) for p in self.proofs],
+            [(a.pk, a.destroyed_at) for a in self.alarms],
             self.atom.environment and (self.atom.environment.name, self.atom.environment.extensions_revision),
         ]
         return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
@@ -137,7 +142,7 @@ class Panel:
 
 def panel_of(atom: Atom) -> Panel:
     """The panel of an Atom; a constant number of queries."""
-    nodes = list(atom.nodes.exclude(state=Node.State.REVOKED).select_related("report__environment"))
+    nodes = list(atom.nodes.exclude(state=Node.State.REVOKED).select_related("report__environment", "proof"))
     reports = [node.report for node in nodes if hasattr(node, "report")]
     environment = atom.environment
     ids = [atom.pk, *(node.pk for node in nodes), *([environment.pk] if environment else [])]
@@ -158,7 +163,15 @@ def panel_of(atom: Atom) -> Panel:
         in_transit=Recipient.objects.filter(pk=environment.pk).first() if environment else None,
         operations=list(operations),
         intruded_at=intruded.values_list("requested_at", flat=True).first(),
+        proofs=[line for line in (proof_line(node, environment) for node in nodes) if line],
+        alarms=list(_alarms(atom, environment)),
     )
+
+
+def _alarms(atom: Atom, environment: Environment | None) -> QuerySet[ReaderAlarm]:
+    """Open ones about this Atom's login or its environment's."""
+    roles = [str(row.pk) for row in (atom, environment) if row is not None]
+    return ReaderAlarm.objects.filter(account=atom.account_id, role__in=roles, closed_at=None)
 
 
 # -- what the container found at the customer's vault -------------------------------------------------------------------

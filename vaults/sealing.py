@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F
 
 from accounts.models import Account
-from vaults import hosted, manifest
+from vaults import hosted, manifest, proof
 from vaults.envelope import Place, seal
 from vaults.models import DataKey, KmsAccount, Recipient
 
@@ -51,6 +51,10 @@ class SaveKey:
         return seal(
             self.plaintext, content, Place(self.account, str(self.recipient), "kms-file", path, revision, self.id)
         )
+
+    def seal_canary(self, revision: int, value: bytes) -> bytes:
+        """Seal the test value of an environment's self-check."""
+        return seal(self.plaintext, value, proof.place(self.account, str(self.recipient), revision, self.id))
 
     def record(self) -> DataKey:
         """Write the data key's row; called in the transaction that writes what it sealed."""

@@ -11,6 +11,7 @@ from atoms.models import Environment
 from atoms.views.atom import READ
 from vaults.models import KmsAccount
 from vaults.views.ending import ending_card
+from vaults.views.proofs import proofs_card
 from vaults.views.readers import readers_card
 from vaults.views.rekey import rekey_card
 from vaults.views.rotation import rotation_card
@@ -36,6 +37,7 @@ def account_cards(request: AccountRequest) -> dict[str, object]:
         "may_manage": request.may(Privilege.ATOM_MANAGEMENT),
         **ending_card(request),
         **readers_card(request),
+        **proofs_card(request),
         **rotation_card(request),
         **rekey_card(request),
     }

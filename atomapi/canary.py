@@ -1,0 +1,78 @@
+"""The self-check of a container: it fetches a sealed test value, and shows that it opened it or says why not."""
+
+from binascii import b2a_base64, unhexlify
+from typing import Any
+
+import orjson
+from django.http import HttpResponse
+from ninja import Router, Schema
+from pydantic import Field, model_validator
+
+from atomapi.auth import NodeRequest, sync_credential
+from atomapi.report import MAX_BIG
+from atoms.models import Atom, Environment
+from vaults import canary as canaries
+from vaults.canary import CanaryRefused
+from vaults.models import KmsAccount
+from vaults.sealing import KmsInactive, NotProvisioned
+
+router = Router()
+
+
+class ProofIn(Schema):
+    """Either the proof and the canary's revision, or the code of what went wrong."""
+
+    proof: str = Field("", pattern="^([0-9a-f]{64})?$")
+    revision: int = Field(0, ge=0, le=MAX_BIG)
+    code: str = Field("", pattern="^[a-z0-9_]{0,64}$")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ProofIn":
+        if bool(self.proof) == bool(self.code):
+            raise ValueError("give a proof or a code")
+        return self
+
+
+@router.post("canary", auth=sync_credential)
+def canary(request: NodeRequest) -> HttpResponse:
+    """{environment, data_key, document, revision, sealed, challenge}: to be opened, and the challenge (hex) answered once."""
+    node = request.auth.node
+    environment = _environment(node.atom)
+    failure: CanaryRefused | None = None
+    try:
+        found = canaries.current_canary(environment)
+    except KmsInactive:
+        failure = CanaryRefused("kms_inactive", "The Key Management Service of this account is not active.")
+    except NotProvisioned:
+        failure = CanaryRefused("not_provisioned", "The hosted vault has no key for this environment yet.")
+    if failure is not None:
+        raise failure
+    assert found.data_key is not None
+    answer: dict[str, Any] = {
+        "environment": environment.pk,
+        "data_key": found.data_key_id,
+        "document": found.data_key.document,
+        "revision": found.revision,
+        "sealed": b2a_base64(bytes(found.sealed or b""), newline=False).decode("ascii"),
+        "challenge": canaries.challenge(node, found).hex(),
+    }
+    return HttpResponse(orjson.dumps(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@router.post("canary/proof", auth=sync_credential)
+def canary_proof(request: NodeRequest, body: ProofIn) -> HttpResponse:
+    """The answer to the challenge, or why the test value could not be opened."""
+    if body.code:
+        canaries.take_failure(request.auth.node, body.code)
+    else:
+        canaries.take_answer(request.auth.node, body.revision, unhexlify(body.proof))
+    return HttpResponse(status=204)
+
+
+def _environment(atom: Atom) -> Environment:
+    if not KmsAccount.is_active(atom.account):
+        raise CanaryRefused("kms_inactive", "The Key Management Service of this account is not active.")
+    environment = atom.environment
+    if environment is None:
+        raise CanaryRefused("unattached", "The Atom is attached to no environment.")
+    return environment
