@@ -15,7 +15,7 @@ REPORT = {"source": "hosted", "verdict": "ok"}
 def test_the_contract_is_served(stage: Stage) -> None:
     answer = Client().get(API + "openapi.json")
     assert answer.status_code == 200
-    assert len(answer.json()["paths"]) == 11
+    assert len(answer.json()["paths"]) == 13
 
 
 @pytest.mark.parametrize(
