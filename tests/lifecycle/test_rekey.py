@@ -1,5 +1,6 @@
 """A new at-rest data key on request: the container takes it at its next sync, and the operation ends when all have."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -33,6 +34,15 @@ def looked(operation: Operation) -> Operation:
     sweep()
     operation.refresh_from_db()
     return operation
+
+
+def ended(operation: Operation) -> bool:
+    """Whether it comes to its end; the portal's own worker may be at it."""
+    for _ in range(100):
+        if looked(operation).is_finished:
+            return operation.state == Operation.State.DONE
+        time.sleep(0.1)
+    return False
 
 
 def key_of(machine: Container) -> tuple[str, str]:
@@ -149,7 +159,7 @@ def test_the_container_seals_what_it_holds_under_a_new_key_at_its_next_sync(held
         assert_clean(machine)
     assert synchroniser.sync().result == "unchanged"
     assert key_of(machine) == after
-    assert looked(operation).state == Operation.State.DONE
+    assert ended(operation)
 
 
 def test_a_vault_that_gives_no_key_leaves_the_request_open(held: Byov) -> None:
@@ -175,7 +185,7 @@ def test_a_container_that_holds_nothing_reports_it_all_the_same(enrolled: Contai
     enrolled.sync()
     operation = asked(enrolled.stage)
     enrolled.sync()
-    assert looked(operation).state == Operation.State.DONE
+    assert ended(operation)
 
 
 def test_an_older_portal_that_says_nothing_of_it_is_understood() -> None:
