@@ -9,26 +9,33 @@ import requests
 
 
 @contextmanager
-def failing_at(vault: str, part: str, *, applied: bool) -> Iterator[str]:
-    """Address of a proxy before `vault` that answers 500 to paths with `part` in them; `applied`: done all the same."""
+def failing_at(vault: str, part: str, *, applied: bool, after: int = 0, status: int = 500) -> Iterator[str]:
+    """Address of a proxy before `vault` that answers with `status` to paths with `part` in them; `applied`: done all the same.
+
+    after: how many such requests are passed on before it begins to fail. 503 is what a sealed vault answers.
+    """
+    passed = 0
 
     class Handler(BaseHTTPRequestHandler):
         def _pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name: self.headers[name] for name in ("X-Vault-Token", "Content-Type") if name in self.headers}
+            nonlocal passed
             broken = part in self.path
-            status, content = 500, b'{"errors": ["internal error"]}'
+            if broken and passed < after:
+                passed, broken = passed + 1, False
+            code, content = status, b'{"errors": ["internal error"]}'
             if applied or not broken:
                 answer = requests.request(self.command, vault + self.path, data=body, headers=headers, timeout=10)
                 if not broken:
-                    status, content = answer.status_code, answer.content
-            self.send_response(status)
+                    code, content = answer.status_code, answer.content
+            self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_PATCH = _pass_on
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_LIST = _pass_on
 
         def log_message(self, format: str, *args: object) -> None:
             """Quiet."""
