@@ -1,7 +1,7 @@
 """Rotation of in-transit keys: every wrapped data key is rewrapped, nothing else changes, earlier versions end late enough."""
 
+import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from operations import actions as operations
 from operations.actions import sweep
 from operations.models import Operation
 from tests.conftest import HostedVault, Stage
+from tests.extensions.test_vault_trouble import own_vault
 from tests.faulty_vault import failing_at
 from tests.lifecycle import rotations as look
 from tests.lifecycle.dying import dying_worker, killed_at_every_step
@@ -24,6 +25,7 @@ from vaults.rotating import rotate
 from vaults.rotation import RotationRefused, next_rotation, recipients_of, rotate_scheduled, set_schedule
 from vaults.transit import Vault, VaultRefused
 
+__all__ = ["own_vault"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -384,6 +386,26 @@ def test_a_vault_that_is_down_is_waited_for(stage: Stage, hosted_vault: HostedVa
     assert look.key(hosted_vault, stage.production) == (2, 2)
 
 
+def test_a_vault_that_is_sealed_between_the_readings_is_waited_for(own_vault: tuple[HostedVault, Stage]) -> None:
+    vault, stage = own_vault
+    look.filled(vault, stage.production, 10)
+    operation = look.rotate(stage, stage.production)
+    sweep()
+    unseal_key = re.search(r"Unseal Key: (\S+)", (vault.server.directory / "log").read_text())
+    assert unseal_key is not None
+    vault.root.call("PUT", "sys/seal", {})
+    past = timezone.now() - timedelta(seconds=1)
+    RecipientRotation.objects.update(settle_at=past)
+    Operation.objects.filter(pk=operation.pk).update(run_after=past)
+    sweep()
+    operation.refresh_from_db()
+    assert (operation.state, operation.error_code) == (Operation.State.WAITING, "vault_sealed")
+    vault.root.call("PUT", "sys/unseal", {"key": unseal_key[1]})
+    look.finished(operation)
+    assert look.versions(vault, stage.production) == {2: 10}
+    assert look.key(vault, stage.production) == (2, 2)
+
+
 def test_a_worker_whose_lease_ended_changes_nothing_any_more(stage: Stage, hosted_vault: HostedVault) -> None:
     """Two workers at once: the slow one stops at its next step, and the rows only ever go on."""
     look.filled(hosted_vault, stage.production, 10)
@@ -408,9 +430,7 @@ def test_the_same_message_twice_rotates_once(stage: Stage, hosted_vault: HostedV
 
 
 @pytest.mark.slow
-def test_a_worker_killed_at_any_step_leaves_the_same_end(
-    stage: Stage, hosted_vault: HostedVault, tmp_path: Path
-) -> None:
+def test_a_worker_killed_at_any_step_leaves_the_same_end(stage: Stage, hosted_vault: HostedVault) -> None:
     """The end state after kill -9 equals an undisturbed run's: versions, documents, counts, what is refused."""
     look.filled(hosted_vault, stage.production, 410)
     save(stage, password="one")
