@@ -150,7 +150,12 @@ def save_kms_settings(
     if file is not None and mode != KmsSettings.Mode.BYOV:
         raise SettingsRefused("file", "A properties file is stored with Bring Your Own Vault only.")
     refuse_impossible(atom, mode=mode, wrapped=wrapped, has_file=bool(file or stored))
-    if (before.mode, before.wrapped) == (mode, wrapped) and _is_stored(atom, file, stored):
+    if mode == KmsSettings.Mode.BYOV and file is None and stored is not None and stored.data_key.lost_at is not None:
+        raise SettingsRefused(
+            "file", "The vault has lost the key of the stored properties file: choose the file again."
+        )
+    same = (before.mode, before.wrapped) == (mode, wrapped) and _is_stored(atom, file, stored)
+    if same and not _has_lost_its_key(before, stored):
         second_click = before.revision == expected_revision + 1 and before.changed_by_id == actor.pk
         if before.revision == expected_revision or second_click:
             return SettingsSaved(before.revision, False)
@@ -233,6 +238,11 @@ def _write_file(
     row.uploaded_at, row.uploaded_by = timezone.now(), actor
     row.save()
     return row
+
+
+def _has_lost_its_key(*rows: KmsSettings | PropertiesFile | None) -> bool:
+    """Whether saving the same again is something: sealed with a key that the vault still has."""
+    return any(row is not None and row.data_key is not None and row.data_key.lost_at is not None for row in rows)
 
 
 def _is_stored(atom: Atom, file: PropertiesUpload | None, stored: PropertiesFile | None) -> bool:
