@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Max, Q, QuerySet
+from django.db.models import F, Max, Q, QuerySet
 
 from accounts import audit
 from accounts.models import Account, AuditEntry
@@ -163,6 +163,8 @@ def publish_settings(account: Account, restore: Restore, without: Collection[uui
         if str(atom.pk) not in done and atom.pk not in without:
             jump = restore.jump if restore.database else 0
             revision = republish_settings(atom, above=reported.get(atom.pk, 0) + jump, actor=ACTOR)
+            # A request for a new at-rest data key must be newer than any a container has met; each takes one now anyway.
+            account.atoms.filter(pk=atom.pk).update(rekey_revision=F("rekey_revision") + jump)
             message = f"KMS settings of {atom.name} sealed anew as revision {revision}"
             tell(account, restore, "RESTORE_SETTINGS", atom.pk, message, revision=revision)
             result.sealed.append(atom)

@@ -15,12 +15,13 @@ import django  # noqa: E402
 
 django.setup()
 
+from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from accounts import actions as accounts  # noqa: E402
 from accounts.models import Account, Role, User  # noqa: E402
 from accounts.privileges import ADMINISTRATOR  # noqa: E402
-from atoms import actions as atoms  # noqa: E402
+from atoms.actions import create_atom, create_installer_token  # noqa: E402
 from atoms.models import Atom, Environment, Node  # noqa: E402
 from atoms.revocation import revoke_node  # noqa: E402
 from extensions.models import Connection, ExtensionValue  # noqa: E402
@@ -34,12 +35,14 @@ NAMES = ("alice", "bob", "charlie")
 
 
 def setup() -> dict[str, Any]:
+    for name in ("migrate", "createcachetable"):
+        call_command(name, verbosity=0)
     people = [User.objects.create_user(f"{name}@example.com", "correct horse battery staple") for name in NAMES]
     account, other = accounts.create_account("Acme Corp", actor="t"), accounts.create_account("Other Ltd", actor="t")
     accounts.add_member(account, people[0], [Role.objects.get(pk=ADMINISTRATOR)], actor="t")
     stage = set_stage(Cast(account, *people, other))
     for name in ("Third Atom", "Late Atom"):
-        atoms.create_atom(account, name=name, type="ATOM", environment=stage.production, actor=stage.alice)
+        create_atom(account, name=name, type="ATOM", environment=stage.production, actor=stage.alice)
     sweep()
     return {"account": account.code}
 
@@ -53,9 +56,10 @@ def stage() -> Stage:
     return Stage(cast, *places, *made, Connection.objects.get())
 
 
-def token(atom: str) -> dict[str, Any]:
-    row = Atom.objects.get(name=atom)
-    return {"token": atoms.create_installer_token(row, minutes=30, actor=stage().alice)[1]}
+def tokens(atoms: list[str]) -> dict[str, Any]:
+    found = {row.name: row for row in Atom.objects.filter(name__in=atoms)}
+    alice = stage().alice
+    return {name: create_installer_token(row, minutes=30, actor=alice)[1] for name, row in found.items()}
 
 
 def set_values(**fields: str) -> dict[str, Any]:
@@ -73,11 +77,7 @@ def rotate() -> dict[str, Any]:
 def revoke(atom: str) -> dict[str, Any]:
     revoke_node(Node.objects.get(atom__name=atom, state="enrolled"), actor=stage().alice)
     sweep()
-    return {}
-
-
-def age() -> dict[str, Any]:
-    """As if what was destroyed had been destroyed long ago: what was a moment ago is left to its own operation."""
+    # As if it had been long ago: what was destroyed a moment ago is left to its own operation.
     SecretId.objects.exclude(destroyed_at=None).update(destroyed_at=timezone.now() - timedelta(hours=1))
     return {}
 
