@@ -25,6 +25,7 @@ from operations.models import Operation
 
 KIND = "vaults.revoke_nodes"
 TOLD_EVERY = timedelta(seconds=10)  # a machine that goes on asking is noted this often
+SEALED_BY = {"hosted": "the hosted vault", "byov": "your own vault"}
 SHOWN_FOR = timedelta(days=7)
 
 
@@ -98,7 +99,7 @@ def _holding(node: Node) -> dict[str, Any]:
         "values": report.values,
         "environment": report.environment.name if report.environment else "",
         "revision": report.revision,
-        "sealed_by": f"{report.get_source_display()}{', wrapped' if report.wrapped else ''}",
+        "sealed_by": SEALED_BY.get(report.source, "") + (", without a plaintext key there" if report.wrapped else ""),
         "reported_at": report.reported_at.isoformat(),
     }
 

@@ -188,7 +188,7 @@ def proof_line(node: Node, environment: Environment | None) -> ProofLine | None:
         return ProofLine(node, "ok", "Proved", "A test value sealed by the portal was opened by this container.", at=at)
     if not node.is_online:
         return ProofLine(node, "", "Offline", "It does not ask the portal, so nothing is proved just now.", at=at)
-    if at is None and node.enrolled_at and timezone.now() - node.enrolled_at < OVERDUE:
+    if at is None and (node.enrolled_at is None or timezone.now() - node.enrolled_at < OVERDUE):
         return ProofLine(node, "", "Not yet", "It opens a test value within minutes of its start.")
     mend = (
         "Run `kms-runtime run`, or `kms-runtime sync` from a timer; an older program has to be replaced by the newest."

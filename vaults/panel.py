@@ -152,18 +152,19 @@ def panel_of(atom: Atom) -> Panel:
     )
     settings, file = settings_of(atom), file_of(atom)
     checks = [_checks(atom, node, settings, file) for node in nodes if hasattr(node, "report")]
+    proofs = [line for line in (proof_line(node, environment) for node in nodes) if line]
     return Panel(
         atom=atom,
         settings=settings,
         file=file,
-        status=_status(atom, settings, nodes, reports, checks),
+        status=_doubted(_status(atom, settings, nodes, reports, checks), proofs),
         nodes=nodes,
         reports=reports,
         checks=checks,
         in_transit=Recipient.objects.filter(pk=environment.pk).first() if environment else None,
         operations=list(operations),
         intruded_at=intruded.values_list("requested_at", flat=True).first(),
-        proofs=[line for line in (proof_line(node, environment) for node in nodes) if line],
+        proofs=proofs,
         alarms=list(_alarms(atom, environment)),
     )
 
@@ -270,6 +271,15 @@ def _status(
         return Status("bad", "Failing", sentence, broken.report.reported_at, broken.token.mend)
     silent = [node for node in enrolled if not node.is_online]
     return _silent_status(silent, len(enrolled)) if silent else _content_status(atom, settings, reports)
+
+
+def _doubted(status: Status, proofs: list[ProofLine]) -> Status:
+    """What reports say is well, unless the self-check says otherwise: that is proved, and the rest is told."""
+    doubts = sorted((line for line in proofs if line.tone in ("bad", "warn")), key=lambda line: line.tone)
+    if status.tone != "ok" or not doubts:
+        return status
+    first = doubts[0]
+    return Status(first.tone, first.word, f"{first.node}: {first.sentence}", first.since or first.at, first.mend)
 
 
 def _pending_status(settings: KmsSettings, enrolled: list[Node], checks: list[Checks]) -> Status | None:
