@@ -35,7 +35,7 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         return self.filter(state__in=Operation.UNFINISHED)
 
     def visible_to(self, membership: Membership) -> "OperationQuerySet":
-        """Without those about environments the member does not see, their Atoms, nodes and enrolments.
+        """Without those about environments the member does not see, their Atoms, nodes and enrolments, or the whole account.
 
         Rooms above know what is visible; here only their reverse relations are followed.
         """
@@ -47,6 +47,7 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         subjects = set(hidden)
         if not subjects:
             return operations
+        subjects.add(account.pk)  # what is about all of it tells the names of all
         atoms = account.atoms.filter(attachment__environment__in=subjects)
         for path in ("pk", "nodes__pk", "nodes__enrolments__pk"):
             subjects |= set(atoms.values_list(path, flat=True))

@@ -123,7 +123,12 @@ def _is_online(seen_at: datetime | None) -> bool:
 
 
 def _line(seen_at: datetime | None, node: uuid.UUID, host_name: str, atom: str) -> dict[str, str]:
-    return {"node": str(node), "host_name": host_name, "atom": atom, "last_seen_at": str(seen_at or "")}
+    return {
+        "node": str(node),
+        "host_name": host_name,
+        "atom": atom,
+        "last_seen": f"{seen_at:%d %B %Y %H:%M} UTC" if seen_at else "never",
+    }
 
 
 def _end(operation: Operation, containers: int) -> None:

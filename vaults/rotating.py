@@ -249,16 +249,16 @@ def _end(operation: Operation) -> None:
     """The receipt and the audit row, once; then fail when something is left that the vault cannot rewrap."""
     rotations = operation.rotations.filter(recipient__in=recipients_of(operation.account))
     sums = rotations.aggregate(
-        count=Count("pk"),
+        keys=Count("pk"),
         rewrapped=Sum("rewrapped"),
         late=Sum("late"),
         broken=Sum("broken", filter=Q(state=State.FAILED)),
     )
     result = {name: number or 0 for name, number in sums.items()}
-    result["skipped"] = operation.rotations.count() - result["count"]
-    if operation.details.get("result") != result:
+    result["skipped"] = operation.rotations.count() - result["keys"]
+    if any(operation.details.get(name) != number for name, number in result.items()):
         with transaction.atomic():
-            if not operation.note(result=result, recipients=_receipt(operation, rotations)):
+            if not operation.note(**result, recipients=_receipt(operation, rotations)):
                 raise LeaseLost
             _audit(operation, result)
     if result["broken"]:
@@ -271,14 +271,14 @@ def _end(operation: Operation) -> None:
 
 
 def _receipt(operation: Operation, rotations: QuerySet[RecipientRotation]) -> list[dict[str, object]]:
-    """The first so many; `result` has the sums of all."""
+    """Of the first so many; the sums beside it are of all."""
     names = names_of(operation.account)
     return [
         {
             "id": str(row.recipient_id),
             "name": names.get(row.recipient_id, ""),
-            "from": row.from_version,
-            "to": row.to_version,
+            "from_version": row.from_version,
+            "to_version": row.to_version,
             "rewrapped": row.rewrapped,
             "late": row.late,
             "broken": row.broken if row.state == State.FAILED else 0,
