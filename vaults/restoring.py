@@ -179,6 +179,14 @@ def _atoms(account: Account, restore: Restore) -> list[Atom]:
     return list(account.atoms.exclude(provisioned_at=None).filter(met).distinct().order_by("pk"))
 
 
+def without_role(account: Account, roles: Collection[str]) -> int:
+    """How many recipients of an active account nobody can log in for. roles: the names the vault has."""
+    if not is_active(account):
+        return 0
+    recipients = account.recipients.filter(shredded_at=None).values_list("pk", flat=True)
+    return sum(str(pk) not in roles for pk in recipients)
+
+
 def is_active(account: Account) -> bool:
     """Raises RowForged."""
     kms = KmsAccount.objects.filter(account=account).first()

@@ -5,6 +5,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from kmsportal.backups import database, record, restored
+from kmsportal.demo.place import ROOT, write_json
 from tests.conftest import HostedVault
 from tests.servers import Postgres, postgres_binaries, start_postgres
 
@@ -168,6 +171,22 @@ def test_a_vault_whose_restore_did_not_finish_does_not_start(tmp_path: Path) -> 
     with pytest.raises(DemoError, match="did not finish"):
         openbao.first_start()
     assert (openbao.directory / "seal.key").read_text() == "kept"
+
+
+def test_a_command_runs_on_an_embedded_stack_with_its_keys_and_its_vault(tmp_path: Path) -> None:
+    write_json(tmp_path / "ports.json", {"openbao": 1, "openbao_cluster": 2, "valkey": 3})
+    code = "from django.conf import settings as s; print(s.VAR, s.VAULT_ADDR, s.VAULT_CREDENTIALS, s.ROW_KEY.decode())"
+    done = demo(tmp_path, "shell", "-v", "0", "-c", code)
+    key = (tmp_path / "secrets" / "row_key").read_text()
+    assert done.stdout.split() == [str(tmp_path), "http://127.0.0.1:1", key], done.stderr
+    done = demo(tmp_path, "backup", "--to", str(tmp_path / "b"), "--only", "vault")
+    assert "credentials/backup.json cannot be read" in done.stderr
+    assert "is not a stack's directory" in demo(tmp_path / "other", "check").stderr
+
+
+def demo(var: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "manage.py", "demo", "--var", str(var), "--manage", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 # -- PostgreSQL --------------------------------------------------------------------------------------------------------

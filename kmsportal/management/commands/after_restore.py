@@ -25,6 +25,9 @@ from vaults.shredding import shred_again
 from vaults.transit import VaultError
 
 SHOWN = 50
+NO_ROLE = """\
+{} environments and Atoms have no role in the vault: since the backup the Key Management Service was disabled, or they were
+  deleted. Nobody gets in by them. To let their containers in again, disable the Key Management Service and enable it again."""
 
 
 class Command(BaseCommand):
@@ -78,8 +81,12 @@ class Command(BaseCommand):
         for account in accounts:
             self._account(account, restore)
         found = restored_readers.listed()
+        roles = set(hosted.roles("environments")) | set(hosted.roles("atoms"))
         for account in accounts:
             self._readers(account, found, restore, adopt=adopt)
+            without = restoring.without_role(account, roles)
+            if without:
+                self._say(account, NO_ROLE.format(without))
         look = readers.look()
         if look is not None:
             self.stdout.write(

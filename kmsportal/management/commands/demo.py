@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
-from argparse import SUPPRESS, ArgumentParser
+import sys
+from argparse import REMAINDER, SUPPRESS, ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -19,6 +21,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--var", type=Path, default=Path("var"), help="the stack's directory (default: var)")
         parser.add_argument("--port", type=int, default=8000, help="the web server's port (default: 8000)")
+        parser.add_argument(
+            "--manage",
+            nargs=REMAINDER,
+            metavar="COMMAND",
+            help="run another command on this stack's database and vault instead, for example: --manage backup --to DIR",
+        )
         # What the stack asks of a process that has the web server's environment.
         parser.add_argument("--prepare", action="store_true", help=SUPPRESS)
         parser.add_argument("--installer-token", action="store_true", help=SUPPRESS)
@@ -28,7 +36,27 @@ class Command(BaseCommand):
         if options["prepare"] or options["installer_token"]:
             self._inside(installer_token=options["installer_token"])
             return
+        if options["manage"]:
+            self._manage(options["var"], options["port"], options["manage"])
         self._run(options["var"], options["port"])
+
+    def _manage(self, var: Path, port: int, words: list[str]) -> NoReturn:
+        """Become `manage.py COMMAND` with the environment of one of the stack's processes; the stack may be running."""
+        from kmsportal.demo import parts
+        from kmsportal.demo.place import ROOT, DemoError, Place
+        from kmsportal.demo.servers import OpenBao, Valkey
+
+        place = Place(var.absolute(), port)
+        try:
+            ports = {name: int(number) for name, number in json.loads((place.var / "ports.json").read_text()).items()}
+            openbao = OpenBao(place, ports["openbao"], ports["openbao_cluster"])
+            credentials = "backup.json" if words[0] == "backup" else None  # else the command names what it needs
+            environment = parts.environment(place, openbao, Valkey(place, ports["valkey"]), credentials)
+        except (OSError, ValueError, KeyError):
+            raise CommandError(f"{place.var} is not a stack's directory.") from None
+        except DemoError as error:
+            raise CommandError(str(error)) from None
+        os.execve(sys.executable, [sys.executable, str(ROOT / "manage.py"), *words], environment)  # noqa: S606
 
     def _inside(self, *, installer_token: bool) -> None:
         from kmsportal.demo.place import Place
