@@ -132,7 +132,7 @@ class Panel:
             [(c.steps, c.token, c.pending) for c in self.checks],
             (self.in_transit.in_transit_version, self.in_transit.data_keys_made) if self.in_transit else None,
             [(o.pk, o.state, o.done) for o in self.operations],
-            (self.atom.name, self.atom.attachment_revision, str(self.intruded_at)),
+            (self.atom.name, self.atom.attachment_revision, self.atom.rekey_revision, str(self.intruded_at)),
             [(p.node.pk, p.word, p.sentence, p.at, p.since) for p in self.proofs],
             [(a.pk, a.destroyed_at) for a in self.alarms],
             self.atom.environment and (self.atom.environment.name, self.atom.environment.extensions_revision),
@@ -251,8 +251,7 @@ def _status(
         sentence = "The Key Management Service of this account was never activated."
         return Status("info", "Off", sentence, None, "Ask the portal's operator to activate it.")
     if kms.state != KmsAccount.State.ACTIVE:
-        sentence = "The Key Management Service of this account is not active."
-        return Status("warn", kms.get_state_display(), sentence, kms.since)
+        return _ended_status(kms)
     if atom.provisioned_at is None:
         return Status("info", "Preparing", "The hosted vault is making this Atom's keys.", atom.created_at)
     enrolled = [node for node in nodes if node.state == Node.State.ENROLLED]
@@ -280,6 +279,18 @@ def _doubted(status: Status, proofs: list[ProofLine]) -> Status:
         return status
     first = doubts[0]
     return Status(first.tone, first.word, f"{first.node}: {first.sentence}", first.since or first.at, first.mend)
+
+
+def _ended_status(kms: KmsAccount) -> Status:
+    """Disabled, with the way back; or shredded, without one."""
+    if kms.state == KmsAccount.State.DISABLED and kms.ends_at is not None:
+        sentence = (
+            "The Key Management Service of this account is disabled: its containers are cut off, its keys are kept."
+        )
+        mend = f"An administrator can enable it again under Keys, until {kms.ends_at:%-d %B %Y}."
+        return Status("warn", "Disabled", sentence, kms.since, mend)
+    mend = "Under Keys an administrator can activate it with new keys. Then its values have to be entered again."
+    return Status("bad", "Shredded", "The keys of this account are destroyed.", kms.since, mend)
 
 
 def _pending_status(settings: KmsSettings, enrolled: list[Node], checks: list[Checks]) -> Status | None:
