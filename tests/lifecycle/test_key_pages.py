@@ -77,6 +77,20 @@ def test_the_schedule_is_kept_and_audited_and_another_one_than_offered_is_not(st
     assert [entry.message for entry in told] == ["Scheduled rotation of in-transit keys: every 90 days"]
 
 
+def test_the_panel_says_that_a_new_key_was_asked_for_until_it_is_reported(stage: Stage) -> None:
+    node = Node.objects.create(atom=stage.atom, state="enrolled", host_name="host1", last_seen_at=timezone.now())
+    report = ContainerReport.objects.create(node=node, reported_at=timezone.now())
+    alice, panel = stage.cast.client("alice"), url(stage, "kms_panel", stage.atom.pk)
+    assert alice.post(url(stage, "rekey_atom", stage.atom.pk)).status_code == 302
+    first = alice.get(panel, headers={"hx-request": "true"})
+    assert "A new data key was asked for" in text(first)
+    report.rekey_revision, report.reported_at = 1, timezone.now()
+    report.save()
+    after = alice.get(panel, headers={"hx-request": "true", "if-none-match": first.headers["ETag"]})
+    assert after.status_code == 200
+    assert "A new data key was asked for" not in text(after)
+
+
 def test_a_reader_sees_ages_and_no_buttons(stage: Stage) -> None:
     page = text(stage.cast.client("bob").get(url(stage, "kms_account")))
     assert "Orders Atom" in page

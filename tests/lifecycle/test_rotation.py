@@ -2,6 +2,7 @@
 
 import re
 import time
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.conftest import HostedVault, Stage
 from tests.extensions.test_vault_trouble import own_vault
 from tests.faulty_vault import failing_at
 from tests.lifecycle import rotations as look
-from tests.lifecycle.dying import dying_worker, killed_at_every_step
+from tests.lifecycle.dying import dying_worker, killed_at_every_step, leases_end
 from tests.runtime.container import save
 from vaults import hosted
 from vaults.credentials import read_credentials
@@ -436,6 +437,37 @@ def test_the_same_message_twice_rotates_once(stage: Stage, hosted_vault: HostedV
     look.finished(operation)
     assert operations.run(operation.pk) is False
     assert look.key(hosted_vault, stage.production) == (2, 2)
+
+
+@pytest.mark.slow
+def test_a_worker_killed_at_the_second_reading_never_makes_the_wait_for_a_late_one_shorter(
+    stage: Stage, hosted_vault: HostedVault
+) -> None:
+    """Whoever goes on finds it rewrapped already; a runtime may have read the old one a moment ago all the same."""
+    name = str(stage.production.pk)
+    look.filled(hosted_vault, stage.production, 3)
+    past = timezone.now() - timedelta(seconds=1)
+    with dying_worker(hosted_vault, KMS_ROTATION_SETTLE_SECONDS="600") as worker:
+        number, lived = 0, None
+        while lived is None:
+            number += 1
+            late = hosted_vault.root.new_data_key("intransit", name).wrapped
+            operation = look.rotate(stage, stage.production)
+            sweep()
+            hosted.store_wrapped_keys(stage.production.pk, 0, {str(uuid.uuid4()): late})
+            RecipientRotation.objects.filter(operation=operation).update(settle_at=past)
+            Operation.objects.filter(pk=operation.pk).update(run_after=past)
+            lived = worker.sweep(number)
+            leases_end()
+            worker.sweep()
+            row = part(operation)
+            assert (row.state, row.late > 0) == ("rewrapped", True), number
+            assert row.settle_at is not None
+            assert row.settle_at > timezone.now() + timedelta(seconds=30)
+            assert look.opens(hosted_vault, stage.production, late)
+            look.finished(operation)
+            assert not look.opens(hosted_vault, stage.production, late)
+    assert number > 8
 
 
 @pytest.mark.slow
