@@ -34,6 +34,7 @@ DELIVERY = Delivery(
     atom=ATOM,
     attachment_revision=1,
     settings_revision=1,
+    rekey_revision=0,
     environment=ENVIRONMENT,
     environment_name="Production",
     revision=5,
@@ -201,3 +202,13 @@ def test_no_answer_makes_it_fail_in_another_way(name: str, value: Any) -> None:
         read_delivery({**ANSWER, name: value})
     except DeliveryRefused:
         return
+
+
+def test_a_lost_value_is_kept_only_when_it_is_that_very_one() -> None:
+    lost = Entry("lost", PASSWORD, "Orders", 3, "oldest key")
+    manifest = Manifest(ENVIRONMENT, 5, (lost,))
+    delivery = replace(DELIVERY, values={}, plain={})
+    kept = checking.assemble(manifest, delivery, {}, HELD)
+    assert kept == [(lost._replace(form="sealed"), b"old")]
+    for other in (lost._replace(revision=2), lost._replace(digest="another key")):
+        assert checking.assemble(Manifest(ENVIRONMENT, 5, (other,)), delivery, {}, HELD) == [(other, None)]
