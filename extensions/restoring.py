@@ -26,7 +26,9 @@ def publish_extensions(
     """
     done, met = done_before(account, restore, STEP), _highest(account)
     published = []
-    for environment in account.environments.filter(extensions_revision__gt=0).order_by("pk"):
+    for environment in (
+        account.environments.filter(extensions_revision__gt=0).exclude(provisioned_at=None).order_by("pk")
+    ):
         first = str(environment.pk) not in done
         if (first or environment.pk in changed) and environment.pk not in without:
             jump = restore.jump if restore.database and first else 0

@@ -1,14 +1,17 @@
 """A worker's process that kills itself (SIGKILL) at a chosen step of a sweep.
 
-`python -m tests.dying_worker` reads lines `N queue …` and does each in a fork of itself, which has Django loaded and nothing
-open yet: it sweeps these queues until nothing is due and dies at step N (0: never). A step is where something leaves the
-process: before and after every vault call and every commit. Answers `died` or the number of steps there were.
+`python -m tests.dying_worker` reads lines `N queue …`, or `N after_restore DIRECTORY NAME`, and does each in a fork of
+itself, which has Django loaded and nothing open yet: it sweeps these queues until nothing is due (or runs the command) and
+dies at step N (0: never). A step is where something leaves the process: before and after every vault call and every commit.
+Answers `died` or the number of steps there were.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
@@ -17,6 +20,7 @@ import django  # noqa: E402
 
 django.setup()
 
+from django.core.management import call_command  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 
 from operations import actions  # noqa: E402
@@ -49,8 +53,12 @@ BaseDatabaseWrapper._commit = around(BaseDatabaseWrapper._commit)  # type: ignor
 def work(at: int, queues: Sequence[str], answer: int) -> None:
     global die_at
     die_at = at
-    while actions.sweep(queues=queues):
-        pass
+    if queues[:1] == ["after_restore"]:
+        credentials, name = queues[1:]
+        call_command("after_restore", credentials=Path(credentials), restore=name, stdout=StringIO())
+    else:
+        while actions.sweep(queues=queues):
+            pass
     os.write(answer, str(count).encode())
 
 

@@ -15,7 +15,7 @@ from accounts import audit
 from accounts.models import Account, AuditEntry
 from atoms.models import Atom
 from vaults import documents, hosted
-from vaults.actions import republish_settings
+from vaults.actions import republish_settings, settings_of
 from vaults.losses import mark_lost, unmark
 from vaults.models import ContainerReport, DataKey, KmsAccount, KmsSettings, PropertiesFile, Recipient
 from vaults.transit import VaultRefused, chunks
@@ -162,7 +162,8 @@ def publish_settings(account: Account, restore: Restore, without: Collection[uui
     for atom in _atoms(account, restore):
         if str(atom.pk) not in done and atom.pk not in without:
             jump = restore.jump if restore.database else 0
-            revision = republish_settings(atom, above=reported.get(atom.pk, 0) + jump, actor=ACTOR)
+            known = max(reported.get(atom.pk, 0), settings_of(atom).revision)
+            revision = republish_settings(atom, above=known + jump, actor=ACTOR)
             # A request for a new at-rest data key must be newer than any a container has met; each takes one now anyway.
             account.atoms.filter(pk=atom.pk).update(rekey_revision=F("rekey_revision") + jump)
             message = f"KMS settings of {atom.name} sealed anew as revision {revision}"
@@ -176,7 +177,9 @@ def publish_settings(account: Account, restore: Restore, without: Collection[uui
 def _atoms(account: Account, restore: Restore) -> list[Atom]:
     settings = Q(kms_settings__sealed__isnull=False)
     met = settings | Q(nodes__isnull=False) if restore.database else settings
-    return list(account.atoms.exclude(provisioned_at=None).filter(met).distinct().order_by("pk"))
+    return list(
+        account.atoms.exclude(provisioned_at=None).filter(met).select_related("kms_settings").distinct().order_by("pk")
+    )
 
 
 def without_role(account: Account, roles: Collection[str]) -> int:

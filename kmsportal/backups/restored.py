@@ -23,6 +23,7 @@ def note(var: Path, parts: Collection[str], taken_at: datetime) -> Restore:
         "taken_at": restore.taken_at.isoformat(),
         "restored_at": restore.restored_at.isoformat(),
     }
+    var.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(var / FILE, json.dumps(document).encode() + b"\n")
     return restore
 

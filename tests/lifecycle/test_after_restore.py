@@ -9,8 +9,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from accounts import audit
 from atoms.models import Node
 from tests.conftest import HostedVault, Stage
+from tests.lifecycle.dying import dying_worker
 from tests.runtime.container import bring_your_own_vault, save
 from vaults import ending, hosted
 from vaults.actions import SettingsRefused, file_of, settings_of, with_settings
@@ -82,7 +84,7 @@ def test_revisions_rise_once_above_all_that_was_reported(stage: Stage, after_res
     )
     after_restore()
     assert revision(stage) == 1078
-    assert KmsSettings.objects.get(atom=stage.atom).revision == 1001
+    assert KmsSettings.objects.get(atom=stage.atom).revision == 1002
     assert not KmsSettings.objects.filter(atom=stage.second).exists(), "it has no container"
     stage.atom.refresh_from_db()
     assert stage.atom.rekey_revision == 1000
@@ -263,3 +265,36 @@ def test_a_vault_that_is_away_is_one_line_and_it_goes_on_later(stage: Stage, aft
         after_restore()
     settings.VAULT_ADDR = right
     assert "is revision" in after_restore()
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_a_second_run_ends_as_an_undisturbed_one(stage: Stage, hosted_vault: HostedVault) -> None:
+    """Every seventh step: each run is a restore of its own, and takes another value's key out of the vault before."""
+    Node.objects.create(atom=stage.atom, state="enrolled", host_name="host1")
+    save(stage, apiKey="kept")
+    with dying_worker(hosted_vault, "all.json") as worker:
+        number, steps = 1, None
+        while steps is None:
+            save(stage, password=f"value {number}")
+            lost = key_of(stage, "password")
+            take_out(hosted_vault, lost)
+            command = ("after_restore", str(hosted_vault.credentials), f"restore-{number}")
+            steps = worker.sweep(number, *command)
+            assert worker.sweep(0, *command) is not None
+            lost.refresh_from_db()
+            stage.production.refresh_from_db()
+            manifest, settings = stage.production.manifest, KmsSettings.objects.get(atom=stage.atom)
+            assert lost.lost_because == DataKey.Loss.RESTORED
+            assert manifest.revision == stage.production.extensions_revision > number // 7 * 1000
+            assert settings.is_genuine()
+            assert settings.revision > number // 7 * 1000
+            for key in (manifest.data_key, settings.data_key, key_of(stage, "apiKey")):
+                assert key is not None
+                assert key.lost_at is None
+                document = hosted_vault.root.read_document("datakeys", f"{key.recipient_id}/{key.document}")
+                assert str(key.pk) in document
+            number += 7
+    assert number > 30
+    assert audit.first_broken(stage.account) is None
+    told = stage.account.audit_entries.filter(action="RESTORE_EXTENSIONS").values_list("properties__restore", flat=True)
+    assert len(set(told)) == len(range(1, number, 7))

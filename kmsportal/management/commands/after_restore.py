@@ -21,6 +21,7 @@ from vaults import hosted, readers, restored_readers, restoring
 from vaults.ending import NotNow
 from vaults.models import KmsAccount
 from vaults.restoring import Restore
+from vaults.sealing import KmsInactive, NotProvisioned
 from vaults.shredding import shred_again
 from vaults.transit import VaultError
 
@@ -60,7 +61,7 @@ class Command(BaseCommand):
                 self._compare_audit(options["source"])
         except VaultError as error:
             raise CommandError(f"{error.sentence} Mend that and start again: what is done stays done.") from None
-        except (RowForged, StaleRevision, record.BackupBroken) as error:
+        except (RowForged, StaleRevision, KmsInactive, NotProvisioned, record.BackupBroken) as error:
             raise CommandError(str(error)) from None
         finally:
             hosted.hold(())
