@@ -2,17 +2,13 @@
 
 Pure of Django. hvac is used with everything explicit (address, token, CA, timeouts) and nothing taken from the
 environment: no proxies, no ambient token, no redirects. hvac's own exceptions can hold plaintexts of a batch, so they
-are never raised here: answers are read raw and turned into the four errors below, which carry a status and our words.
+are never raised here: answers are read raw and turned into the errors of vaults/answers.py, with a status and our words.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, Any, Final, TypeVar
 
@@ -20,83 +16,51 @@ import hvac
 import orjson
 import requests
 from hvac.adapters import RawAdapter
-from urllib3.exceptions import ReadTimeoutError
 
-from vaults.envelope import KEY_BYTES
+from vaults.answers import (
+    DataKey,
+    DataKeysBroken,
+    Login,
+    VaultError,
+    VaultMisconfigured,
+    VaultRefused,
+    VaultUnavailable,
+    Wrapping,
+    WrappingOrigin,
+    bytes_of,
+    data_key_of,
+    decoded,
+    is_late,
+    member_of,
+    read_body,
+    refusal,
+    text_of,
+    version_of,
+)
 from vaults.tls import TLS_SENTENCES, Adapter, TlsFileInvalid, client_context, tls_code
+
+__all__ = [
+    "BATCH_ITEMS",
+    "TIMEOUT",
+    "WITHIN",
+    "DataKey",
+    "DataKeysBroken",
+    "Login",
+    "Vault",
+    "VaultError",
+    "VaultMisconfigured",
+    "VaultRefused",
+    "VaultUnavailable",
+    "Wrapping",
+    "WrappingOrigin",
+    "chunks",
+]
 
 Item = TypeVar("Item")
 
 BATCH_ITEMS: Final = 400  # a default listener refuses 500: every JSON key and value counts towards 1,000 strings
-ANSWER_BYTES: Final = 16 * 1024 * 1024  # more is no vault's answer; a document of 500 data keys has about 75 KB
 TIMEOUT: Final = (2.0, 5.0)  # seconds to connect, seconds to wait for each piece of an answer
 WITHIN: Final = 30.0  # seconds from a request to the end of its answer
-
-
-class VaultError(Exception):
-    """The vault did not do what was asked. `code` is for machines, the text is a sentence for people."""
-
-    def __init__(self, code: str, sentence: str, status: int | None = None) -> None:
-        super().__init__(sentence)
-        self.code = code
-        self.sentence = sentence
-        self.status = status
-
-
-class VaultUnavailable(VaultError):
-    """No answer, sealed, overloaded or failing: the same call may work later."""
-
-
-class VaultRefused(VaultError):
-    """The vault answered no (400, 403, 404, 405): the same call will be refused again."""
-
-
-class VaultMisconfigured(VaultError):
-    """What answers is not a vault we can talk to: a redirect, a web page, a wrong certificate."""
-
-
-class DataKeysBroken(VaultError):
-    """Some wrapped data keys of a batch did not unwrap; `positions` says which."""
-
-    def __init__(self, positions: Sequence[int]) -> None:
-        super().__init__("data_keys_broken", f"{len(positions)} wrapped data keys could not be unwrapped.")
-        self.positions = tuple(positions)
-
-
-@dataclass(frozen=True, slots=True)
-class DataKey:
-    """A data key as the vault made it: 32 bytes in the clear and the same, wrapped by version `key_version`."""
-
-    plaintext: bytes = field(repr=False)
-    wrapped: str = field(repr=False)
-    key_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """A vault token and the seconds it lives."""
-
-    token: str = field(repr=False)
-    seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wrapping:
-    """A response-wrapping token, where it was made (`creation_path`) and the accessor of what it wraps, if any."""
-
-    token: str = field(repr=False)
-    creation_path: str
-    accessor: str
-    seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class WrappingOrigin:
-    """Where a wrapping token was made, when (the vault's clock, seconds since 1970), and the seconds it was given."""
-
-    creation_path: str
-    created: int
-    seconds: int
 
 
 class Vault:
@@ -186,7 +150,7 @@ class Vault:
         status, answer = self._exchange(method, path, body, wrap_ttl, content_type)
         if status < 300:
             return answer
-        raise _refusal(status)
+        raise refusal(status)
 
     def status_of(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
@@ -202,13 +166,13 @@ class Vault:
         """A binary answer of any size, piece by piece. Raises call()'s errors, and what `write` raises."""
         status, _ = self._exchange("GET", path, None, None, "", write=write)
         if status >= 300:
-            raise _refusal(status)
+            raise refusal(status)
 
     def upload(self, path: str, file: IO[bytes]) -> None:
         """POST a file as it is, piece by piece. Raises call()'s errors."""
         status, _ = self._exchange("POST", path, None, None, "application/octet-stream", file=file)
         if status >= 300:
-            raise _refusal(status)
+            raise refusal(status)
 
     def _exchange(
         self,
@@ -238,7 +202,7 @@ class Vault:
                 for piece in response.iter_content(1024 * 1024):
                     write(piece)
             else:
-                content = _read(response)
+                content = read_body(response)
         except requests.exceptions.SSLError as error:
             failure = VaultMisconfigured(tls_code(error), TLS_SENTENCES[tls_code(error)])
         except requests.exceptions.ProxyError:
@@ -247,26 +211,26 @@ class Vault:
             failure = VaultUnavailable("vault_timeout", "The vault did not answer in time.")
         except requests.exceptions.ConnectionError as error:
             failure = VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
-            if _is_late(error):
+            if is_late(error):
                 failure = VaultUnavailable("vault_timeout", "The vault did not answer in time.")
         except requests.exceptions.RequestException:
             failure = VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
         # Raised outside the handler: a chained exception would keep the request, token included, alive in tracebacks.
         if failure is not None or response is None:
             raise failure or VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
-        return response.status_code, _decode(response, content)
+        return response.status_code, decoded(response, content)
 
     # -- logging in ------------------------------------------------------------------------------------------------
 
     def login(self, mount: str, role_id: str, secret_id: str) -> Login:
         """AppRole login at `auth/<mount>`. Raises VaultRefused when either id is not accepted (any more)."""
         answer = self.call("POST", f"auth/{mount}/login", {"role_id": role_id, "secret_id": secret_id})
-        auth = _member(answer, "auth")
+        auth = member_of(answer, "auth")
         return Login(str(auth["client_token"]), int(auth["lease_duration"]))
 
     def wrapped(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: int) -> Wrapping:
         """Ask for an answer that only a single-use token can fetch, within `seconds`."""
-        info = _member(self.call(method, path, body, wrap_ttl=f"{seconds}s"), "wrap_info")
+        info = member_of(self.call(method, path, body, wrap_ttl=f"{seconds}s"), "wrap_info")
         return Wrapping(
             str(info["token"]), str(info["creation_path"]), str(info.get("wrapped_accessor") or ""), int(info["ttl"])
         )
@@ -277,7 +241,7 @@ class Vault:
 
     def lookup_wrapping(self, wrapping_token: str) -> WrappingOrigin:
         """Where and when a wrapping token was made; does not use it up. Raises VaultRefused when it is used or expired."""
-        data = _member(self.call("POST", "sys/wrapping/lookup", {"token": wrapping_token}), "data")
+        data = member_of(self.call("POST", "sys/wrapping/lookup", {"token": wrapping_token}), "data")
         try:
             made = datetime.fromisoformat(str(data["creation_time"]))
             return WrappingOrigin(str(data["creation_path"]), int(made.timestamp()), int(data["creation_ttl"]))
@@ -296,15 +260,15 @@ class Vault:
         """Fetch what a wrapping token holds, once. Raises VaultRefused when it is used, expired or unknown."""
         # The wrapping token is the login itself: named in the body, it needs another token with a policy for it (403).
         answer = self.with_token(wrapping_token).call("POST", "sys/wrapping/unwrap")
-        return _member(answer, "data")
+        return member_of(answer, "data")
 
     # -- data keys -------------------------------------------------------------------------------------------------
 
     def new_data_key(self, mount: str, key: str) -> DataKey:
         """A new 256-bit data key from transit key `key`, in the clear and wrapped."""
-        data = _member(self.call("POST", f"{mount}/datakey/plaintext/{key}", {"bits": "256"}), "data")
-        wrapped = _text(data, "ciphertext")
-        return DataKey(_data_key(data), wrapped, _version(data, wrapped))
+        data = member_of(self.call("POST", f"{mount}/datakey/plaintext/{key}", {"bits": "256"}), "data")
+        wrapped = text_of(data, "ciphertext")
+        return DataKey(data_key_of(data), wrapped, version_of(data, wrapped))
 
     def unwrap_data_keys(self, mount: str, key: str, wrapped: Sequence[str]) -> list[bytes]:
         """Unwrap at most BATCH_ITEMS data keys in one call, in order.
@@ -317,7 +281,7 @@ class Vault:
         ]
         if broken:
             raise DataKeysBroken(broken)
-        return [_bytes(result["plaintext"]) for result in results]
+        return [bytes_of(result["plaintext"]) for result in results]
 
     def rewrap_data_keys(self, mount: str, key: str, wrapped: Sequence[str]) -> list[str]:
         """Wrap at most BATCH_ITEMS data keys again under the newest version, in order; nothing is opened on the way."""
@@ -343,24 +307,24 @@ class Vault:
             return results
         if status < 300:
             raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
-        raise _refusal(status)
+        raise refusal(status)
 
     def new_wrapped_data_key(self, mount: str, key: str) -> tuple[str, int]:
         """A new 256-bit data key from transit key `key`, wrapped only, and the version of the key that wrapped it."""
-        data = _member(self.call("POST", f"{mount}/datakey/wrapped/{key}", {"bits": "256"}), "data")
-        wrapped = _text(data, "ciphertext")
-        return wrapped, _version(data, wrapped)
+        data = member_of(self.call("POST", f"{mount}/datakey/wrapped/{key}", {"bits": "256"}), "data")
+        wrapped = text_of(data, "ciphertext")
+        return wrapped, version_of(data, wrapped)
 
     def unwrap_data_key(self, mount: str, key: str, wrapped: str) -> bytes:
         """Unwrap one data key. Raises VaultRefused when the vault does not allow it or cannot open it."""
-        data = _member(self.call("POST", f"{mount}/decrypt/{key}", {"ciphertext": wrapped}), "data")
-        return _data_key(data)
+        data = member_of(self.call("POST", f"{mount}/decrypt/{key}", {"ciphertext": wrapped}), "data")
+        return data_key_of(data)
 
     # -- the token itself ------------------------------------------------------------------------------------------
 
     def lookup_self(self) -> dict[str, Any]:
         """What the vault knows of this token; the token itself, which it repeats, is dropped at once."""
-        data = _member(self.call("GET", "auth/token/lookup-self"), "data")
+        data = member_of(self.call("GET", "auth/token/lookup-self"), "data")
         return {name: value for name, value in data.items() if name != "id"}
 
     def renew_self(self) -> dict[str, Any]:
@@ -368,14 +332,14 @@ class Vault:
 
         Without an increment: one would shorten a long token, too.
         """
-        auth = _member(self.call("POST", "auth/token/renew-self"), "auth")
+        auth = member_of(self.call("POST", "auth/token/renew-self"), "auth")
         return {name: value for name, value in auth.items() if name != "client_token"}
 
     # -- documents of wrapped data keys (kv v2) --------------------------------------------------------------------
 
     def read_document(self, mount: str, path: str) -> dict[str, str]:
         """The entries {data key id: wrapped data key} of a document. Raises VaultRefused (404) when there is none."""
-        data = _member(self.call("GET", f"{mount}/data/{path}"), "data").get("data")
+        data = member_of(self.call("GET", f"{mount}/data/{path}"), "data").get("data")
         if not isinstance(data, dict):
             raise VaultRefused("document_missing", "The document of wrapped data keys is missing or deleted.", 404)
         return data
@@ -405,7 +369,7 @@ class Vault:
         if status == 404:
             return False
         if status >= 300:
-            raise _refusal(status)
+            raise refusal(status)
         return True
 
 
@@ -423,96 +387,3 @@ def _session(context: ssl.SSLContext | None, pool: int, proxy: str, within: floa
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
-
-
-def _read(response: requests.Response) -> bytes:
-    """The body, never more than ANSWER_BYTES of it in memory. Raises requests' errors."""
-    content = bytearray()
-    for piece in response.iter_content(64 * 1024):
-        content += piece
-        if len(content) > ANSWER_BYTES:
-            response.close()
-            raise requests.exceptions.ContentDecodingError
-    return bytes(content)
-
-
-def _is_late(error: requests.exceptions.ConnectionError) -> bool:
-    """Whether the body stopped coming: requests has a name of its own only for headers that do."""
-    return any(isinstance(one, ReadTimeoutError) for one in error.args)
-
-
-def _decode(response: requests.Response, content: bytes) -> dict[str, Any]:
-    if 300 <= response.status_code < 400:
-        raise VaultMisconfigured(
-            "vault_redirects", "The vault's address answers with a redirect; name the address it leads to."
-        )
-    if not content:
-        return {}
-    failure = VaultMisconfigured("not_a_vault", "What answers at the vault's address is not a vault.")
-    if not response.headers.get("Content-Type", "").startswith("application/json"):
-        if response.status_code >= 500:
-            failure = VaultMisconfigured(
-                "not_a_vault", "The vault's address answers with an error page.", response.status_code
-            )
-        raise failure
-    try:
-        answer = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise failure
-    return answer
-
-
-def _refusal(status: int) -> VaultError:
-    if status == 503:
-        return VaultUnavailable("vault_sealed", "The vault is sealed.", status)
-    if status == 429:
-        return VaultUnavailable("vault_busy", "The vault is at its rate limit.", status)
-    if status >= 500:
-        return VaultUnavailable("vault_failing", "The vault reports an internal error.", status)
-    if status == 403:
-        return VaultRefused(
-            "permission_denied", "The vault refused: the token or its policy does not allow it.", status
-        )
-    if status == 404:
-        return VaultRefused("not_found", "The vault has nothing at this path.", status)
-    return VaultRefused("request_refused", "The vault refused the request.", status)
-
-
-def _member(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
-    member = answer.get(name)
-    if not isinstance(member, dict):
-        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
-    return member
-
-
-def _text(data: Mapping[str, Any], name: str) -> str:
-    if not isinstance(data.get(name), str):
-        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
-    return str(data[name])
-
-
-def _version(data: Mapping[str, Any], ciphertext: str) -> int:
-    """Of the transit key: `key_version`, or what the ciphertext begins with: "vault:v3:…"."""
-    found = data.get("key_version")
-    begins = re.match(r"vault:v([0-9]{1,9}):", ciphertext)
-    version = found if type(found) is int else int(begins[1]) if begins else 0
-    if not 0 < version < 1 << 31:
-        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
-    return version
-
-
-def _data_key(data: Mapping[str, Any]) -> bytes:
-    key = _bytes(_text(data, "plaintext"))
-    if len(key) != KEY_BYTES:
-        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
-    return key
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")

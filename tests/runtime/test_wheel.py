@@ -14,7 +14,7 @@ from tests.live import ROOT
 pytestmark = pytest.mark.slow
 PURE = {
     *("__init__.py", "customer.py", "deadline.py", "envelope.py", "kms_settings.py", "lifecycle.py", "manifest.py"),
-    *("preflight.py", "proof.py", "secret.py", "tls.py", "transit.py", "verdicts.py"),
+    *("answers.py", "preflight.py", "proof.py", "secret.py", "tls.py", "transit.py", "verdicts.py"),
 }
 IMPORT_ALL = """
 import importlib, importlib.util, pkgutil, runtime
