@@ -18,8 +18,8 @@ from accounts import audit
 from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from vaults import ending, shredding
-from vaults.losses import lost_values
 from vaults.ending import GRACE_DAYS, NotNow
+from vaults.losses import lost_values
 from vaults.models import KmsAccount, ShredCertificate
 
 
