@@ -19,12 +19,17 @@ def test_every_access_granting_table_is_signed() -> None:
     assert signed == {
         "accounts.Role",
         "accounts.MembershipRole",
+        "accounts.SupportStaff",
         "atoms.Environment",
         "atoms.Atom",
         "atoms.Attachment",
         "atoms.NodeCredential",
         "atoms.InstallerToken",
         "vaults.Enrolment",
+        "vaults.KmsAccount",
+        "vaults.ReaderAlarm",
+        "vaults.SecretId",
+        "vaults.ShredApproval",
     }
 
 
