@@ -2,6 +2,7 @@
 
 import orjson
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -35,15 +36,15 @@ def operation_list(request: AccountRequest) -> HttpResponse:
 def operation_detail(request: AccountRequest, operation_id: object) -> HttpResponse:
     """One of them, polled until it has ended."""
     operation = _find(request, operation_id)
+    details = operation.details if _sees_all_of(request, operation) else {}
     context = {
         "section": "operations",
         "operation": operation,
-        "facts": sorted(
-            (name, value) for name, value in operation.details.items() if not isinstance(value, dict | list)
-        ),
-        "lists": sorted((name, value) for name, value in operation.details.items() if _is_table(value)),
-        "can_cancel": request.may(Privilege.ATOM_MANAGEMENT) and actions.is_cancellable(operation),
-        "can_resume": request.may(Privilege.ATOM_MANAGEMENT) and operation.is_resumable,
+        "can_download": operation.is_finished and _sees_all_of(request, operation),
+        "facts": sorted((name, value) for name, value in details.items() if not isinstance(value, dict | list)),
+        "lists": sorted((name, value) for name, value in details.items() if _is_table(value)),
+        "can_cancel": _may_change(request, operation) and actions.is_cancellable(operation),
+        "can_resume": _may_change(request, operation) and operation.is_resumable,
     }
     if request.htmx:
         return fragment(request, "operations/_operation_detail.html", context)
@@ -57,6 +58,8 @@ def operation_receipt(request: AccountRequest, operation_id: object) -> HttpResp
     operation = _find(request, operation_id)
     if not operation.is_finished:
         raise Http404("It has not ended.")
+    if not _sees_all_of(request, operation):
+        raise PermissionDenied("This receipt names environments of the whole account: it is for its Administrators.")
     content = orjson.dumps(receipt_of(operation), option=orjson.OPT_INDENT_2)
     response = HttpResponse(content, content_type="application/json")
     response.headers["Content-Disposition"] = f'attachment; filename="receipt-{operation.pk}.json"'
@@ -66,7 +69,7 @@ def operation_receipt(request: AccountRequest, operation_id: object) -> HttpResp
 @require_POST
 @account_member(Privilege.ATOM_MANAGEMENT)
 def operation_cancel(request: AccountRequest, operation_id: object) -> HttpResponse:
-    operation = _find(request, operation_id)
+    operation = _changeable(request, operation_id)
     try:
         actions.cancel(operation, actor=request.user)
         messages.success(request, "It ends at its next safe place.")
@@ -78,7 +81,7 @@ def operation_cancel(request: AccountRequest, operation_id: object) -> HttpRespo
 @require_POST
 @account_member(Privilege.ATOM_MANAGEMENT)
 def operation_resume(request: AccountRequest, operation_id: object) -> HttpResponse:
-    operation = _find(request, operation_id)
+    operation = _changeable(request, operation_id)
     try:
         actions.resume(operation, actor=request.user)
         messages.success(request, "It is taken up where it stopped.")
@@ -91,6 +94,22 @@ def _find(request: AccountRequest, operation_id: object) -> Operation:
     visible = request.account.operations.visible_to(request.membership).select_related("requested_by", "account")
     found: Operation = get_object_or_404(visible, pk=operation_id)
     return found
+
+
+def _changeable(request: AccountRequest, operation_id: object) -> Operation:
+    operation = _find(request, operation_id)
+    if not _may_change(request, operation):
+        raise PermissionDenied("What concerns the whole account is its Administrators' to end and to resume.")
+    return operation
+
+
+def _sees_all_of(request: AccountRequest, operation: Operation) -> bool:
+    """What concerns the whole account names environments that not every member sees."""
+    return operation.subject_id != request.account.pk or request.may(Privilege.ACCOUNT_ADMIN)
+
+
+def _may_change(request: AccountRequest, operation: Operation) -> bool:
+    return request.may(Privilege.ATOM_MANAGEMENT) and _sees_all_of(request, operation)
 
 
 def _is_table(value: object) -> bool:

@@ -23,7 +23,7 @@ from atoms.models import Atom, Environment
 from extensions import actions as extensions
 from extensions.models import Connection, Field
 from operations.actions import sweep
-from tests import guard
+from tests import guard, live
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
 from vaults import hosted, layout
@@ -225,6 +225,13 @@ def no_forbidden_connection() -> Iterator[None]:
     """The same for requests that the tests' clients make in this process."""
     yield
     assert guard.seen == [], "I5: a request reached beyond the operator's addresses"
+
+
+@pytest.fixture(autouse=True)
+def workers_only_where_asked_for(request: pytest.FixtureRequest) -> None:
+    """The live portal stays for the whole session; its worker and beat would meddle with tests that do not ask for it."""
+    for portal in live.running:
+        portal.work() if "portal" in request.fixturenames else portal.rest()
 
 
 @pytest.fixture

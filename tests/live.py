@@ -61,6 +61,16 @@ class LivePortal:
             os.killpg(process.pid, 9)
         process.wait()
 
+    def work(self) -> None:
+        """Have a worker and beat."""
+        for name in {"worker", "beat"} - self.processes.keys():
+            self.start(name)
+
+    def rest(self) -> None:
+        """Have none: other tests work on the same database, and do themselves what is due."""
+        for name in {"worker", "beat"} & self.processes.keys():
+            self.kill(name)
+
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + 30
         while not _answers(f"{self.url}/live"):

@@ -53,9 +53,9 @@ def dying_worker(vault: HostedVault, credentials: str = "worker.json", **more: s
         "KMS_VAULT_CREDENTIALS": str(vault.credentials / credentials),
         **more,
     }
-    for portal in live.running:  # whose worker would be quicker
-        for name in ("worker", "beat"):
-            portal.kill(name)
+    working = [portal for portal in live.running if "worker" in portal.processes]
+    for portal in working:  # its worker would be quicker
+        portal.rest()
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.dying_worker"],
         cwd=ROOT,
@@ -70,9 +70,8 @@ def dying_worker(vault: HostedVault, credentials: str = "worker.json", **more: s
     finally:
         process.kill()
         process.wait()
-        for portal in live.running:
-            for name in ("worker", "beat"):
-                portal.start(name)
+        for portal in working:
+            portal.work()
 
 
 def leases_end() -> None:

@@ -7,11 +7,12 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import AuditEntry
+from accounts import actions as accounts
+from accounts.models import AuditEntry, Role, User
 from operations import actions
 from operations.models import Operation
 from operations.receipts import is_genuine
-from tests.conftest import Cast
+from tests.conftest import PASSWORD, Cast, client_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 steps: list[int] = []
@@ -163,3 +164,19 @@ def test_a_long_turn_ends_so_that_others_have_theirs(cast: Cast) -> None:
     claimed.turn_began -= actions.SLICE_SECONDS + 1
     with pytest.raises(actions.WaitUntil):
         actions.breathe(claimed, 1)
+
+
+def test_what_concerns_the_whole_account_is_its_administrators(cast: Cast) -> None:
+    """Its details name environments that not every member sees."""
+    operation = asked(cast, "tests.short")
+    actions.sweep()
+    bob, alice = cast.client("bob"), cast.client("alice")
+    assert "Production" not in bob.get(page(cast, "detail", operation)).content.decode()
+    assert bob.get(page(cast, "receipt", operation)).status_code == 403
+    assert "Production" in alice.get(page(cast, "detail", operation)).content.decode()
+    member = User.objects.create_user("standard@example.com", PASSWORD)
+    accounts.add_member(cast.account, member, [Role.objects.get(name="Standard User")], actor="tests")
+    standard = client_of(member)
+    failed = asked(cast, "tests.long")
+    assert standard.post(page(cast, "cancel", failed)).status_code == 403
+    assert standard.post(page(cast, "resume", failed)).status_code == 403
