@@ -13,7 +13,16 @@ from tests.live import ROOT
 
 pytestmark = pytest.mark.slow
 PURE = {
-    *("__init__.py", "customer.py", "deadline.py", "envelope.py", "kms_settings.py", "lifecycle.py", "manifest.py"),
+    *(
+        "__init__.py",
+        "answers.py",
+        "customer.py",
+        "deadline.py",
+        "envelope.py",
+        "kms_settings.py",
+        "lifecycle.py",
+        "manifest.py",
+    ),
     *("answers.py", "preflight.py", "proof.py", "secret.py", "tls.py", "transit.py", "verdicts.py"),
 }
 IMPORT_ALL = """
