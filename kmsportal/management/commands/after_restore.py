@@ -27,7 +27,7 @@ from vaults.transit import VaultError
 
 SHOWN = 50
 NO_ROLE = """\
-{} environments and Atoms have no role in the vault: since the backup the Key Management Service was disabled, or they were
+environments and Atoms without a role in the vault: {}. Since the backup the Key Management Service was disabled, or they were
   deleted. Nobody gets in by them. To let their containers in again, disable the Key Management Service and enable it again."""
 
 
@@ -91,7 +91,7 @@ class Command(BaseCommand):
         look = readers.look()
         if look is not None:
             self.stdout.write(
-                f"{look.destroyed} logins that were taken back were destroyed again; {len(look.alarms)} alarms were raised."
+                f"Logins that were taken back and destroyed again: {look.destroyed}. New alarms: {len(look.alarms)}."
             )
         if restore.database:
             self.stdout.write(
@@ -105,11 +105,11 @@ class Command(BaseCommand):
             return
         missing = restoring.provision_again(account, restore)
         compared = restoring.compare_data_keys(account)
-        self._say(account, f"{compared.lost} data keys are missing in the vault, {compared.found} are there again.")
+        self._say(account, f"data keys missing in the vault: {compared.lost}; there again: {compared.found}.")
         if missing:
             self._say(
                 account,
-                f"{len(missing)} environments and Atoms have no key in the vault: they were shredded or deleted.",
+                f"environments and Atoms without a key in the vault, because they were shredded or deleted: {len(missing)}.",
             )
         if not restoring.is_active(account):
             self._say(account, "disabled: nothing can be sealed. Run this again once it is enabled.")
@@ -119,14 +119,16 @@ class Command(BaseCommand):
         for environment, revision in published:
             self._say(account, f"{environment.name} is revision {revision} now.")
         if anew.sealed:
-            self._say(account, f"KMS settings of {len(anew.sealed)} Atoms are sealed anew.")
+            self._say(account, f"KMS settings sealed anew, of Atoms: {len(anew.sealed)}.")
         for atom in anew.upload_again:
             self._say(account, f"upload the properties file of {atom.name} again: its key is lost.")
         names = to_enter_again(account)
         if names:
-            self._say(account, f"{len(names)} values have to be entered again; the re-entry worklist has them:")
+            self._say(account, f"values to be entered again, all on the re-entry worklist: {len(names)}.")
         for name in names[:SHOWN]:
             self.stdout.write(f"  {name}")
+        if len(names) > SHOWN:
+            self.stdout.write(f"  and {len(names) - SHOWN} more")
 
     def _shred_again(self, account: Account, restore: Restore) -> None:
         if not restore.vault or restoring.done_before(account, restore, "RESTORE_SHRED"):
@@ -143,7 +145,7 @@ class Command(BaseCommand):
         for node in restored_readers.cut_off_since(account, found, restore):
             self._say(account, f"{node} of {node.atom.name} was cut off after the backup; it is revoked again.")
         if adopt:
-            self._say(account, f"{len(restored_readers.adopt(account, found, restore))} logins are adopted.")
+            self._say(account, f"logins adopted: {len(restored_readers.adopt(account, found, restore))}.")
 
     def _compare_audit(self, source: Path) -> None:
         for code, (seq, kept) in sorted(record.read(source).audit.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser
@@ -16,6 +17,7 @@ from django.db import connections
 
 from kmsportal.backups import database, record, restored
 from kmsportal.demo.place import DemoError, Place, inner_ports, lock, open_place
+from kmsportal.demo.processes import stop_leftovers
 
 NEXT = "Next, before containers and people come back: manage.py after_restore --credentials DIR"
 EXTERNAL = """\
@@ -41,7 +43,7 @@ class Command(BaseCommand):
         try:
             backup = record.read(source)
             parts = self._parts(backup, options["only"])
-            self._refuse_running()
+            self._refuse_running(options["var"])
             if not options["yes"]:
                 self._ask(parts, backup)
             self._put_back(source, backup, parts, options["var"])
@@ -60,9 +62,10 @@ class Command(BaseCommand):
             raise CommandError(f"The backup has no {only or 'part that can be put back'}.")
         return parts
 
-    def _refuse_running(self) -> None:
+    def _refuse_running(self, var: Path | None) -> None:
+        """An embedded stack holds its lock, too; the processes of another installation are known by their answer only."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        for address in {settings.PORTAL_URL, f"http://127.0.0.1:{settings.PORT}"}:
+        for address in _addresses(var):
             try:
                 with opener.open(f"{address}/live", timeout=3) as answer:
                     if answer.status == 200:
@@ -88,6 +91,7 @@ class Command(BaseCommand):
             return
         place = open_place(var, settings.PORT)
         with closing(lock(place)):
+            stop_leftovers(place.directory("run"))  # of a stack that was killed
             restored.note(place.var, parts, backup.taken_at)
             if "database" in parts:
                 if backup.database != "sqlite":
@@ -99,6 +103,15 @@ class Command(BaseCommand):
 
     def _tell_database(self, kept: Path | None) -> None:
         self.stdout.write("The database is put back." + (f" The one before is kept as {kept}." if kept else ""))
+
+
+def _addresses(var: Path | None) -> set[str]:
+    if var is None:
+        return {settings.PORTAL_URL, f"http://127.0.0.1:{settings.PORT}"}
+    try:
+        return {str(json.loads((var / "demo.json").read_text())["url"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _embedded(place: Place) -> Any:
