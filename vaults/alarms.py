@@ -75,7 +75,7 @@ def request_destruction(alarm: ReaderAlarm, *, actor: User) -> Operation:
         DESTROY,
         account=account,
         subject_id=locked.pk,
-        title=f"Destroy a login as {name} that nobody enrolled",
+        title="Destroy a login that nobody enrolled",  # not whose: members who do not see that environment see this
         actor=actor,
     )
 

@@ -152,7 +152,8 @@ def panel_of(atom: Atom) -> Panel:
     )
     settings, file = settings_of(atom), file_of(atom)
     checks = [_checks(atom, node, settings, file) for node in nodes if hasattr(node, "report")]
-    proofs = [line for line in (proof_line(node, environment) for node in nodes) if line]
+    checked = nodes if KmsAccount.is_active(atom.account) else []
+    proofs = [line for line in (proof_line(node, environment) for node in checked) if line]
     return Panel(
         atom=atom,
         settings=settings,

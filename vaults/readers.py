@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Account
+from atoms.models import Node
 from operations.actions import chore
 from vaults import alarms, hosted, reader_mail
 from vaults.alarms import is_uuid
@@ -132,7 +133,10 @@ def _explains(row: SecretId, reader: Reader) -> bool:
 
 def _is_over(row: SecretId) -> bool:
     """Whether it was destroyed, or should have been long ago: the vault has it still, or again after a restore."""
+    node = row.enrolment.node if row.enrolment else None
     since = row.destroyed_at or row.superseded_at
+    if since is None and node is not None and node.state == Node.State.REVOKED:
+        since = row.issued_at  # handed out while it was being revoked, by a process that died before it took it back
     return since is not None and since < timezone.now() - SETTLED
 
 

@@ -179,6 +179,14 @@ def test_a_restored_vaults_old_logins_are_destroyed_again(stage: Stage) -> None:
     assert look().destroyed == 0
 
 
+def test_a_revoked_nodes_login_that_was_handed_out_just_then_is_destroyed(stage: Stage) -> None:
+    enrolled(stage)
+    Node.objects.update(state=Node.State.REVOKED)
+    assert look().destroyed == 0
+    SecretId.objects.update(issued_at=timezone.now() - timedelta(minutes=11))
+    assert look().destroyed == 2
+
+
 def test_what_was_taken_back_a_moment_ago_is_left_to_its_operation(stage: Stage) -> None:
     enrolled(stage)
     SecretId.objects.update(superseded_at=timezone.now())
@@ -311,6 +319,8 @@ def test_a_member_sees_no_alarm_of_an_environment_he_does_not_see(stage: Stage) 
     atoms.set_environment_roles(stage.production, [Role.objects.get(name="Support")], actor=stage.alice)
     assert "can log in as" not in bob.get(page).content.decode()
     assert "can log in as Production" in stage.cast.client("alice").get(page).content.decode()
+    alarms.request_destruction(the_alarm(), actor=stage.alice)
+    assert "Production" not in bob.get(f"/accounts/{stage.account.code}/operations/").content.decode()
 
 
 def test_administrators_are_told_on_every_page(stage: Stage) -> None:
