@@ -47,8 +47,8 @@ def troubled(at: Visit) -> tuple[ReaderAlarm, revocation.Receipt]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit], theme: str) -> None:
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
+def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit], theme: str, width: int) -> None:
     alice, found = visit(), []
     alarm, receipt = troubled(alice)
     stage, page = alice.stage, alice.page
@@ -65,16 +65,15 @@ def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit]
         ("atoms:node_revoke", stage.atom.pk, node.pk),
         ("atoms:revocation", stage.atom.pk, receipt.operation.pk),
     ]
-    for width in (1440, 390):
-        page.set_viewport_size({"width": width, "height": 900})
-        for name, *ids in pages:
-            answer = page.goto(alice.address(name, *ids))
-            assert answer is not None
-            assert answer.status == 200, name
-            for violation in Axe().run(page).response["violations"]:
-                found.append((name, width, violation["id"], violation["nodes"][0]["html"]))
-            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                found.append((name, width, "wider than the screen", ""))
+    page.set_viewport_size({"width": width, "height": 900})
+    for name, *ids in pages:
+        answer = page.goto(alice.address(name, *ids))
+        assert answer is not None
+        assert answer.status == 200, name
+        for violation in Axe().run(page).response["violations"]:
+            found.append((name, width, violation["id"], violation["nodes"][0]["html"]))
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append((name, width, "wider than the screen", ""))
     assert found == []
     assert alice.complaints == []
 
