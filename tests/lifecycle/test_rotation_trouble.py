@@ -156,7 +156,7 @@ def test_a_worker_killed_at_any_step_leaves_the_same_end(stage: Stage, hosted_va
     look.filled(hosted_vault, stage.production, 410)
     save(stage, password="one")
     sealed = look.ciphertexts()
-    environments = (stage.production, stage.test)
+    environments = (stage.production,)
 
     def begin() -> tuple[Operation, int]:
         latest = look.key(hosted_vault, stage.production)[0]
@@ -174,12 +174,12 @@ def test_a_worker_killed_at_any_step_leaves_the_same_end(stage: Stage, hosted_va
         keys = DataKey.objects.filter(recipient=stage.production.pk)
         assert set(keys.values_list("key_version", flat=True)) == {before + 1}
         result = {name: count for name, count in operation.details.items() if name != "recipients"}
-        assert result == {"keys": 2, "rewrapped": 411, "late": 0, "broken": 0, "skipped": 0}
+        assert result == {"keys": 1, "rewrapped": 411, "late": 0, "broken": 0, "skipped": 0}
         assert (operation.done, operation.total) == (411, 411)
         told = AuditEntry.objects.filter(action="ROTATED", properties__operation=str(operation.pk))
         assert told.count() == 1
 
     with dying_worker(hosted_vault, KMS_ROTATION_SETTLE_SECONDS="0") as worker:
         died = killed_at_every_step(worker, begin, check)
-    assert died > 30
+    assert died > 20
     assert look.ciphertexts() == sealed
