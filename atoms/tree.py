@@ -62,13 +62,8 @@ def kms_badge(atom: Atom) -> KmsBadge | None:
 
 
 def self_check(atom: Atom) -> str:
-    """What its containers proved of the environment they are in: failing, late, passed, or "" when none ever did.
-
-    No time: with a thousand Atoms one of them proves every moment, and the tree would never be the same twice.
-    """
-    attachment = getattr(atom, "attachment", None)
-    nodes = [node for node in atom.nodes.all() if hasattr(node, "proof")]
-    here = [node for node in nodes if attachment and node.proof.environment_id == attachment.environment_id]
+    """What its containers proved of the environment they are in: failing, late, passed, or "" when none ever did."""
+    here = _proving(atom)
     if any(node.proof.code for node in here):
         return "failing"
     proved = [(node, node.proof.proved_at) for node in here if node.proof.proved_at]
@@ -76,6 +71,25 @@ def self_check(atom: Atom) -> str:
     if any(node.is_online and at is not None and at < late for node, at in proved):
         return "late"
     return "passed" if proved else ""
+
+
+def last_proved(atom: Atom) -> str:
+    """Since when all its containers have proved it, such as "proved after 24 November, 04:30 UTC"; "" when not all did.
+
+    To ten minutes: with a thousand Atoms one of them proves every moment, and the tree would never be the same twice.
+    """
+    proofs = [node.proof for node in _proving(atom)]
+    times = [proof.proved_at for proof in proofs if proof.proved_at is not None]
+    if not times or len(times) < len(proofs):
+        return ""
+    oldest = min(times)
+    return f"proved after {oldest:%-d %B, %H}:{oldest.minute // 10}0 UTC"
+
+
+def _proving(atom: Atom) -> list[Node]:
+    attachment = getattr(atom, "attachment", None)
+    nodes = [node for node in atom.nodes.all() if hasattr(node, "proof")]
+    return [node for node in nodes if attachment and node.proof.environment_id == attachment.environment_id]
 
 
 def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
@@ -94,7 +108,7 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
         attachment = getattr(atom, "attachment", None)
         branch = branches.get(attachment.environment_id, unattached) if attachment else unattached
         named = text in atom.name.casefold() or (branch.environment and text in branch.environment.name.casefold())
-        atom.self_check = self_check(atom)  # type: ignore[attr-defined]
+        atom.last_proved = last_proved(atom)  # type: ignore[attr-defined]
         atom.kms_badge = kms_badge(atom)  # type: ignore[attr-defined]
         if named and (not kind or atom.type == kind) and (not status or atom.status() == status):
             branch.atoms.append(atom)

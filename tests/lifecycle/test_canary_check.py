@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from atoms import actions as atoms
@@ -275,3 +276,13 @@ def test_a_portal_that_does_not_know_of_it_is_asked_again_in_an_hour(portal: Liv
     assert check.run() == runtime_canary.NOT_HERE_SECONDS
     check._portal.post = post_  # type: ignore[method-assign]
     assert check.run() == runtime_canary.EVERY_SECONDS
+
+
+def test_the_tree_says_since_when_it_is_proved(stage: Stage) -> None:
+    """To ten minutes, so that it is the same for a while."""
+    at = datetime(2026, 11, 24, 4, 37, tzinfo=UTC)
+    node = Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="orders-01")
+    Proof.objects.create(node=node, challenge=b"", asked_at=at, proved_at=at, environment=stage.production)
+    tree = reverse("atoms:atom_tree", args=[stage.account.code])
+    shown = stage.cast.client("alice").get(tree).content.decode()
+    assert "proved after 24 November, 04:30 UTC" in shown
