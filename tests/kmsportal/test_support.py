@@ -208,7 +208,9 @@ def test_a_lists_address_cannot_guess_what_a_column_holds(scene: Stage, staff: U
             assert answer.status_code in (302, 400), (query, answer.status_code)
 
 
-@pytest.mark.parametrize("text", ["", " ", "a", "acme", "%", "8d0d0a9e-7c3b-4a57-9d5e-1f2a3b4c5d6e", "00000000", "\x00", "é" * 300])
+@pytest.mark.parametrize(
+    "text", ["", " ", "a", "acme", "%", "8d0d0a9e-7c3b-4a57-9d5e-1f2a3b4c5d6e", "00000000", "\x00", "é" * 300]
+)
 def test_nothing_is_listed_without_a_whole_id_or_name(scene: Stage, staff: User, text: str) -> None:
     sam = client_of(staff)
     before = AuditEntry.objects.count()

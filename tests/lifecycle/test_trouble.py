@@ -143,7 +143,9 @@ def test_a_vault_in_trouble_halfway_is_waited_for(
     ask(stage)
     address = settings.VAULT_ADDR
     status = 503 if how == "is sealed" else 500
-    with failing_at(address, part, applied=how == "fails after doing it", after=kind != "rotate", status=status) as proxy:
+    with failing_at(
+        address, part, applied=how == "fails after doing it", after=kind != "rotate", status=status
+    ) as proxy:
         settings.VAULT_ADDR = f"http://127.0.0.1:{free_port()}" if how == "is down" else proxy
         hosted.forget()
         operations.sweep(queues=ALL)

@@ -92,7 +92,8 @@ class Container:
         if store is None:
             return {}
         return {
-            label(held): {"plain": held.plain, "component": "component", "lost": "lost"}.get(held.form) or store.open(held).decode()
+            label(held): {"plain": held.plain, "component": "component", "lost": "lost"}.get(held.form)
+            or store.open(held).decode()
             for held in store.held
         }
 
