@@ -78,7 +78,7 @@ def test_put_away_brought_back_and_destroyed_by_two(visit: Callable[..., Visit])
     assert alice.complaints == dora.complaints == []
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
 def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit], theme: str, width: int) -> None:
     from vaults import ending, shredding
 
