@@ -142,6 +142,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "max_retries": 0,
 }
 CELERY_BEAT_SCHEDULE = {
+    "shred-sweep": {"task": "operations.tasks.sweep_shredding", "schedule": 300.0},
     "shred": {"task": "vaults.shredding.shred_what_is_due", "schedule": 60.0},
     "sweep": {"task": "operations.tasks.sweep_operations", "schedule": 5.0},
     "readers": {"task": "vaults.tasks.watch_readers", "schedule": 20.0, "options": {"expires": 20}},

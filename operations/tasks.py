@@ -5,7 +5,7 @@ from celery import shared_task
 from kombu.exceptions import OperationalError
 
 from operations import actions
-from operations.models import Operation
+from operations.models import Operation, OperationQuerySet
 
 log = structlog.get_logger()
 
@@ -26,5 +26,15 @@ def run_operation(operation_id: str) -> None:
 @shared_task
 def sweep_operations() -> None:
     """Queue again what is due: a lost message, a dead worker's work, a wait that is over."""
-    for operation_id, queue in Operation.objects.due().values_list("pk", "queue")[:500]:
+    _publish_due(Operation.objects.due().filter(queue__in=actions.SWEPT))
+
+
+@shared_task
+def sweep_shredding() -> None:
+    """The same for the shred worker, less often: it may not run for weeks, and messages for it would pile up."""
+    _publish_due(Operation.objects.due().filter(queue=Operation.Queue.SHRED))
+
+
+def _publish_due(due: OperationQuerySet) -> None:
+    for operation_id, queue in due.values_list("pk", "queue")[:500]:
         publish(str(operation_id), queue)

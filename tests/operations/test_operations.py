@@ -136,6 +136,7 @@ def test_every_task_takes_ids_only() -> None:
     assert set(ours) == {
         "operations.tasks.run_operation",
         "operations.tasks.sweep_operations",
+        "operations.tasks.sweep_shredding",
         "vaults.retiring.retire_unused",
         "vaults.rotation.rotate_scheduled",
         "vaults.shredding.shred_what_is_due",
