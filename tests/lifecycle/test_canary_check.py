@@ -114,7 +114,7 @@ def test_failing_is_told_since_when_and_until_it_works_again(
     assert (row.code, row.failed_at) == ("", None)
     text = stage.cast.client("alice").get(page).content.decode()
     assert "A test value sealed by the portal was opened by this container." in text
-    assert "self-check passed" in text
+    assert "proved after" in text
 
 
 @pytest.mark.parametrize("body", [{}, {"proof": "zz"}, {"proof": "00" * 32, "code": "both"}, {"code": "<b>"}])
