@@ -26,10 +26,11 @@ PRODUCTION = KMS_MODE=production \
   KMS_VAULT_ADDR=https://vault.example.org:8200 KMS_VAULT_PUBLIC_ADDR=https://vault.example.org:8200 \
   KMS_EMAIL_URL=smtp+tls://mail.example.org:587
 
-# Two at once; a file's tests stay together, because they share a running portal.
-PARALLEL := -n 2 --dist loadfile
+# Three at once on two cores, because much of it is waiting; a file's tests stay together, because they share a running portal.
+PARALLEL := -n 3 --dist loadfile
 ON_POSTGRES := tests/accounts tests/atoms tests/atomapi tests/extensions tests/operations tests/test_access_matrix.py \
-  tests/vaults/test_kms_form.py tests/vaults/test_kms_panel.py tests/vaults/test_save_kms_settings.py
+  tests/vaults/test_kms_form.py tests/vaults/test_kms_panel.py tests/vaults/test_save_kms_settings.py \
+  tests/lifecycle/test_ending.py tests/lifecycle/test_losses.py tests/lifecycle/test_rotation.py tests/lifecycle/test_readers.py
 
 .PHONY: help
 help: ## Show this list

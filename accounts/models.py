@@ -207,4 +207,14 @@ class AuditEntry(UuidModel):
         return hmac.digest(settings.AUDIT_KEY, orjson.dumps(content, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
 
 
-__all__ = ["ADMINISTRATOR", "Account", "AuditEntry", "Membership", "MembershipRole", "Privilege", "Role", "SupportStaff", "User"]
+__all__ = [
+    "ADMINISTRATOR",
+    "Account",
+    "AuditEntry",
+    "Membership",
+    "MembershipRole",
+    "Privilege",
+    "Role",
+    "SupportStaff",
+    "User",
+]
