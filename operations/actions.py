@@ -31,6 +31,7 @@ SLICE_SECONDS = 120.0  # one turn of long work; then others have theirs, and the
 class _Kind:
     function: Handler
     cancellable: bool
+    admin: bool
 
 
 _kinds: dict[str, _Kind] = {}
@@ -73,14 +74,15 @@ class CannotBeDone(Exception):
         self.code, self.sentence = code, sentence
 
 
-def handler(kind: str, *, cancellable: bool = False) -> Callable[[Handler], Handler]:
+def handler(kind: str, *, cancellable: bool = False, admin: bool = False) -> Callable[[Handler], Handler]:
     """Register the function that does operations of this kind. It must be safe to run twice.
 
-    cancellable: it calls `breathe` where ending early leaves nothing half done.
+    cancellable: it calls `breathe` where ending early leaves nothing half done. admin: an Administrator asks for it, so only
+    an Administrator ends or resumes it.
     """
 
     def register(function: Handler) -> Handler:
-        _kinds[kind] = _Kind(function, cancellable)
+        _kinds[kind] = _Kind(function, cancellable, admin)
         return function
 
     return register
@@ -203,6 +205,17 @@ def is_cancellable(operation: Operation) -> bool:
     return kind is not None and kind.cancellable
 
 
+def is_for_administrators(operation: Operation) -> bool:
+    kind = _kinds.get(operation.kind)
+    return kind is not None and kind.admin
+
+
+def is_resumable(operation: Operation) -> bool:
+    """Whether it can be taken up again. What cannot be cancelled and ended so was taken back by whoever asked for it."""
+    taken_back = operation.state == Operation.State.CANCELLED and not is_cancellable(operation)
+    return operation.is_resumable and not taken_back
+
+
 @transaction.atomic
 def cancel(operation: Operation, *, actor: User) -> None:
     """End an operation at its next safe place; one that nobody works on ends at once. Raises NotPossible."""
@@ -222,8 +235,8 @@ def cancel(operation: Operation, *, actor: User) -> None:
 def resume(operation: Operation, *, actor: User) -> None:
     """Take up a failed or cancelled operation where it stopped. Raises NotPossible."""
     locked = Operation.objects.select_for_update(of=("self",)).select_related("account").get(pk=operation.pk)
-    if not locked.is_resumable:
-        raise NotPossible("Only what failed or was cancelled can be resumed.")
+    if not is_resumable(locked):
+        raise NotPossible("Only what failed or was cancelled can be resumed; what was taken back is asked for again.")
     Operation.objects.filter(pk=locked.pk).update(
         state=Operation.State.PENDING,
         run_after=timezone.now(),

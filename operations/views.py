@@ -42,9 +42,9 @@ def operation_detail(request: AccountRequest, operation_id: object) -> HttpRespo
         "operation": operation,
         "can_download": operation.is_finished and _sees_all_of(request, operation),
         "facts": sorted((name, value) for name, value in details.items() if not isinstance(value, dict | list)),
-        "lists": sorted((name, value) for name, value in details.items() if _is_table(value)),
+        "lists": [_table(name, value) for name, value in sorted(details.items()) if isinstance(value, list) and value],
         "can_cancel": _may_change(request, operation) and actions.is_cancellable(operation),
-        "can_resume": _may_change(request, operation) and operation.is_resumable,
+        "can_resume": _may_change(request, operation) and actions.is_resumable(operation),
     }
     if request.htmx:
         return fragment(request, "operations/_operation_detail.html", context)
@@ -109,8 +109,16 @@ def _sees_all_of(request: AccountRequest, operation: Operation) -> bool:
 
 
 def _may_change(request: AccountRequest, operation: Operation) -> bool:
+    if actions.is_for_administrators(operation) and not request.may(Privilege.ACCOUNT_ADMIN):
+        return False
     return request.may(Privilege.ATOM_MANAGEMENT) and _sees_all_of(request, operation)
 
 
-def _is_table(value: object) -> bool:
-    return isinstance(value, list) and bool(value)
+def _table(name: str, rows: list[object]) -> dict[str, object]:
+    """Name, columns and rows of cells; a list of plain texts has no columns."""
+    first = rows[0]
+    if not isinstance(first, dict):
+        return {"name": name, "columns": [], "rows": [[row] for row in rows]}
+    columns = list(first)
+    cells = [[row.get(column) for column in columns] for row in rows if isinstance(row, dict)]
+    return {"name": name, "columns": columns, "rows": cells}

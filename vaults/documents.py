@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 
 from vaults import hosted
@@ -38,14 +38,16 @@ def version_of(wrapped: object) -> int:
     return int(begins[1]) if begins else 0
 
 
-def rewrap(recipient: uuid.UUID, number: int, entries: Entries) -> list[str]:
+def rewrap(recipient: uuid.UUID, number: int, entries: Entries, still_ours: Callable[[], object]) -> list[str]:
     """Rewrap a batch under the newest version and put it back. Returns the ids of those the vault could not rewrap.
 
+    still_ours: asked between the two; a worker that slept through its lease must not put an old version over a newer one.
     A document that is gone by then (its recipient was shredded) stays gone.
     """
     whole = {key: wrapped for key, wrapped in entries.items() if isinstance(wrapped, str)}
     renewed = _rewrapped(recipient, whole)
     if renewed:
+        still_ours()
         hosted.patch_document(recipient, number, renewed)
     return [key for key in entries if key not in renewed]
 

@@ -18,7 +18,7 @@ from atoms.models import Atom, Environment, Node
 from operations import actions as operations
 from operations.models import Operation
 from vaults import hosted
-from vaults.models import KmsAccount, Recipient, SecretId
+from vaults.models import KmsAccount, Recipient, SecretId, ShredApproval
 from vaults.tasks import vault_operation
 
 GRACE_DAYS = (7, 30, 90)  # least, usual, most
@@ -113,6 +113,7 @@ def withdraw(account: Account) -> int:
     """End what was asked for and has not begun of shredding; the account's row is locked. Returns how many."""
     now = timezone.now()
     asked = account.operations.unfinished().filter(kind=SHRED)
+    ShredApproval.objects.filter(operation__in=asked).delete()  # a word that was given for this does for nothing else
     count = asked.update(cancel_asked_at=now)  # one that a worker has just claimed looks at this under the same lock
     asked.exclude(state=Operation.State.RUNNING).update(state=Operation.State.CANCELLED, finished_at=now)
     return count
@@ -122,8 +123,10 @@ def withdraw(account: Account) -> int:
 def activate_again(account: Account, *, actor: User) -> KmsAccount:
     """After shredding: new keys under the old names. What was sealed stays lost. Raises NotNow, RowForged."""
     kms = locked(account)
-    if kms.state != KmsAccount.State.SHREDDED or account.operations.unfinished().filter(kind=SHRED).exists():
-        raise NotNow("Only when its keys are shredded can it be activated again.")
+    last = account.operations.filter(kind=SHRED).exclude(state=Operation.State.CANCELLED).first()
+    done = last is not None and last.state == Operation.State.DONE
+    if kms.state != KmsAccount.State.SHREDDED or not done or account.recipients.filter(shredded_at=None).exists():
+        raise NotNow("Only when all of its keys are shredded can it be activated again.")
     put_state(kms, KmsAccount.State.ACTIVE, actor)
     account.recipients.update(shredded_at=None, in_transit_version=1, oldest_version=1, rotated_at=None)
     _request_roles(account, actor)

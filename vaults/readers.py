@@ -34,6 +34,7 @@ EVERY = timedelta(seconds=20)  # so that a reader is found within 60 s, whatever
 PAUSE_SECONDS = 2.0  # a secret_id is issued a moment before its row is written
 SETTLED = timedelta(minutes=10)  # by then the operation that destroys a secret_id has done so
 ROWS = 500  # accessors in one query
+BACK_AFTER = timedelta(minutes=1)  # a look may have listed it a moment before it was destroyed
 CLAIMS = ("atom", "node", "enrolment")  # what the portal writes beside a secret_id
 
 
@@ -191,6 +192,21 @@ def _settle_alarms(listed: list[Reader], unexplained: set[str]) -> None:
             alarms.destroyed(alarm)
         elif alarm.accessor not in unexplained and alarm.is_genuine():
             _close_explained(alarm)
+    back = ReaderAlarm.objects.filter(destroyed_at__lt=timezone.now() - BACK_AFTER, accessor__in=unexplained & present)
+    for alarm in back.select_related("account"):
+        _raise_again(alarm)
+
+
+def _raise_again(alarm: ReaderAlarm) -> None:
+    """It was destroyed, and the vault has it again: an older snapshot was put back, or the row was written past the portal."""
+    with transaction.atomic():
+        alarm.destroyed_at = alarm.closed_at = alarm.closed_by = alarm.mailed_at = None
+        alarm.found_at = timezone.now()
+        alarm.save()
+        if alarm.account is not None:
+            message = "A login nobody enrolled that was destroyed is there again"
+            alarms.record(alarm, alarm.account, "ALARM", message, actor="watch for readers")
+    log.error("reader_alarm", mount=alarm.mount, alarm=str(alarm.pk))
 
 
 def _close_explained(alarm: ReaderAlarm) -> None:

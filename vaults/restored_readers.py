@@ -26,13 +26,14 @@ class Readers:
     the database does not know."""
 
     accessors: set[str] = field(default_factory=set)
+    roles: set[tuple[str, str]] = field(default_factory=set)  # (mount, name) of all roles
     strangers: list[tuple[Reader, str, datetime | None]] = field(default_factory=list)
 
 
 def listed() -> Readers:
     """Every secret_id of runtimes: a call for each role, and one for each that the database does not know."""
-    found = Readers()
-    for part in chunks(list(_all()), ROWS):
+    found = Readers(roles={(mount, role) for mount in (ENVIRONMENTS, ATOMS) for role in hosted.roles(mount)})
+    for part in chunks(list(_all(found.roles)), ROWS):
         accessors = {reader.accessor for reader in part}
         known = set(SecretId.objects.filter(accessor__in=accessors).values_list("accessor", flat=True))
         found.accessors |= accessors
@@ -43,16 +44,16 @@ def listed() -> Readers:
     return found
 
 
-def _all() -> Iterator[Reader]:
-    for mount in (ENVIRONMENTS, ATOMS):
-        for role in hosted.roles(mount):
-            yield from (Reader(mount, role, accessor) for accessor in hosted.secret_ids(mount, role))
+def _all(roles: set[tuple[str, str]]) -> Iterator[Reader]:
+    for mount, role in sorted(roles):
+        yield from (Reader(mount, role, accessor) for accessor in hosted.secret_ids(mount, role))
 
 
 def cut_off_since(account: Account, readers: Readers, restore: Restore) -> list[Node]:
     """Nodes the older database believes in, though the newer vault has no login of theirs: they were revoked since.
 
-    They are revoked again. Only where the vault is the newer one: an older vault lacks logins that are good.
+    They are revoked again. Only where the vault is the newer one: an older vault lacks logins that are good. Not where the
+    Atom's role is gone as well: then its account was disabled since, which cuts off and revokes nobody.
     """
     if restore.vault or not restore.database:
         return []
@@ -66,6 +67,8 @@ def cut_off_since(account: Account, readers: Readers, restore: Restore) -> list[
 
 def _is_cut_off(node: Node, readers: Readers, renewed: set[str]) -> bool:
     good = [row for row in node.secret_ids.all() if row.confirmed_at and not row.superseded_at and not row.destroyed_at]
+    if (ATOMS, str(node.atom_id)) not in readers.roles:
+        return False
     return bool(good) and str(node.pk) not in renewed and not any(row.accessor in readers.accessors for row in good)
 
 

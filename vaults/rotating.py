@@ -164,7 +164,7 @@ def _rewrap(rotation: RecipientRotation, progress: Progress, *, late: bool = Fal
             if late:
                 again = timedelta(seconds=min(AGAIN_SECONDS, settings.ROTATION_SETTLE_SECONDS))
                 _move(rotation, State.REWRAPPED, late=F("late") + len(batch), settle_at=timezone.now() + again)
-            broken = documents.rewrap(recipient.pk, number, batch)
+            broken = documents.rewrap(recipient.pk, number, batch, progress.write)
             if broken:
                 found.ids.setdefault(number, []).extend(broken)
             seen += len(batch)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+import structlog
 from celery import shared_task
 from django.conf import settings
 from django.db import transaction
@@ -21,7 +22,7 @@ from accounts.access import genuine_roles
 from accounts.models import Account, Membership, Privilege, User
 from atoms.models import Node
 from operations import actions as operations
-from operations.actions import Cancelled, CannotBeDone, WaitUntil
+from operations.actions import Cancelled, CannotBeDone, LeaseLost, WaitUntil
 from operations.models import Operation
 from vaults import ending, hosted
 from vaults.ending import LANE, SHRED, NotNow
@@ -29,7 +30,9 @@ from vaults.losses import mark_lost
 from vaults.models import DataKey, KmsAccount, Recipient, ShredApproval, ShredCertificate, ShredProof
 from vaults.tasks import vault_operation
 
+log = structlog.get_logger()
 APPROVAL_LASTS = timedelta(hours=24)
+SAMPLES = 20  # data keys of a document that are tried, should the first not live
 NOTHING_WRAPPED = 0  # stands in a proof for a status: there was no wrapped data key to try
 
 
@@ -103,6 +106,9 @@ def ask_for_what_is_due() -> None:
     late = KmsAccount.objects.filter(state=KmsAccount.State.DISABLED, ends_at__lte=timezone.now())
     asked = Operation.objects.unfinished().filter(kind=SHRED).values("account")
     for kms in late.exclude(account__in=asked).select_related("account"):
+        if not kms.is_genuine():
+            log.error("kms_row_forged", account=kms.account.code)
+            continue
         with transaction.atomic():
             ending.locked(kms.account)
             if not kms.account.operations.unfinished().filter(kind=SHRED).exists():
@@ -135,10 +141,21 @@ def shred(operation: Operation) -> None:
     recipients = operation.account.recipients.order_by("pk")
     total = max(recipients.count(), 1)
     for recipient in recipients.filter(shredded_at=None):
+        _still_ours(operation)
         _shred_recipient(operation, recipient)
         operation.progress(total - recipients.filter(shredded_at=None).count(), total)
-    mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.Loss.SHREDDED)
+    mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.Loss.SHREDDED)  # shredded again
     _certify(operation)
+
+
+def _still_ours(operation: Operation) -> None:
+    """Before each thing that cannot be undone: a worker that slept through its lease must not meet new keys.
+
+    Raises LeaseLost.
+    """
+    shredding = KmsAccount.objects.filter(account=operation.account, state=KmsAccount.State.SHREDDED).exists()
+    if not shredding or not operation.note():
+        raise LeaseLost
 
 
 def _begin(operation: Operation) -> None:
@@ -155,12 +172,27 @@ def _begin(operation: Operation) -> None:
         if kms.ends_at > timezone.now() and len(by) < 2:
             sentence = f"Waits for a second administrator's approval, or for {kms.ends_at:%d %B %Y, %H:%M} UTC."
             raise WaitUntil(kms.ends_at, "approval_missing", sentence)
+        if _last_deed(operation.account) != "DISABLE":
+            sentence = "The audit log does not say that it was disabled last; an operator has to look at the rows."
+            raise CannotBeDone("record_forged", sentence)
         facts = {"disabled_at": kms.since.isoformat(), "approved_by": by}
         ending.put_state(kms, KmsAccount.State.SHREDDED, operation.requested_by)
-        operation.note(**facts)
+        if not operation.note(**facts):
+            raise LeaseLost
+        mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.Loss.SHREDDED)
         ending.record(
             operation.account, "shred worker", "SHRED", "The keys of this account are being destroyed", **facts
         )
+
+
+def _last_deed(account: Account) -> str:
+    """What the audit log says was done last to the service, "" when that entry is not the portal's.
+
+    A genuine row of an earlier day, put back into the database, is not enough to destroy anything.
+    """
+    deeds = ("ACTIVATE", "DISABLE", "ENABLE")
+    entry = account.audit_entries.filter(type="as.atom.kms", subject_id=str(account.pk), action__in=deeds).first()
+    return entry.action if entry is not None and bytes(entry.mac) == entry.expected_mac() else ""
 
 
 def _approved_by(operation: Operation) -> list[str]:
@@ -184,9 +216,9 @@ def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
     proof, _ = ShredProof.objects.get_or_create(operation=operation, recipient=recipient)
     documents = range(recipient.next_document() + 1)
     if proof.before is None:
-        proof.data_key, wrapped, proof.data_keys = _sample(recipient, documents)
-        proof.before = hosted.rewrap_status(recipient.pk, wrapped) if wrapped else NOTHING_WRAPPED
+        proof.data_key, proof.before, proof.data_keys = _sample(recipient, documents)
         proof.save()
+    _still_ours(operation)
     hosted.delete_keys(recipient.pk, at_rest=recipient.kind == Recipient.Kind.ATOM)
     if proof.after is None:
         wrapped = _wrapped(recipient, documents, str(proof.data_key)) if proof.data_key else ""
@@ -196,6 +228,7 @@ def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
                 "key_alive", "The vault still opens what a deleted key wrapped; nothing more was destroyed."
             )
         proof.save()
+    _still_ours(operation)
     for document in documents:
         hosted.delete_document(recipient.pk, document)
     now = timezone.now()
@@ -204,15 +237,24 @@ def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
         Recipient.objects.filter(pk=recipient.pk).update(shredded_at=now)
 
 
-def _sample(recipient: Recipient, documents: range) -> tuple[Any, str, int]:
-    """A data key of its documents with its wrapped form, and how many there are. The documents keep it until the end."""
-    data_key, wrapped, count = None, "", 0
+def _sample(recipient: Recipient, documents: range) -> tuple[Any, int, int]:
+    """A data key of its documents, how the vault answers to a rewrap of it, and how many there are.
+
+    Of the data keys that the portal made, one that lives: somebody may have put others into the documents. The documents keep
+    it until the end.
+    """
+    found: tuple[Any, int] = (None, NOTHING_WRAPPED)
+    count = 0
     for document in documents:
         entries = hosted.read_document(recipient.pk, document) or {}
         count += len(entries)
-        if data_key is None and entries:
-            data_key, wrapped = next(iter(entries.items()))
-    return data_key, wrapped, count
+        if found[1] != 200 and entries:
+            made = recipient.data_keys.filter(document=document, retired_at=None).values_list("pk", flat=True)[:SAMPLES]
+            for data_key in made:
+                wrapped = entries.get(str(data_key))
+                if wrapped and found[1] != 200:
+                    found = data_key, hosted.rewrap_status(recipient.pk, wrapped)
+    return *found, count
 
 
 def _wrapped(recipient: Recipient, documents: range, data_key: str) -> str:

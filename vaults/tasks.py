@@ -23,12 +23,12 @@ log = structlog.get_logger()
 
 
 def vault_operation(
-    kind: str, *, cancellable: bool = False
+    kind: str, *, cancellable: bool = False, admin: bool = False
 ) -> Callable[[Callable[[Operation], None]], Callable[[Operation], None]]:
     """Register a handler whose vault errors become "try later" (unavailable) or "cannot be done" (everything else)."""
 
     def register(function: Callable[[Operation], None]) -> Callable[[Operation], None]:
-        @handler(kind, cancellable=cancellable)
+        @handler(kind, cancellable=cancellable, admin=admin)
         @wraps(function)
         def handle(operation: Operation) -> None:
             try:
@@ -87,12 +87,14 @@ def _provisioned(subject: Environment | Atom, kind: str) -> None:
 @vault_operation("vaults.wrap_role_ids")
 def wrap_role_ids(operation: Operation) -> None:
     """Put wrapped role_ids beside an enrolment, so that web, which cannot read them, can hand them on."""
-    found = Enrolment.objects.select_related("node__atom", "environment").filter(pk=operation.subject_id)
+    found = Enrolment.objects.select_related("node__atom__account__kms", "environment").filter(pk=operation.subject_id)
     pending = found.filter(state=Enrolment.State.REQUESTED).first()
     if pending is None:
         return
     if not pending.holds():
         raise RowForged(f"Enrolment {pending.pk} does not bear the portal's signature.")
+    if not KmsAccount.is_active(pending.node.atom.account):
+        raise TryLater("kms_inactive", "The Key Management Service is disabled; it goes on when it is enabled again.")
     enrolment.retarget(pending)
     atom, environment = pending.node.atom, pending.environment
     if atom.provisioned_at is None or (environment and environment.provisioned_at is None):
@@ -141,7 +143,7 @@ def _destroy(operation: Operation, secret_ids: QuerySet[SecretId]) -> None:
         operation.progress(done)
 
 
-@vault_operation(alarms.DESTROY)
+@vault_operation(alarms.DESTROY, admin=True)
 def destroy_reader(operation: Operation) -> None:
     """Destroy a secret_id that nobody enrolled."""
     alarm = ReaderAlarm.objects.select_related("account").filter(pk=operation.subject_id).first()

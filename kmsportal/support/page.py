@@ -150,6 +150,8 @@ class SupportPage(ModelAdmin):  # type: ignore[type-arg]  # Django's own takes n
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         response: Any = super().changelist_view(request, {"page": self})
+        if not hasattr(response, "context_data"):  # a page number that is none
+            raise Http404
         rows = list(response.context_data["cl"].result_list)
         response.context_data["rows"] = [(self.address(row), self._facts(row, self.list_display)) for row in rows]
         self._tell(request, self._accounts(rows), "VIEW", f"Support listed {self.nouns}")

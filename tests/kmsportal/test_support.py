@@ -413,3 +413,9 @@ def test_every_page_has_the_headers_and_nothing_inline(scene: Stage, staff: User
         parser.feed(answer.content.decode())
         assert parser.found == [], address
         assert "Django" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("number", ["99", "abc", "-1"])
+def test_a_page_that_is_none_is_404_or_the_first(scene: Stage, staff: User, number: str) -> None:
+    answer = client_of(staff).get(f"/support/accounts/auditentry/?q={scene.account.code}&p={number}")
+    assert answer.status_code in (200, 404)

@@ -389,3 +389,16 @@ def test_no_identity_of_web_or_worker_alone_becomes_a_runtime(stage: Stage, host
             assert "secret_id" not in ((looked_up or {}).get("data") or {})
         assert set(has) != {"role_id", "secret_id"}, file
         assert set(has) <= {"web.json": {"secret_id"}, "worker.json": {"role_id"}, "shredder.json": set()}[file]
+
+
+def test_one_that_was_destroyed_and_is_there_again_raises_the_alarm_again(stage: Stage) -> None:
+    """An older snapshot of the vault was put back."""
+    forged("environments", stage.production.pk)
+    look()
+    alarms.destroyed(the_alarm())
+    alarms.close(the_alarm(), note="done", actor=stage.alice)
+    ReaderAlarm.objects.update(destroyed_at=timezone.now() - timedelta(minutes=5))
+    look()
+    found = the_alarm()
+    assert (found.destroyed_at, found.closed_at) == (None, None)
+    assert found.is_genuine()

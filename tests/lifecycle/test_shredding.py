@@ -136,8 +136,8 @@ def test_a_grace_period_shortened_in_the_database_destroys_nothing(stage: Stage,
     disabled(stage)
     KmsAccount.objects.update(ends_at=timezone.now() - timedelta(days=1))
     shredding_asked = Operation.objects.filter(kind="vaults.shred")
-    with pytest.raises(Exception, match="signature"):
-        shredding.ask_for_what_is_due()
+    shredding.ask_for_what_is_due()
+    assert not shredding_asked.exists()
     operations.request(
         "vaults.shred", account=stage.account, subject_id=stage.account.pk, title="forged", actor=None, queue="shred"
     )

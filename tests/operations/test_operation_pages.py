@@ -180,3 +180,10 @@ def test_what_concerns_the_whole_account_is_its_administrators(cast: Cast) -> No
     failed = asked(cast, "tests.long")
     assert standard.post(page(cast, "cancel", failed)).status_code == 403
     assert standard.post(page(cast, "resume", failed)).status_code == 403
+
+
+@pytest.mark.parametrize("rows", [[{"values": 1}], [{"items": 3}, "a text"], ["a"], [None], [[1]], [1, 2]])
+def test_facts_of_any_shape_are_shown(cast: Cast, rows: list[Any]) -> None:
+    operation = asked(cast, "tests.short")
+    Operation.objects.filter(pk=operation.pk).update(details={"rows": rows})
+    assert cast.client("alice").get(page(cast, "detail", operation)).status_code == 200

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import audit
 from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
+from operations.models import Operation
 from vaults import ending, shredding
 from vaults.ending import GRACE_DAYS, NotNow
 from vaults.losses import lost_values
@@ -56,7 +57,9 @@ def ending_card(request: AccountRequest) -> dict[str, object]:
     kms = getattr(account, "kms", None)
     if kms is None:
         return {"certificates": []}
-    work = list(account.operations.unfinished().filter(kind__in=("vaults.disable", "vaults.enable", ending.SHRED)))
+    kinds = ("vaults.disable", "vaults.enable", ending.SHRED)
+    latest = account.operations.filter(kind__in=kinds).exclude(state=Operation.State.CANCELLED)[:1]
+    work = [row for row in latest if not row.is_finished or row.state == Operation.State.FAILED]
     shred = next((row for row in work if row.kind == ending.SHRED), None)
     approved = list(shred.shred_approvals.select_related("user")) if shred else []
     return {

@@ -64,7 +64,9 @@ def readers_card(request: AccountRequest) -> dict[str, object]:
     """Of `_account_readers.html`; two queries, and four more while there are alarms."""
     return {
         "watch": _watch(request.account),
-        "alarm_lines": alarm_lines(request.account, visible_alarms(request)),
+        "alarm_lines": alarm_lines(
+            request.account, visible_alarms(request), claims=request.may(Privilege.ACCOUNT_ADMIN)
+        ),
     }
 
 
@@ -81,8 +83,11 @@ def _watch(account: Account) -> WatchState:
     return WatchState(looked_at, int(own or 0), late, sentence if failed_at else "")
 
 
-def alarm_lines(account: Account, rows: list[ReaderAlarm]) -> list[AlarmLine]:
-    """The alarms with the names of what they are about; a constant number of queries."""
+def alarm_lines(account: Account, rows: list[ReaderAlarm], *, claims: bool) -> list[AlarmLine]:
+    """The alarms with the names of what they are about; a constant number of queries.
+
+    claims: whether to tell what they claim to be, which may name what not every member sees.
+    """
     if not rows:
         return []
     told = [{"role": row.role} | row.metadata for row in rows]
@@ -94,7 +99,10 @@ def alarm_lines(account: Account, rows: list[ReaderAlarm]) -> list[AlarmLine]:
     nodes = {str(node.pk): str(node) for node in Node.objects.filter(atom__account=account, pk__in=wanted)}
     asked = Operation.objects.filter(kind=alarms.DESTROY, subject_id__in=[row.pk for row in rows])
     by_alarm = {operation.subject_id: operation for operation in asked.order_by("requested_at")}
-    return [AlarmLine(row, _name(row, names), _claims(row, names, nodes), by_alarm.get(row.pk)) for row in rows]
+    return [
+        AlarmLine(row, _name(row, names), _claims(row, names, nodes) if claims else "", by_alarm.get(row.pk))
+        for row in rows
+    ]
 
 
 def _name(row: ReaderAlarm, names: dict[str, str]) -> str:
@@ -144,4 +152,4 @@ def _find(request: AccountRequest, alarm_id: object) -> ReaderAlarm:
 
 
 def _context(request: AccountRequest, alarm: ReaderAlarm) -> dict[str, object]:
-    return {"section": "keys", "line": alarm_lines(request.account, [alarm])[0]}
+    return {"section": "keys", "line": alarm_lines(request.account, [alarm], claims=True)[0]}

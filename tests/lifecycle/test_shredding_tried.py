@@ -1,0 +1,155 @@
+"""What an attacker, a stale worker or bad luck tries with shredding, and does not get."""
+
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import User
+from atoms import actions as atoms
+from extensions.models import ExtensionValue
+from operations import actions as operations
+from operations.models import Operation
+from tests.conftest import HostedVault, Stage
+from tests.lifecycle.test_shredding import (
+    disabled,
+    is_destroyed,
+    key_exists,
+    second_administrator,
+    settle,
+)
+from tests.runtime.container import save
+from vaults import enrolment, shredding
+from vaults.ending import NotNow, activate_again, disable_kms, enable_kms
+from vaults.models import DataKey, Enrolment, KmsAccount, ShredProof
+from vaults.transit import VaultRefused
+
+__all__ = ["second_administrator"]
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def over(stage: Stage) -> Operation:
+    """The grace period is over and the shredding asked for."""
+    disabled(stage)
+    kms = KmsAccount.objects.get(account=stage.account)
+    kms.ends_at = timezone.now() - timedelta(seconds=1)
+    kms.save()
+    shredding.ask_for_what_is_due()
+    return Operation.objects.get(kind="vaults.shred")
+
+
+def test_what_was_taken_back_is_not_resumed_and_its_approvals_are_gone(
+    stage: Stage, hosted_vault: HostedVault, second_administrator: User
+) -> None:
+    disabled(stage)
+    operation = shredding.request_shred(stage.account, actor=stage.alice)
+    shredding.approve_shred(operation, actor=second_administrator)
+    enable_kms(stage.account, actor=stage.alice)
+    settle()
+    disabled(stage)
+    with pytest.raises(operations.NotPossible):
+        operations.resume(operation, actor=stage.alice)
+    assert not operation.shred_approvals.exists()
+    settle("shred")
+    assert key_exists(hosted_vault, stage.production.pk)
+
+
+def test_one_that_failed_halfway_is_resumed_and_nothing_begins_anew_before(
+    stage: Stage, hosted_vault: HostedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(stage, password="one")
+    operation, real = over(stage), shredding._shred_recipient
+
+    def broken(operation: Operation, recipient: Any) -> None:
+        if recipient.pk != stage.production.pk:
+            raise VaultRefused("permission_denied", "The vault refused.", 403)
+        real(operation, recipient)
+
+    monkeypatch.setattr(shredding, "_shred_recipient", broken)
+    settle("shred")
+    operation.refresh_from_db()
+    assert operation.state == Operation.State.FAILED
+    assert not ExtensionValue.objects.filter(form="sealed", data_key__lost_at=None).exists(), "begun is lost"
+    with pytest.raises(NotNow):
+        activate_again(stage.account, actor=stage.alice)
+    shown = stage.cast.client("alice").get(f"/accounts/{stage.account.code}/kms/").content.decode()
+    assert "then resume it" in shown
+    monkeypatch.setattr(shredding, "_shred_recipient", real)
+    operations.resume(operation, actor=stage.alice)
+    settle("shred")
+    assert is_destroyed(stage, hosted_vault)
+
+
+def test_a_worker_that_slept_through_its_lease_destroys_no_new_key(
+    stage: Stage, hosted_vault: HostedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(stage, password="one")
+    operation, real, slept = over(stage), shredding._shred_recipient, []
+
+    def slow(running: Operation, recipient: Any) -> None:
+        real(running, recipient)
+        if not slept:
+            slept.append(1)
+            Operation.objects.filter(pk=operation.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+            operations.sweep(queues=["shred"])
+            activate_again(stage.account, actor=stage.alice)
+            operations.sweep(queues=["interactive"])
+
+    monkeypatch.setattr(shredding, "_shred_recipient", slow)
+    operations.sweep(queues=["shred"])
+    assert all(key_exists(hosted_vault, row.pk) for row in stage.account.recipients.all())
+    assert not stage.account.recipients.exclude(shredded_at=None).exists()
+
+
+def test_a_genuine_row_of_an_earlier_day_destroys_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, password="kept")
+    disabled(stage)
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "mac").get(account=stage.account)
+    enable_kms(stage.account, actor=stage.alice)
+    settle()
+    later = timezone.now() + timedelta(days=60)
+    with patch("django.utils.timezone.now", lambda: later):
+        KmsAccount.objects.update(**earlier)
+        shredding.ask_for_what_is_due()
+        operations.sweep(queues=["shred"])
+    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+    assert key_exists(hosted_vault, stage.production.pk)
+
+
+def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vault: HostedVault) -> None:
+    from vaults.actions import activate_kms
+
+    activate_kms(stage.cast.other, actor="tests")
+    settle()
+    disabled(stage)
+    KmsAccount.objects.filter(account=stage.account).update(ends_at=timezone.now() - timedelta(days=1))
+    disable_kms(stage.cast.other, days=7, actor=stage.cast.charlie)
+    kms = KmsAccount.objects.get(account=stage.cast.other)
+    kms.ends_at = timezone.now() - timedelta(seconds=1)
+    kms.save()
+    shredding.ask_for_what_is_due()
+    assert Operation.objects.get(kind="vaults.shred").account == stage.cast.other
+
+
+def test_what_somebody_put_into_the_documents_is_no_proof(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, password="one")
+    junk = {"00000000-0000-4000-8000-000000000000": "vault:v1:bm90aGluZw==", "!no id": "vault:v1:x"}
+    hosted_vault.root.patch_document("datakeys", f"{stage.production.pk}/0", junk)
+    over(stage)
+    settle("shred")
+    proof = ShredProof.objects.get(recipient=stage.production.pk)
+    assert (proof.before, proof.after, proof.data_keys) == (200, 400, 3)
+    assert DataKey.objects.filter(pk=proof.data_key).exists()
+
+
+def test_an_enrolment_that_met_the_disabling_goes_on_when_it_is_enabled(stage: Stage) -> None:
+    token = atoms.create_installer_token(stage.atom, minutes=30, actor=stage.alice)[1]
+    begun = enrolment.begin(token, sync_hash=b"a" * 32, settings_hash=b"b" * 32, host_name="h", version="1")
+    disable_kms(stage.account, days=7, actor=stage.alice)
+    settle()
+    enable_kms(stage.account, actor=stage.alice)
+    settle()
+    begun.refresh_from_db()
+    assert begun.state == Enrolment.State.READY
