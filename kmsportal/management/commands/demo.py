@@ -14,6 +14,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 
+# Whose identities a command needs; another one names the files itself, or needs none.
+CREDENTIALS = {"backup": "backup.json", "sweep": "worker.json", "watch_readers": "worker.json"}
+
+
 class Command(BaseCommand):
     help = "Run every part of the portal on this machine, with demo data, until Ctrl-C."
     requires_system_checks: list[str] = []
@@ -50,7 +54,7 @@ class Command(BaseCommand):
         try:
             ports = {name: int(number) for name, number in json.loads((place.var / "ports.json").read_text()).items()}
             openbao = OpenBao(place, ports["openbao"], ports["openbao_cluster"])
-            credentials = "backup.json" if words[0] == "backup" else None  # else the command names what it needs
+            credentials = "shredder.json" if "--shred" in words else CREDENTIALS.get(words[0])
             environment = parts.environment(place, openbao, Valkey(place, ports["valkey"]), credentials)
         except (OSError, ValueError, KeyError):
             raise CommandError(f"{place.var} is not a stack's directory.") from None
