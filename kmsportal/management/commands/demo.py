@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-
 # Whose identities a command needs; another one names the files itself, or needs none.
 CREDENTIALS = {"backup": "backup.json", "sweep": "worker.json", "watch_readers": "worker.json"}
 
