@@ -455,6 +455,23 @@ class TestInstall:
         assert "\n" not in str(caught.value)
         assert _everything(bare) == before
 
+    @pytest.mark.parametrize("mounts", [("intransit", "datakeys", "atrest"), ("datakeys",)], ids=["whole", "half done"])
+    def test_layout_1_is_brought_to_layout_2(self, bare: Vault, mounts: tuple[str, ...]) -> None:
+        """Policies are written anew; mounts, keys and documents stay."""
+        layout.install(bare)
+        bare.call("POST", "intransit/keys/kept", {"type": "aes256-gcm96"})
+        now = _everything(bare)
+        for mount in mounts:
+            found = bare.call("GET", "sys/mounts")["data"][f"{mount}/"]["description"]
+            earlier = found.replace("layout 2", "layout 1")
+            bare.call("POST", f"sys/mounts/{mount}/tune", {"description": earlier})
+        bare.call("DELETE", "sys/policies/acl/kms-backup")
+        assert layout.installed_version(bare) == 1
+        layout.install(bare)
+        assert layout.installed_version(bare) == layout.LAYOUT_VERSION
+        assert _everything(bare) == now
+        assert bare.call("GET", "intransit/keys/kept")["data"]["latest_version"] == 1
+
     @pytest.mark.parametrize("description", ["", "somebody's own"])
     def test_a_mount_of_somebody_else_is_left_alone(self, bare: Vault, description: str) -> None:
         bare.call("POST", "sys/mounts/atrest", {"type": "transit", "description": description})
