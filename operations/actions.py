@@ -24,6 +24,7 @@ Result = TypeVar("Result")
 MAX_UNEXPECTED = 5  # attempts in a row that end in an exception nobody foresaw
 SWEPT = (Operation.Queue.INTERACTIVE, Operation.Queue.BULK)  # the shred worker sweeps its own queue
 PAUSE_SECONDS = 0.5  # between two looks at whether people still wait for the vault
+PAUSES = 10  # of these between two steps, at most
 SLICE_SECONDS = 120.0  # one turn of long work; then others have theirs, and the queue's time limit is never met
 
 
@@ -178,10 +179,11 @@ def _unforeseen(operation: Operation, error: Exception) -> None:
 def breathe(operation: Operation, done: int, total: int | None = None, *, failed: int = 0) -> None:
     """Between two steps: write progress, keep the lease, end when asked to, and give way to people.
 
-    Bulk work pauses here while people's own vault calls are slow, and ends its turn when that took long. What is done by
-    then is done: the handler is called again and goes on from there. Raises LeaseLost, Cancelled, WaitUntil.
+    Bulk work pauses here for some seconds while people's own vault calls are slow; then it does one step, so that it ends
+    at last whatever the load. A long turn ends here: the handler is called again and goes on from there.
+    Raises LeaseLost, Cancelled, WaitUntil.
     """
-    while True:
+    for _ in range(PAUSES):
         if not operation.progress(done, total, failed):
             raise LeaseLost
         if is_cancellable(operation) and operation.is_cancel_asked():

@@ -14,6 +14,7 @@ from django.utils import timezone
 from operations.models import Pressure
 
 SLOW_SECONDS = 0.25  # 95 of 100 calls should be quicker
+FEWEST = 4  # calls that tell anything; a save makes two
 WINDOW_SECONDS = 10.0  # how long a call counts
 LASTS = timedelta(seconds=5)
 TOLD_EVERY = 2.0  # seconds between two writes
@@ -30,7 +31,7 @@ def feel(seconds: float) -> None:
     with _lock:
         _calls.append((now, seconds))
         recent = sorted(took for ended, took in _calls if now - ended < WINDOW_SECONDS)
-        slow = recent[int(len(recent) * 0.95)] > SLOW_SECONDS
+        slow = len(recent) >= FEWEST and recent[int(len(recent) * 0.95)] > SLOW_SECONDS
         if not slow or now - _told < TOLD_EVERY:
             return
         _told = now

@@ -213,9 +213,11 @@ def live_processes(
 ) -> Iterator[LivePortal]:
     """gunicorn, worker, beat and Valkey on the tests' database and vault."""
     portal = start_portal(hosted_vault_server, database_url(), tmp_path_factory.mktemp("portal"))
+    live.running.append(portal)
     try:
         yield portal
     finally:
+        live.running.remove(portal)
         portal.stop()
     assert portal.forbidden_connections() == "", "I5: a portal process reached beyond its operator's addresses"
 

@@ -13,7 +13,7 @@ from tests import guard
 from tests.servers import Valkey, _answers, free_port, start_valkey
 
 ROOT = Path(__file__).resolve().parent.parent
-running: "list[LivePortal]" = []  # a portal lives as long as the test session, and works on the same database
+running: "list[LivePortal]" = []  # the one that lives as long as the test session and works on the tests' own database
 
 
 @dataclass
@@ -87,8 +87,6 @@ class LivePortal:
         return "\n".join(path.read_text(errors="replace") for path in self.directory.glob("*.log"))
 
     def stop(self) -> None:
-        if self in running:
-            running.remove(self)
         for name in list(self.processes):
             self.kill(name)
         if self.valkey is not None:
@@ -120,5 +118,4 @@ def start_portal(vault: Any, database: str, directory: Path, port: int = 0) -> L
     for name in ("web", "worker", "beat"):
         portal.start(name)
     portal.wait_until_up()
-    running.append(portal)
     return portal

@@ -18,7 +18,7 @@ from atoms.models import Atom, Environment, Node
 from operations import actions as operations
 from operations.models import Operation
 from vaults import hosted
-from vaults.models import KmsAccount, Recipient, SecretId, ShredApproval
+from vaults.models import KmsAccount, Recipient, RecipientRotation, SecretId, ShredApproval
 from vaults.tasks import vault_operation
 
 GRACE_DAYS = (7, 30, 90)  # least, usual, most
@@ -129,6 +129,8 @@ def activate_again(account: Account, *, actor: User) -> KmsAccount:
         raise NotNow("Only when all of its keys are shredded can it be activated again.")
     put_state(kms, KmsAccount.State.ACTIVE, actor)
     account.recipients.update(shredded_at=None, in_transit_version=1, oldest_version=1, rotated_at=None)
+    begun = RecipientRotation.objects.filter(recipient__account=account).exclude(state=RecipientRotation.State.SETTLED)
+    begun.update(state=RecipientRotation.State.PENDING, from_version=None, to_version=None, settle_at=None)
     _request_roles(account, actor)
     record(account, actor, "ACTIVATE", "Key Management Service activated again, with new keys")
     return kms

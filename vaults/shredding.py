@@ -25,6 +25,7 @@ from operations import actions as operations
 from operations.actions import Cancelled, CannotBeDone, LeaseLost, WaitUntil
 from operations.models import Operation
 from vaults import ending, hosted
+from vaults.alarms import is_uuid
 from vaults.ending import LANE, SHRED, NotNow
 from vaults.losses import mark_lost
 from vaults.models import DataKey, KmsAccount, Recipient, ShredApproval, ShredCertificate, ShredProof
@@ -172,8 +173,8 @@ def _begin(operation: Operation) -> None:
         if kms.ends_at > timezone.now() and len(by) < 2:
             sentence = f"Waits for a second administrator's approval, or for {kms.ends_at:%d %B %Y, %H:%M} UTC."
             raise WaitUntil(kms.ends_at, "approval_missing", sentence)
-        if _last_deed(operation.account) != "DISABLE":
-            sentence = "The audit log does not say that it was disabled last; an operator has to look at the rows."
+        if not _was_disabled_until(operation.account, kms.ends_at):
+            sentence = "The audit log does not say that it was disabled like this; an operator has to look at the rows."
             raise CannotBeDone("record_forged", sentence)
         facts = {"disabled_at": kms.since.isoformat(), "approved_by": by}
         ending.put_state(kms, KmsAccount.State.SHREDDED, operation.requested_by)
@@ -185,14 +186,16 @@ def _begin(operation: Operation) -> None:
         )
 
 
-def _last_deed(account: Account) -> str:
-    """What the audit log says was done last to the service, "" when that entry is not the portal's.
+def _was_disabled_until(account: Account, ends_at: datetime) -> bool:
+    """Whether the audit log says that disabling came last, with this very grace period.
 
     A genuine row of an earlier day, put back into the database, is not enough to destroy anything.
     """
     deeds = ("ACTIVATE", "DISABLE", "ENABLE")
     entry = account.audit_entries.filter(type="as.atom.kms", subject_id=str(account.pk), action__in=deeds).first()
-    return entry.action if entry is not None and bytes(entry.mac) == entry.expected_mac() else ""
+    if entry is None or bytes(entry.mac) != entry.expected_mac():
+        return False
+    return entry.action == "DISABLE" and entry.properties.get("ends_at") == str(ends_at)
 
 
 def _approved_by(operation: Operation) -> list[str]:
@@ -249,7 +252,8 @@ def _sample(recipient: Recipient, documents: range) -> tuple[Any, int, int]:
         entries = hosted.read_document(recipient.pk, document) or {}
         count += len(entries)
         if found[1] != 200 and entries:
-            made = recipient.data_keys.filter(document=document, retired_at=None).values_list("pk", flat=True)[:SAMPLES]
+            ids = [name for name in entries if is_uuid(name)]
+            made = recipient.data_keys.filter(pk__in=ids).values_list("pk", flat=True)[:SAMPLES]
             for data_key in made:
                 wrapped = entries.get(str(data_key))
                 if wrapped and found[1] != 200:

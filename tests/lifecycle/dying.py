@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from accounts.models import Account
 from operations.models import Operation
 from tests import live
 from tests.conftest import HostedVault, database_url
+from vaults import ending
+from vaults.models import KmsAccount
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,6 +82,15 @@ def leases_end() -> None:
     past = timezone.now() - timedelta(seconds=1)
     Operation.objects.filter(state=Operation.State.RUNNING).update(lease_until=past)
     Operation.objects.filter(state__in=(Operation.State.PENDING, Operation.State.WAITING)).update(run_after=past)
+
+
+def grace_is_over(account: Account) -> None:
+    """As if the grace period had been chosen so that it is over now: by row and by audit entry."""
+    kms = KmsAccount.objects.get(account=account)
+    kms.ends_at = timezone.now() - timedelta(seconds=1)
+    kms.save()
+    with transaction.atomic():
+        ending.record(account, "tests", "DISABLE", "disabled", ends_at=str(kms.ends_at))
 
 
 def killed_at_every_step(

@@ -183,3 +183,16 @@ def test_a_worker_killed_at_any_step_leaves_the_same_end(stage: Stage, hosted_va
         died = killed_at_every_step(worker, begin, check)
     assert died > 20
     assert look.ciphertexts() == sealed
+
+
+def test_slow_saves_are_felt_by_bulk_work(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People's own vault calls tell it, nobody else's."""
+    from operations import pressure
+
+    monkeypatch.setattr(pressure, "SLOW_SECONDS", -1.0)
+    pressure._calls.clear()
+    hosted.roles("environments")
+    assert not pressure.is_high()
+    for number in range(3):
+        save(stage, password=f"value {number}")
+    assert pressure.is_high()

@@ -18,7 +18,7 @@ from extensions.models import EnvironmentManifest, ExtensionValue
 from operations import actions as operations
 from operations.models import Operation
 from tests.conftest import PASSWORD, HostedVault, Stage, client_of
-from tests.lifecycle.dying import dying_worker, killed_at_every_step, leases_end
+from tests.lifecycle.dying import dying_worker, grace_is_over, killed_at_every_step, leases_end
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.container import Container, save
 from vaults import hosted, shredding
@@ -51,9 +51,7 @@ def disabled(stage: Stage) -> KmsAccount:
 
 def ended(stage: Stage) -> None:
     """The grace period is over, as if it had been chosen so."""
-    kms = KmsAccount.objects.get(account=stage.account)
-    kms.ends_at = timezone.now() - timedelta(seconds=1)
-    kms.save()
+    grace_is_over(stage.account)
     shredding.ask_for_what_is_due()
     settle("shred")
 
@@ -170,9 +168,7 @@ def test_enabled_again_nothing_is_destroyed(
 
 def test_the_worker_of_other_work_leaves_it_alone(stage: Stage, hosted_vault: HostedVault) -> None:
     disabled(stage)
-    kms = KmsAccount.objects.get()
-    kms.ends_at = timezone.now() - timedelta(seconds=1)
-    kms.save()
+    grace_is_over(stage.account)
     shredding.ask_for_what_is_due()
     settle()
     assert Operation.objects.get(kind="vaults.shred").state == Operation.State.PENDING
@@ -294,9 +290,7 @@ def test_a_shred_worker_killed_at_every_step_ends_in_the_same_state(stage: Stage
                 settle()
             save(stage, password="destroyed")
             disabled(stage)
-            kms.refresh_from_db()
-            kms.ends_at = timezone.now() - timedelta(seconds=1)
-            kms.save()
+            grace_is_over(stage.account)
             shredding.ask_for_what_is_due()
 
         def check(_: Any) -> None:

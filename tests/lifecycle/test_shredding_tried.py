@@ -13,6 +13,8 @@ from extensions.models import ExtensionValue
 from operations import actions as operations
 from operations.models import Operation
 from tests.conftest import HostedVault, Stage
+from tests.lifecycle import rotations
+from tests.lifecycle.dying import grace_is_over
 from tests.lifecycle.test_shredding import (
     disabled,
     is_destroyed,
@@ -33,9 +35,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def over(stage: Stage) -> Operation:
     """The grace period is over and the shredding asked for."""
     disabled(stage)
-    kms = KmsAccount.objects.get(account=stage.account)
-    kms.ends_at = timezone.now() - timedelta(seconds=1)
-    kms.save()
+    grace_is_over(stage.account)
     shredding.ask_for_what_is_due()
     return Operation.objects.get(kind="vaults.shred")
 
@@ -126,9 +126,7 @@ def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vau
     disabled(stage)
     KmsAccount.objects.filter(account=stage.account).update(ends_at=timezone.now() - timedelta(days=1))
     disable_kms(stage.cast.other, days=7, actor=stage.cast.charlie)
-    kms = KmsAccount.objects.get(account=stage.cast.other)
-    kms.ends_at = timezone.now() - timedelta(seconds=1)
-    kms.save()
+    grace_is_over(stage.cast.other)
     shredding.ask_for_what_is_due()
     assert Operation.objects.get(kind="vaults.shred").account == stage.cast.other
 
@@ -153,3 +151,32 @@ def test_an_enrolment_that_met_the_disabling_goes_on_when_it_is_enabled(stage: S
     settle()
     begun.refresh_from_db()
     assert begun.state == Enrolment.State.READY
+
+
+def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
+    disable_kms(stage.account, days=7, actor=stage.alice)
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "mac").get(account=stage.account)
+    enable_kms(stage.account, actor=stage.alice)
+    disable_kms(stage.account, days=90, actor=stage.alice)
+    settle()
+    later = timezone.now() + timedelta(days=8)
+    with patch("django.utils.timezone.now", lambda: later):
+        KmsAccount.objects.update(**earlier)
+        shredding.ask_for_what_is_due()
+        operations.sweep(queues=["shred"])
+    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+    assert key_exists(hosted_vault, stage.production.pk)
+
+
+def test_a_rotation_under_way_begins_anew_with_the_new_keys(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, password="one")
+    rotation = rotations.rotate(stage, stage.production)
+    operations.sweep(queues=["bulk"])
+    over(stage)
+    Operation.objects.filter(pk=rotation.pk).update(run_after=timezone.now() + timedelta(minutes=9))
+    operations.sweep(queues=["shred"])
+    activate_again(stage.account, actor=stage.alice)
+    operations.sweep(queues=["interactive"])
+    save(stage, password="two")
+    assert rotations.finished(rotation).state == Operation.State.DONE
+    assert rotations.key(hosted_vault, stage.production) == (2, 2)

@@ -4,13 +4,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.urls import reverse
-from django.utils import timezone
 
 from accounts import audit
 from operations import actions as operations
@@ -18,14 +16,14 @@ from operations.models import Operation
 from tests.conftest import PASSWORD, HostedVault, Stage
 from tests.faulty_vault import failing_at
 from tests.http import Person
-from tests.lifecycle.dying import leases_end
+from tests.lifecycle.dying import grace_is_over, leases_end
 from tests.live import ROOT, LivePortal
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.container import Container, save
 from tests.servers import free_port, start_valkey
 from vaults import hosted, shredding
 from vaults.ending import disable_kms, enable_kms
-from vaults.models import KmsAccount, Recipient
+from vaults.models import Recipient
 from vaults.rotation import request_rotation_of_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,9 +58,7 @@ def rotate(stage: Stage) -> None:
 def shred(stage: Stage) -> None:
     disable(stage)
     turns(2)
-    kms = KmsAccount.objects.get(account=stage.account)
-    kms.ends_at = timezone.now() - timedelta(seconds=1)
-    kms.save()
+    grace_is_over(stage.account)
     shredding.ask_for_what_is_due()
 
 
