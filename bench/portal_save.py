@@ -60,8 +60,8 @@ def main() -> None:
         for count in (1, 20, 200):
             ours = saver(client, sealed, sealed_env, secret_fields, count, "secret")
             theirs = saver(client, plain, plain_env, plain_fields, count, "value")
-            mine, other, calls = scene.interleaved(15, ours, theirs, bare)
-            scene.line(f"{count} secrets", mine / (other + calls), "<= 1.3", mine / (other + calls) <= 1.3)
+            mine, other, least = scene.interleaved(15, ours, theirs, bare)
+            scene.line(f"{count} secrets", mine / (other + least), "<= 1.3", mine / (other + least) <= 1.3)
         nothing = saver(client, sealed, sealed_env, secret_fields, 0, "secret")
         unchanged = saver(client, plain, plain_env, plain_fields, 0, "value")
         unchanged()

@@ -18,18 +18,18 @@ def publish(operation_id: str, queue: str) -> None:
         log.warning("queue_unreachable", operation=operation_id)
 
 
-@shared_task
+@shared_task(name="operations.run")
 def run_operation(operation_id: str) -> None:
     actions.run(operation_id)
 
 
-@shared_task
+@shared_task(name="operations.sweep")
 def sweep_operations() -> None:
     """Queue again what is due: a lost message, a dead worker's work, a wait that is over."""
     _publish_due(Operation.objects.due().filter(queue__in=actions.SWEPT))
 
 
-@shared_task
+@shared_task(name="operations.sweep_shredding")
 def sweep_shredding() -> None:
     """The same for the shred worker, less often: it may not run for weeks, and messages for it would pile up."""
     _publish_due(Operation.objects.due().filter(queue=Operation.Queue.SHRED))

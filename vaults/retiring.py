@@ -47,7 +47,7 @@ def due() -> QuerySet[DataKey]:
     return keys.exclude(recipient__kind=Recipient.Kind.ATOM, recipient__in=behind.values("atom"))
 
 
-@shared_task
+@shared_task(name="vaults.retire_unused")
 @operations.chore
 def retire_unused() -> None:
     """Note which data keys are unused and since when, and ask for those to be retired whose time has come.

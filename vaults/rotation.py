@@ -141,7 +141,7 @@ def next_rotation(kms: KmsAccount) -> datetime | None:
     return kms.rotated_at + timedelta(days=kms.rotate_every)
 
 
-@shared_task
+@shared_task(name="vaults.rotate_scheduled")
 @operations.chore
 def rotate_scheduled() -> None:
     """Ask for the rotations that are due. One that cannot be asked for now is asked for the next time."""

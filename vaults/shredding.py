@@ -117,7 +117,7 @@ def ask_for_what_is_due() -> None:
                 ending.record(kms.account, "portal", "SHRED_DUE", "The grace period is over: the keys are shredded")
 
 
-@shared_task
+@shared_task(name="vaults.shred_due")
 def shred_what_is_due() -> None:
     ask_for_what_is_due()
 

@@ -154,7 +154,7 @@ def destroy_reader(operation: Operation) -> None:
     alarms.destroyed(alarm)
 
 
-@shared_task
+@shared_task(name="vaults.scan_logins")
 def watch_readers() -> None:
     """Compare what can log in at the vault with the enrolments."""
     try:
@@ -163,7 +163,7 @@ def watch_readers() -> None:
         log.warning("reader_watch_failed", code=error.code)  # the watch says since when
 
 
-@shared_task
+@shared_task(name="vaults.revoke_unfinished_enrolments")
 def revoke_unfinished_enrolments() -> None:
     """Machines that began to enrol and never finished lose what they were given."""
     enrolment.revoke_unfinished()

@@ -58,12 +58,12 @@ def scene(raft: RaftVault, cast: Cast, live_server: Any, settings: Any, tmp_path
 
 
 @contextmanager
-def counted(vault: RaftVault, calls: list[str]) -> Iterator[None]:
+def counted(vault: RaftVault, paths_seen: list[str]) -> Iterator[None]:
     """Collects the paths that were asked for inside the block, logins left out."""
     before = vault.audit_log.stat().st_size
     yield
     paths = [answer["request"]["path"] for answer in vault.audited(before)]
-    calls.extend(path for path in paths if not path.endswith("/login"))
+    paths_seen.extend(path for path in paths if not path.endswith("/login"))
 
 
 def fill(stage: Stage, count: int) -> list[Field]:

@@ -202,8 +202,8 @@ def test_a_vault_that_is_away_changes_nothing_and_the_card_says_since_when(stage
         readers.look()
     with pytest.raises(CommandError, match=r"Nothing was compared\. The vault cannot be reached\."):
         call_command("watch_readers")
-    watch = ReaderWatch.objects.get()
-    assert (watch.error_code, watch.lease, ReaderAlarm.objects.count()) == ("vault_unreachable", None, 0)
+    row = ReaderWatch.objects.get()
+    assert (row.error_code, row.lease, ReaderAlarm.objects.count()) == ("vault_unreachable", None, 0)
     page = stage.cast.client("alice").get(f"/accounts/{stage.account.code}/kms/").content.decode()
     assert "Not compared since" in page
     assert "The vault cannot be reached." in page

@@ -309,11 +309,11 @@ def test_shredding_makes_no_call_per_value(stage: Stage, hosted_vault: HostedVau
     for number in range(3):
         save(stage, password=f"value {number}", apiKey=f"key {number}")
     disabled(stage)
-    calls: list[str] = []
+    paths: list[str] = []
     real = Vault._exchange
 
     def counted(self: Vault, method: str, path: str, *rest: Any) -> Any:
-        calls.append(path)
+        paths.append(path)
         return real(self, method, path, *rest)
 
     Vault._exchange = counted  # type: ignore[method-assign]
@@ -321,7 +321,7 @@ def test_shredding_makes_no_call_per_value(stage: Stage, hosted_vault: HostedVau
         ended(stage)
     finally:
         Vault._exchange = real  # type: ignore[method-assign]
-    assert len(calls) < 12 * Recipient.objects.count()
+    assert len(paths) < 12 * Recipient.objects.count()
 
 
 def test_the_pages_ask_two_people(stage: Stage, second_administrator: User) -> None:

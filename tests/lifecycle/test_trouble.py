@@ -55,7 +55,7 @@ def rotate(stage: Stage) -> None:
     request_rotation_of_all(stage.account, actor=stage.alice)
 
 
-def shred(stage: Stage) -> None:
+def shred_all(stage: Stage) -> None:
     disable(stage)
     turns(2)
     grace_is_over(stage.account)
@@ -88,7 +88,7 @@ KINDS: dict[str, tuple[Ask, Ended, str]] = {
     "disable": (disable, is_disabled, "/role/"),
     "enable": (enable, is_enabled, "/role/"),
     "rotate": (rotate, is_rotated, "/rewrap/"),
-    "shred": (shred, is_shredded, "/keys/"),
+    "shred": (shred_all, is_shredded, "/keys/"),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -197,7 +197,7 @@ def test_the_whole_life_of_keys_without_a_queue(enrolled: Container, hosted_vaul
             sweep_command(portal, "worker.json")
         assert enrolled.values()["Orders database/password"] == "through it all"
         assert enrolled.values()["Orders database/apiKey"] == "saved after it"
-        shred(stage)
+        shred_all(stage)
         sweep_command(portal, "shredder.json", "--shred")
         assert is_shredded(stage, hosted_vault)
     finally:

@@ -134,14 +134,14 @@ def test_every_task_takes_ids_only() -> None:
     app.loader.import_default_modules()
     ours = {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
     assert set(ours) == {
-        "operations.tasks.run_operation",
-        "operations.tasks.sweep_operations",
-        "operations.tasks.sweep_shredding",
-        "vaults.retiring.retire_unused",
-        "vaults.rotation.rotate_scheduled",
-        "vaults.shredding.shred_what_is_due",
-        "vaults.tasks.revoke_unfinished_enrolments",
-        "vaults.tasks.watch_readers",
+        "operations.run",
+        "operations.sweep",
+        "operations.sweep_shredding",
+        "vaults.retire_unused",
+        "vaults.rotate_scheduled",
+        "vaults.shred_due",
+        "vaults.revoke_unfinished_enrolments",
+        "vaults.scan_logins",
     }
     for task in ours.values():
         assert all(name.endswith("_id") for name in inspect.signature(task.run).parameters)

@@ -60,11 +60,11 @@ def ending_card(request: AccountRequest) -> dict[str, object]:
     kinds = ("vaults.disable", "vaults.enable", ending.SHRED)
     latest = account.operations.filter(kind__in=kinds).exclude(state=Operation.State.CANCELLED)[:1]
     work = [row for row in latest if not row.is_finished or row.state == Operation.State.FAILED]
-    shred = next((row for row in work if row.kind == ending.SHRED), None)
-    approved = list(shred.shred_approvals.select_related("user")) if shred else []
+    operation = next((row for row in work if row.kind == ending.SHRED), None)
+    approved = list(operation.shred_approvals.select_related("user")) if operation else []
     return {
         "ending_work": work,
-        "shred": shred,
+        "shred": operation,
         "approvals": approved,
         "approved_by_me": any(row.user_id == request.user.pk for row in approved),
         "certificates": list(account.shred_certificates.only("pk", "made_at")),
@@ -144,17 +144,17 @@ def kms_shred(request: AccountRequest) -> HttpResponse:
 @reauthentication_required
 def kms_shred_approve(request: AccountRequest) -> HttpResponse:
     """The second administrator's page."""
-    shred = request.account.operations.unfinished().filter(kind=ending.SHRED).select_related("requested_by").first()
+    operation = request.account.operations.unfinished().filter(kind=ending.SHRED).select_related("requested_by").first()
     form = TypedCodeForm(request.POST or None, expected=request.account.code)
-    if shred is not None and request.method == "POST" and form.is_valid():
+    if operation is not None and request.method == "POST" and form.is_valid():
         try:
-            shredding.approve_shred(shred, actor=request.user)
+            shredding.approve_shred(operation, actor=request.user)
             messages.success(request, "Approved. The keys are being destroyed.")
         except NotNow as refusal:
             messages.error(request, str(refusal))
         return _back(request)
-    mine = shred is not None and shred.shred_approvals.filter(user=request.user).exists()
-    context = {"form": form, "shred": shred, "mine": mine, "retention": settings.BACKUP_RETENTION_DAYS}
+    mine = operation is not None and operation.shred_approvals.filter(user=request.user).exists()
+    context = {"form": form, "shred": operation, "mine": mine, "retention": settings.BACKUP_RETENTION_DAYS}
     return _page(request, "vaults/kms_shred_approve.html", 422 if form.errors else 200, **context)
 
 
