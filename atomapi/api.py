@@ -11,9 +11,9 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from accounts.rows import RowForged
 from atomapi import canary, enrol, kms_settings, report, sync
-from vaults.canary import CanaryRefused
-from vaults.enrolment import EnrolmentRefused
-from vaults.transit import VaultError, VaultUnavailable
+from kmscore.vaultclient.client import VaultError, VaultUnavailable
+from vaults.logins.enrolment import EnrolmentRefused
+from vaults.selfcheck import CanaryRefused
 
 log = structlog.get_logger()
 api = NinjaAPI(title="Atom API", version="1", urls_namespace="atomapi", docs_url=None, openapi_url="openapi.json")

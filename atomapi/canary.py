@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 from atomapi.auth import NodeRequest, sync_credential
 from atomapi.report import MAX_BIG
 from atoms.models import Atom, Environment
-from vaults import canary as canaries
-from vaults.canary import CanaryRefused
+from vaults import selfcheck as canaries
+from vaults.hosted.sealing import KmsInactive, NotProvisioned
 from vaults.models import KmsAccount
-from vaults.sealing import KmsInactive, NotProvisioned
+from vaults.selfcheck import CanaryRefused
 
 router = Router()
 

@@ -12,8 +12,8 @@ from ninja.security import HttpBearer
 from pydantic import AfterValidator, Field
 
 from atomapi.auth import NodeRequest, enrolling_credential, sync_credential
-from vaults import enrolment as enrolments
-from vaults.enrolment import EnrolmentRefused
+from vaults.logins import enrolment as enrolments
+from vaults.logins.enrolment import EnrolmentRefused
 from vaults.models import Enrolment
 
 router = Router()

@@ -19,9 +19,9 @@ from atomapi.enrol import Printable
 from atomapi.report import MAX_INT, Preflight, TokenFacts
 from atomapi.sync import FORMAT, seen
 from atoms.models import Atom, Node
-from vaults.actions import file_of, settings_of, with_settings
-from vaults.enrolment import EnrolmentRefused
+from vaults.logins.enrolment import EnrolmentRefused
 from vaults.models import ContainerReport, KmsAccount, KmsSettings, PropertiesFile
+from vaults.panel.settings import file_of, settings_of, with_settings
 
 router = Router()
 

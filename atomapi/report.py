@@ -22,7 +22,7 @@ Seconds = Annotated[int, Field(ge=0, le=int(LATEST.timestamp()))]  # a moment, o
 
 
 class StepIn(Schema):
-    """A step of the preflight; its sentences are made here, from step and code (vaults/preflight.py)."""
+    """A step of the preflight; its sentences are made here, from step and code (kmscore/byov/preflight.py)."""
 
     step: str = Field(pattern="^[a-z0-9_]{1,32}$")
     state: Literal["ok", "failed", "warning", "skipped"]
@@ -31,7 +31,7 @@ class StepIn(Schema):
 
 
 class TokenFacts(Schema):
-    """How long the customer's token works (vaults/lifecycle.py); times in seconds since 1970."""
+    """How long the customer's token works (kmscore/byov/token.py); times in seconds since 1970."""
 
     ttl: Seconds = 0
     period: Seconds = 0

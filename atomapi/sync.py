@@ -15,7 +15,7 @@ from accounts import audit
 from atomapi.auth import NodeRequest, sync_credential
 from atoms.models import Atom, Environment, Node
 from extensions.models import EnvironmentManifest, ExtensionValue, ProcessProperty
-from vaults.enrolment import EnrolmentRefused
+from vaults.logins.enrolment import EnrolmentRefused
 from vaults.models import KmsAccount
 
 router = Router()

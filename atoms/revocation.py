@@ -1,7 +1,7 @@
 """The kill switch: cut one machine, or all machines of an Atom, off the portal and the vault, and say how it went.
 
 The portal's side is done when the transaction is: the credentials are gone with it. The vault's side is an operation
-(vaults/revocation.py), whose `details` are the receipt:
+(vaults/logins/revocation.py), whose `details` are the receipt:
 {"asked_at", "refused_from", "nodes": [{"id", "name", "values", "environment", "revision", "sealed_by", "reported_at"}],
 "destroyed_at", "destroyed", "strangers", "tokens_end"}; times are ISO 8601 in UTC.
 """

@@ -62,9 +62,9 @@ def disable_and_enable(account: Any, user: Any) -> tuple[float, int, int]:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
+    from kmscore.vaultclient.client import Vault
     from operations.actions import sweep
-    from vaults.ending import disable_kms, enable_kms
-    from vaults.transit import Vault
+    from vaults.keys.disable import disable_kms, enable_kms
 
     calls = 0
     real = Vault._exchange

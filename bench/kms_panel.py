@@ -35,8 +35,8 @@ def write(atom: Any, user: Any) -> None:
 
     from accounts.models import Account, AuditEntry
     from atoms.models import Atom
-    from vaults.actions import SETTINGS
     from vaults.models import ContainerReport, DataKey, KmsSettings, Recipient
+    from vaults.panel.settings import SETTINGS
 
     list(ContainerReport.objects.filter(node__atom=atom).exclude(node__state="revoked"))
     atom = Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk)
@@ -73,8 +73,8 @@ def queries_of(request: Any, atom_id: Any) -> list[Any]:
 
     from atoms.models import Atom, Environment, Node
     from operations.models import Operation
-    from vaults.actions import SETTINGS
     from vaults.models import Enrolment, Recipient
+    from vaults.panel.settings import SETTINGS
 
     member = request.membership
     related = ("attachment__environment", "account__kms", *SETTINGS)
@@ -103,8 +103,8 @@ def statements(act: Callable[[], Any]) -> int:
 
 def prepared(atom: Any, count: int) -> Any:
     """Files to upload, each with what confirms it, made before anything is measured."""
-    from vaults.actions import PropertiesUpload, content_mac
-    from vaults.properties import read_properties
+    from kmscore.byov.properties import read_properties
+    from vaults.panel.settings import PropertiesUpload, content_mac
 
     made = []
     for number in range(1000, 1000 + count):
@@ -121,7 +121,7 @@ def minimal_view() -> Callable[..., Any]:
 
     from accounts.access import account_member
     from atoms.views.atom import find_atom
-    from vaults.actions import SETTINGS
+    from vaults.panel.settings import SETTINGS
 
     page = engines["django"].from_string(
         '{% extends "frame.html" %}{% block content %}{% for row in rows %}<p>{{ row }}</p>{% endfor %}'
@@ -150,7 +150,7 @@ def main() -> None:
         from atoms import actions as atoms
         from kmsportal import urls
         from operations.actions import sweep
-        from vaults import hosted
+        from vaults.hosted import calls
 
         account, environment, user = scene.account("Panel", kms=True)
         atom = atoms.create_atom(account, name="Bench Atom", type="ATOM", environment=environment, actor=user)
@@ -191,7 +191,7 @@ def main() -> None:
         assert abs(counts[0] - counts[1]) <= 1, "the minimal view no longer writes the same"
         shown, least = scene.interleaved(40, lambda: client.get(panel), lambda: client.get(minimal))
         scene.line("panel shown, to a minimal view of the same queries", shown / least, "<= 1.5", shown / least <= 1.5)
-        vault = hosted.as_identity("web", lambda found: found)
+        vault = calls.as_identity("web", lambda found: found)
 
         def bare_calls() -> None:
             key = vault.new_data_key("intransit", str(atom.pk))

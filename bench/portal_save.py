@@ -46,7 +46,7 @@ def main() -> None:
     with scene.portal():
         from django.test import Client
 
-        from vaults import hosted
+        from vaults.hosted import calls
 
         sealed, sealed_env, user = scene.account("Sealed", kms=True)
         plain, plain_env, _ = scene.account("Plain", kms=False)
@@ -54,7 +54,7 @@ def main() -> None:
         plain_fields = scene.connection(plain, 200, encrypted=False)
         client = Client()
         client.force_login(user, "allauth.account.auth_backends.AuthenticationBackend")
-        vault = hosted.as_identity("web", lambda found: found)
+        vault = calls.as_identity("web", lambda found: found)
         bare = bare_calls(vault, sealed_env.pk)
         print("save of a dialog of 200 fields; ratio to the same form without encryption + two bare vault calls")
         for count in (1, 20, 200):

@@ -52,7 +52,7 @@ def main() -> None:
         from atoms.models import Node, NodeCredential, token_hash
         from extensions.actions import save_extensions
         from extensions.plan import FieldChange
-        from vaults.secret import Secret
+        from extensions.secret import Secret
 
         made, environment, user = scene.account("Sync", kms=True)
         fields = scene.connection(made, N, encrypted=True)

@@ -20,11 +20,11 @@ RUNS = {1_000: 5, 10_000: 3, 100_000: 2}
 
 def fill(environment: Any, count: int) -> None:
     """Data keys as saves make them, by row and by entry. The wrapped text is the same for all: to the vault it is all one."""
-    from vaults import hosted
+    from kmscore.vaultclient.client import chunks
+    from vaults.hosted import calls
     from vaults.models import DOCUMENT_ENTRIES, DataKey, Recipient
-    from vaults.transit import chunks
 
-    wrapped = hosted.new_data_key(environment.pk).wrapped
+    wrapped = calls.new_data_key(environment.pk).wrapped
     recipient = Recipient.objects.get(pk=environment.pk)
     rows = [
         DataKey(id=uuid.uuid4(), recipient=recipient, document=at // DOCUMENT_ENTRIES, key_version=1)
@@ -32,7 +32,7 @@ def fill(environment: Any, count: int) -> None:
     ]
     for document in chunks(rows, DOCUMENT_ENTRIES):
         for batch in chunks(document):
-            hosted.store_wrapped_keys(environment.pk, batch[0].document, {str(row.pk): wrapped for row in batch})
+            calls.store_wrapped_keys(environment.pk, batch[0].document, {str(row.pk): wrapped for row in batch})
     DataKey.objects.bulk_create(rows, batch_size=1_000)
     Recipient.objects.filter(pk=environment.pk).update(data_keys_made=count)
 
@@ -40,8 +40,8 @@ def fill(environment: Any, count: int) -> None:
 def rotation(account: Any, environment: Any, user: Any) -> Callable[[], None]:
     from operations.actions import run
     from operations.models import Operation
+    from vaults.keys.rotation import request_rotation
     from vaults.models import Recipient
-    from vaults.rotation import request_rotation
 
     def ours() -> None:
         operation = request_rotation(account, [Recipient.objects.get(pk=environment.pk)], actor=user)
@@ -54,9 +54,9 @@ def rotation(account: Any, environment: Any, user: Any) -> Callable[[], None]:
 
 
 def bare_loop(environment: Any, count: int) -> Callable[[], None]:
-    from vaults import hosted
+    from kmscore.vaultclient.client import chunks
+    from vaults.hosted import calls
     from vaults.models import DOCUMENT_ENTRIES
-    from vaults.transit import chunks
 
     key = str(environment.pk)
 
@@ -69,7 +69,7 @@ def bare_loop(environment: Any, count: int) -> Callable[[], None]:
                 ids = [key_id for key_id, _ in batch]
                 vault.patch_document("datakeys", f"{key}/{number}", dict(zip(ids, wrapped, strict=True)))
 
-    return lambda: hosted.as_identity("rotator", rewrap)
+    return lambda: calls.as_identity("rotator", rewrap)
 
 
 def peak(function: Callable[[], None]) -> int:

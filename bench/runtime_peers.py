@@ -18,7 +18,7 @@ import requests
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from runtime_scene import ACCOUNT, ATOM, Environment
 
-from runtime.credentials import VaultLogin
+from kmsruntime.disk.credentials import VaultLogin
 
 
 class BareLoop:

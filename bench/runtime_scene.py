@@ -19,16 +19,17 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from kmscore.sealed import manifest
+from kmscore.sealed.envelope import seal
+from kmscore.vaultclient.client import Vault, chunks
 from kmsportal.demo.place import open_place
 from kmsportal.demo.servers import OpenBao
-from runtime import credentials
-from runtime.credentials import AtomHalf, EnvironmentHalf, VaultLogin
-from runtime.home import Config, Home
+from kmsruntime.disk import credentials
+from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf, VaultLogin
+from kmsruntime.disk.home import Config, Home
 from tests.servers import free_port
-from vaults import layout, manifest
-from vaults.credentials import read_credentials
-from vaults.envelope import seal
-from vaults.transit import Vault, chunks
+from vaults.hosted import layout
+from vaults.hosted.credentials import read_credentials
 
 ACCOUNT, ATOM, CONNECTION = (str(uuid.uuid4()) for _ in range(3))
 DOCUMENT_ENTRIES = 500

@@ -22,10 +22,10 @@ from runtime_network import running
 from runtime_peers import BareLoop, OneCallPerSecret
 from runtime_scene import Environment, Hosted, container, environment, hosted_vault
 
-from runtime import credentials
-from runtime.home import Home
-from runtime.storefile import StoreFile
-from runtime.sync import Synchroniser
+from kmsruntime.disk import credentials
+from kmsruntime.disk.home import Home
+from kmsruntime.store.file import StoreFile
+from kmsruntime.sync import Synchroniser
 from tests.servers import free_port
 
 RUNS = {10: 41, 100: 31, 1_000: 15, 10_000: 7}

@@ -25,7 +25,7 @@ def portal() -> Iterator[Any]:
     from kmsportal.demo.place import open_place
     from kmsportal.demo.servers import OpenBao
     from tests.servers import free_port
-    from vaults.credentials import Credentials, read_credentials, write_credentials
+    from vaults.hosted.credentials import Credentials, read_credentials, write_credentials
 
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         place = open_place(Path(directory), free_port())
@@ -66,7 +66,7 @@ def account(name: str, *, kms: bool) -> Any:
     from accounts.models import ADMINISTRATOR, Role, User
     from atoms import actions as atoms
     from operations.actions import sweep
-    from vaults.actions import activate_kms
+    from vaults.panel.settings import activate_kms
 
     user = User.objects.filter(email="bench@example.com").first() or User.objects.create_user(
         "bench@example.com", PASSWORD

@@ -14,7 +14,7 @@ from accounts.models import Account, AuditEntry, User
 from atoms.models import Environment
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
-from vaults import sealing
+from vaults.hosted import sealing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def save_extensions(
 ) -> Saved:
     """Save all of it or nothing. Returns after both stores have it durably.
 
-    Raises StaleRevision; sealing.KmsInactive and NotProvisioned; and the errors of vaults.transit, each before anything was
-    written to the database.
+    Raises StaleRevision; sealing.KmsInactive and NotProvisioned; and the errors of kmscore.vaultclient.answers, each before
+    anything was written to the database.
     """
     environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
     _check_revision(environment, expected_revision)

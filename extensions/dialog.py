@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from extensions.models import MAX_SAVE_BYTES, MAX_SAVE_FIELDS, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, PropertyChange
+from extensions.secret import Secret
 from extensions.values import BadValue, checked, checked_secret
-from vaults.secret import Secret
 
 NEW_PROPERTIES = 3  # empty rows offered
 _PROPERTY = re.compile(r"property\.([0-9]{1,9})\.")

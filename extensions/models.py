@@ -10,7 +10,7 @@ from django.db.models.functions import Lower
 from accounts.models import Account, User
 from accounts.rows import UuidModel
 from atoms.models import Environment
-from vaults.manifest import Entry, Form, digest
+from kmscore.sealed.manifest import Entry, Form, digest
 from vaults.models import DataKey
 
 MAX_VALUE_BYTES = 64 * 1024

@@ -6,9 +6,9 @@ from typing import Literal
 
 from atoms.models import Environment
 from extensions.models import ExtensionValue, Field, ProcessProperty, entry
-from vaults.manifest import Form, Manifest
+from extensions.secret import Secret
+from kmscore.sealed.manifest import Form, Manifest
 from vaults.models import DataKey
-from vaults.secret import Secret
 
 Path = tuple[str, ...]
 

@@ -10,7 +10,7 @@ from atoms.models import Environment, Node
 from extensions.actions import StaleRevision, republish
 from extensions.models import ExtensionValue
 from vaults.models import ContainerReport
-from vaults.restoring import ACTOR, Restore, done_before, tell
+from vaults.restore.account import ACTOR, Restore, done_before, tell
 
 TRIES = 3  # somebody may save in between
 STEP = "RESTORE_EXTENSIONS"

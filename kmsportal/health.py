@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from operations.models import Operation
-from vaults import hosted
+from vaults.hosted import calls
 from vaults.models import ReaderAlarm, ReaderWatch
 
 READY_SECONDS = 2  # how long an answer of /ready is given again
@@ -39,7 +39,7 @@ def ready(request: HttpRequest) -> HttpResponse:
 @lru_cache(maxsize=1)
 def _parts(period: int, vault: str) -> dict[str, str]:
     """Each part's state, asked for once in a period: strangers' requests make no more calls than that."""
-    return {"database": _database(), "vault": hosted.health()}
+    return {"database": _database(), "vault": calls.health()}
 
 
 def _database() -> str:
@@ -63,7 +63,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     age = (timezone.now() - oldest).total_seconds() if oldest else 0
     Gauge("kms_operations_unfinished", "Operations not finished", registry=registry).set(unfinished.count())
     Gauge("kms_operations_oldest_seconds", "Age of the oldest unfinished operation", registry=registry).set(age)
-    Gauge("kms_vault_ready", "1 when the hosted vault answers unsealed", registry=registry).set(hosted.health() == "ok")
+    Gauge("kms_vault_ready", "1 when the hosted vault answers unsealed", registry=registry).set(calls.health() == "ok")
     alarms = ReaderAlarm.objects.filter(closed_at=None).count()
     Gauge("kms_reader_alarms_open", "Logins at the vault nobody enrolled", registry=registry).set(alarms)
     looked = ReaderWatch.objects.filter(pk=1).values_list("looked_at", flat=True).first()

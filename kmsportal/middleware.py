@@ -12,8 +12,8 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 
 from accounts.rows import RowForged
+from kmscore.vaultclient.client import VaultError
 from kmsportal.context import chosen_theme
-from vaults.transit import VaultError
 
 log = structlog.get_logger()
 Next = Callable[[HttpRequest], HttpResponse]

@@ -22,15 +22,15 @@ from atoms import actions as atoms
 from atoms.models import Atom, Environment
 from extensions import actions as extensions
 from extensions.models import Connection, Field
+from kmscore.vaultclient.client import Vault
 from operations.actions import sweep
 from tests import guard, live
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
-from vaults import hosted, layout
-from vaults.actions import activate_kms
-from vaults.credentials import FILES, Credentials, write_credentials
+from vaults.hosted import calls, layout
+from vaults.hosted.credentials import FILES, Credentials, write_credentials
 from vaults.models import Recipient
-from vaults.transit import Vault
+from vaults.panel.settings import activate_kms
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 (for tests' own users)
 
@@ -76,9 +76,9 @@ def hosted_vault(hosted_vault_server: HostedVault, settings: Any) -> Iterator[Ho
     settings.VAULT_ADDR = hosted_vault_server.address
     settings.VAULT_PUBLIC_ADDR = hosted_vault_server.address
     settings.VAULT_CREDENTIALS = str(hosted_vault_server.credentials / "all.json")
-    hosted.forget()
+    calls.forget()
     yield hosted_vault_server
-    hosted.forget()
+    calls.forget()
 
 
 @pytest.fixture

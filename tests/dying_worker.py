@@ -23,8 +23,8 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 
+from kmscore.vaultclient.client import Vault  # noqa: E402
 from operations import actions  # noqa: E402
-from vaults.transit import Vault  # noqa: E402
 
 count, die_at = 0, 0
 

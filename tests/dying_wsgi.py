@@ -20,7 +20,7 @@ portal = get_wsgi_application()
 from django.db import connection  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 
-from vaults.transit import Vault  # noqa: E402
+from kmscore.vaultclient.client import Vault  # noqa: E402
 
 steps = threading.local()
 

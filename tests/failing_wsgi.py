@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.template.backends import django as templates  # noqa: E402
 
+from kmscore.sealed import envelope  # noqa: E402
 from kmsportal.wsgi import application as portal  # noqa: E402  (sets Django up)
-from vaults import envelope, forms  # noqa: E402
+from vaults.panel import form  # noqa: E402
 
 asked = threading.local()
 
@@ -49,7 +50,7 @@ def failing(place: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 envelope.AESGCM = Cipher  # type: ignore[assignment,misc]
 hvac.adapters.RawAdapter.request = failing("vault", hvac.adapters.RawAdapter.request)  # type: ignore[method-assign]
-forms.read_properties = failing("lint", forms.read_properties)  # type: ignore[attr-defined]
+form.read_properties = failing("lint", form.read_properties)  # type: ignore[attr-defined]
 render = templates.Template.render
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from kmsportal.demo.place import Place
 from kmsportal.demo.servers import OpenBao
 from tests.servers import free_port
-from vaults.credentials import FILES, Credentials, read_credentials, write_credentials
-from vaults.layout import LAYOUT_VERSION
+from vaults.hosted.credentials import FILES, Credentials, read_credentials, write_credentials
+from vaults.hosted.layout import LAYOUT_VERSION
 
 
 @dataclass

@@ -1,20 +1,20 @@
 from django.urls import path
 
-from vaults.views import account, ending, panel, policy, readers, rekey, rotation, settings
+from vaults.views import account, alarms, disable, panel, policy, rekey, rotation, settings
 
 app_name = "vaults"
 KMS = "accounts/<str:code>/atoms/<uuid:atom_id>/kms/"
 ACCOUNT = "accounts/<str:code>/kms/"
 urlpatterns = [
     path(ACCOUNT, account.kms_account, name="kms_account"),
-    path(f"{ACCOUNT}disable/", ending.kms_disable, name="kms_disable"),
-    path(f"{ACCOUNT}enable/", ending.kms_enable, name="kms_enable"),
-    path(f"{ACCOUNT}shred/", ending.kms_shred, name="kms_shred"),
-    path(f"{ACCOUNT}shred/approve/", ending.kms_shred_approve, name="kms_shred_approve"),
-    path(f"{ACCOUNT}shred/withdraw/", ending.kms_shred_withdraw, name="kms_shred_withdraw"),
-    path(f"{ACCOUNT}certificates/<uuid:certificate_id>/", ending.shred_certificate, name="shred_certificate"),
-    path(f"{ACCOUNT}readers/<uuid:alarm_id>/destroy/", readers.reader_destroy, name="reader_destroy"),
-    path(f"{ACCOUNT}readers/<uuid:alarm_id>/close/", readers.reader_close, name="reader_close"),
+    path(f"{ACCOUNT}disable/", disable.kms_disable, name="kms_disable"),
+    path(f"{ACCOUNT}enable/", disable.kms_enable, name="kms_enable"),
+    path(f"{ACCOUNT}shred/", disable.kms_shred, name="kms_shred"),
+    path(f"{ACCOUNT}shred/approve/", disable.kms_shred_approve, name="kms_shred_approve"),
+    path(f"{ACCOUNT}shred/withdraw/", disable.kms_shred_withdraw, name="kms_shred_withdraw"),
+    path(f"{ACCOUNT}certificates/<uuid:certificate_id>/", disable.shred_certificate, name="shred_certificate"),
+    path(f"{ACCOUNT}readers/<uuid:alarm_id>/destroy/", alarms.reader_destroy, name="reader_destroy"),
+    path(f"{ACCOUNT}readers/<uuid:alarm_id>/close/", alarms.reader_close, name="reader_close"),
     path(f"{ACCOUNT}rekey/", rekey.rekey_all, name="rekey_all"),
     path(f"{ACCOUNT}rotate/", rotation.rotate_all, name="rotate_all"),
     path(f"{ACCOUNT}schedule/", rotation.rotation_schedule, name="rotation_schedule"),

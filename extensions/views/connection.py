@@ -17,8 +17,8 @@ from atoms.models import Environment
 from extensions import actions
 from extensions.forms import ConnectionForm, FieldFormSetBase, field_formset
 from extensions.models import Connection
-from vaults.sealing import KmsInactive, NotProvisioned
-from vaults.transit import VaultError
+from kmscore.vaultclient.client import VaultError
+from vaults.hosted.sealing import KmsInactive, NotProvisioned
 
 REFUSALS = (actions.StaleRevision, actions.HiddenValues, KmsInactive, NotProvisioned, VaultError)
 

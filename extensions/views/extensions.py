@@ -14,9 +14,9 @@ from atoms.views.environment import environment_page, find_environment
 from extensions import actions
 from extensions.dialog import ExtensionsForm
 from extensions.models import ExtensionValue, Field
+from kmscore.vaultclient.client import VaultError
+from vaults.hosted.sealing import KmsInactive, NotProvisioned
 from vaults.models import KmsAccount
-from vaults.sealing import KmsInactive, NotProvisioned
-from vaults.transit import VaultError
 
 FILTERS = ("all", "missing", "set")
 

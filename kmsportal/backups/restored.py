@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kmsportal.demo.place import write_private
-from vaults.restoring import Restore
+from vaults.restore.account import Restore
 
 FILE = "restored.json"
 

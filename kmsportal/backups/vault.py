@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from kmscore.vaultclient.client import Vault, VaultError
 from kmsportal.backups import record
-from vaults.credentials import CredentialsBroken, read_credentials
-from vaults.transit import Vault, VaultError
+from vaults.hosted.credentials import CredentialsBroken, read_credentials
 
 PATH: Final = "sys/storage/raft/snapshot"
 PATIENCE: Final = {"timeout": (2.0, 60.0), "within": 3600.0}  # a snapshot has the size of the vault

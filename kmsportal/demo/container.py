@@ -61,7 +61,7 @@ def _enrol(place: Place, vault: str, token: str) -> None:
         place,
         "runtime",
         [
-            *("-m", "runtime", "enrol", "--portal", _addresses(place, vault)["portal"], "--vault", vault),
+            *("-m", "kmsruntime", "enrol", "--portal", _addresses(place, vault)["portal"], "--vault", vault),
             *("--dir", str(place.directory("runtime"))),
         ],
         parts.runtime_environment(),

@@ -88,7 +88,7 @@ def web(place: Place, variables: Mapping[str, str]) -> Child:
 
 
 def runtime(place: Place) -> Child:
-    command = [sys.executable, "-m", "runtime", "run", "--dir", str(place.directory("runtime"))]
+    command = [sys.executable, "-m", "kmsruntime", "run", "--dir", str(place.directory("runtime"))]
     return _child(place, "runtime", command, runtime_environment())
 
 

@@ -17,8 +17,8 @@ from atoms.models import Atom, Environment, Node
 from extensions import actions as extensions
 from extensions.models import Connection, Field
 from extensions.plan import FieldChange, PropertyChange
-from vaults.actions import activate_kms
-from vaults.secret import Secret
+from extensions.secret import Secret
+from vaults.panel.settings import activate_kms
 
 NAME = "Acme Corp"
 READ_ONLY = "Read only"

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from kmscore.vaultclient.client import Vault, VaultError
 from kmsportal.demo.place import DemoError, Place, write_private
 from kmsportal.demo.processes import Child
-from vaults import layout
-from vaults.credentials import FILES, CredentialsBroken, read_credentials
+from vaults.hosted import layout
+from vaults.hosted.credentials import FILES, CredentialsBroken, read_credentials
 from vaults.management.commands.install_vault import install_credentials
-from vaults.transit import Vault, VaultError
 
 READY_SECONDS: Final = 30.0
 

@@ -25,7 +25,7 @@ def build_wheel(place: Place) -> None:
 
 
 def _newest_source() -> float:
-    sources = [ROOT / "pyproject.toml", *(ROOT / "runtime").rglob("*.py"), *(ROOT / "vaults").glob("*.py")]
+    sources = [ROOT / "pyproject.toml", *(ROOT / "kmscore").rglob("*.py"), *(ROOT / "kmsruntime").rglob("*.py")]
     return max(_changed(source) for source in sources)
 
 

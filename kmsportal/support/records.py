@@ -13,8 +13,8 @@ from kmsportal.support.page import FORGED, Act, SupportPage
 from kmsportal.support.site import site
 from operations import actions as operations
 from operations.models import Operation
-from vaults.actions import activate_kms
 from vaults.models import KmsSettings, ReaderAlarm
+from vaults.panel.settings import activate_kms
 
 BY_SUBJECT = ("operations.operation", "accounts.auditentry")
 

@@ -11,10 +11,10 @@ from django.utils import timezone
 
 from atoms import actions as atoms
 from atoms.models import InstallerToken, Node
+from kmscore.vaultclient.client import Vault, VaultRefused
 from operations.actions import sweep
 from tests.conftest import HostedVault, Stage
 from vaults.models import Enrolment, SecretId
-from vaults.transit import Vault, VaultRefused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 API = "/api/atom/v1/"

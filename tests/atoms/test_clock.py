@@ -7,9 +7,9 @@ import time_machine
 from django.utils import timezone
 
 from atoms.models import InstallerToken
+from kmscore.vaultclient.client import Vault
 from tests.atomapi.test_enrol import Machine, enrolled, installer_token
 from tests.conftest import HostedVault, Stage, client_of
-from vaults.transit import Vault
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

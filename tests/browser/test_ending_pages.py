@@ -12,7 +12,7 @@ from operations.actions import sweep
 from operations.models import Operation
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
 from tests.conftest import PASSWORD, Stage
-from vaults.losses import mark_lost
+from vaults.keys.losses import mark_lost
 from vaults.models import DataKey, ShredCertificate
 
 __all__ = ["visit"]
@@ -80,7 +80,7 @@ def test_put_away_brought_back_and_destroyed_by_two(visit: Callable[..., Visit])
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
 def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit], theme: str, width: int) -> None:
-    from vaults import ending, shredding
+    from vaults.keys import disable, shred
 
     alice, found = visit(), []
     stage, page = alice.stage, alice.page
@@ -101,12 +101,12 @@ def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit]
                 found.append((name, "wider than the screen", ""))
 
     look(("vaults:kms_disable",))
-    ending.disable_kms(stage.account, days=30, actor=stage.alice)
+    disable.disable_kms(stage.account, days=30, actor=stage.alice)
     sweep()
     look(("vaults:kms_account",), ("vaults:kms_enable",), ("vaults:kms_shred",), ("vaults:kms_panel", stage.atom.pk))
-    operation = shredding.request_shred(stage.account, actor=stage.alice)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
     look(("vaults:kms_account",), ("vaults:kms_shred_approve",), ("operations:operation_detail", operation.pk))
-    shredding.approve_shred(operation, actor=User.objects.get(email="dora@example.com"))
+    shred.approve_shred(operation, actor=User.objects.get(email="dora@example.com"))
     shred_worker()
     certificate = ShredCertificate.objects.get()
     mark_lost(DataKey.objects.all(), DataKey.Loss.SHREDDED)

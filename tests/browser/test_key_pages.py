@@ -12,9 +12,9 @@ from atoms.models import Node
 from operations.actions import sweep
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
 from tests.lifecycle import rotations as look
+from vaults.keys.rekey import request_rekey
+from vaults.keys.rotation import request_rotation_of_all, set_schedule
 from vaults.models import KmsAccount, Recipient, RecipientRotation
-from vaults.rekeying import request_rekey
-from vaults.rotation import request_rotation_of_all, set_schedule
 
 __all__ = ["visit"]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]

@@ -15,11 +15,11 @@ from atoms.models import Node
 from extensions import actions as extensions
 from extensions.models import ExtensionValue, ProcessProperty
 from extensions.plan import FieldChange, PropertyChange
+from extensions.secret import Secret
 from tests.browser import steps
 from tests.conftest import PASSWORD, Stage
 from tests.live import LivePortal
 from vaults.models import ContainerReport
-from vaults.secret import Secret
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 SECRET = "kept in place 7f3c"  # noqa: S105 (not a real one)

@@ -12,7 +12,7 @@ from atoms import revocation
 from atoms.models import Node
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
 from tests.lifecycle.test_readers import forged
-from vaults import readers
+from vaults.logins import watch
 from vaults.models import Proof, ReaderAlarm
 
 __all__ = ["visit"]
@@ -26,7 +26,7 @@ def troubled(at: Visit) -> tuple[ReaderAlarm, revocation.Receipt]:
     save_as(stage)
     forged("environments", stage.production.pk, {"atom": str(stage.atom.pk)})
     forged("atoms", stage.second.pk)
-    while not readers.look():
+    while not watch.look():
         pass  # the portal's own worker is at it
     ReaderAlarm.objects.filter(mount="atoms").update(destroyed_at=timezone.now())
     now = timezone.now()
@@ -97,7 +97,7 @@ def test_an_alarm_is_met_on_any_page_and_ended_there(visit: Callable[..., Visit]
     alice = visit()
     forged("environments", alice.stage.production.pk)
     while not ReaderAlarm.objects.exists():
-        readers.look()
+        watch.look()
     page = alice.go("atoms:atom_management")
     page.get_by_role("link", name="See what to do").click()
     page.get_by_role("link", name="Destroy this login").click()

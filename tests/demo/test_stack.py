@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from kmscore.vaultclient.client import Vault
 from tests.demo.running import PARTS, Stack, group_lives
 from tests.servers import free_port
-from vaults.credentials import FILES, read_credentials
-from vaults.transit import Vault
+from vaults.hosted.credentials import FILES, read_credentials
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -274,7 +274,7 @@ def _vault_address(stack: Stack) -> str:
 
 
 def _status(address: str, method: str, path: str) -> int | None:
-    from vaults.transit import VaultError
+    from kmscore.vaultclient.client import VaultError
 
     try:
         Vault(address).call(method, path, {})

@@ -5,10 +5,10 @@ import pytest
 from extensions import actions
 from extensions.actions import FieldSpec, save_connection
 from extensions.models import Connection, ExtensionValue, Field
+from kmscore.vaultclient.client import VaultUnavailable
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_save_extensions import save
 from tests.invariants.test_kill_web import opened_manifest
-from vaults.transit import VaultUnavailable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,13 +100,13 @@ def test_a_deleted_connection_is_gone_from_every_environment(stage: Stage, hoste
 
 
 def test_nothing_is_written_while_the_vault_is_away(stage: Stage, hosted_vault: HostedVault, settings: object) -> None:
-    from vaults import hosted
+    from vaults.hosted import calls
 
     save(stage, 0, password="canary")
     fields = specs(stage)
     fields["host"] = changed(fields["host"], component_value="db2.example.com")
     settings.VAULT_ADDR = "http://127.0.0.1:1"  # type: ignore[attr-defined]
-    hosted.forget()
+    calls.forget()
     with pytest.raises(VaultUnavailable):
         edit(stage, fields)
     assert Field.objects.get(key="host").component_value == "db.example.com"

@@ -7,12 +7,12 @@ from accounts.models import AuditEntry
 from extensions.actions import StaleRevision, save_extensions
 from extensions.models import EnvironmentManifest, ExtensionValue
 from extensions.plan import FieldChange, PropertyChange
+from extensions.secret import Secret
+from kmscore.sealed.envelope import open_sealed
+from kmscore.sealed.manifest import decode, digest, place, value_place
 from tests.conftest import HostedVault, Stage
 from tests.invariants.test_kill_web import data_key, opened_manifest
-from vaults.envelope import open_sealed
-from vaults.manifest import decode, digest, place, value_place
 from vaults.models import DataKey
-from vaults.secret import Secret
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -17,7 +17,7 @@ from tests.extensions.dialog import Dialog
 from tests.faulty_vault import failing_at
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import free_port, start_openbao
-from vaults import hosted
+from vaults.hosted import calls
 from vaults.models import DataKey, KmsAccount
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,10 +28,10 @@ TYPED = {"secret_password": "typed while it was away", "value_user": "kept as ty
 def vault_at(settings: Any, address: str) -> Iterator[None]:
     """The portal's vault has this address inside the block, and it has no login yet."""
     before, settings.VAULT_ADDR = settings.VAULT_ADDR, address
-    hosted.forget()
+    calls.forget()
     yield
     settings.VAULT_ADDR = before
-    hosted.forget()
+    calls.forget()
 
 
 def check_refused(dialog: Dialog, sentence: str) -> None:

@@ -16,14 +16,14 @@ import pytest
 import redis
 import requests
 
-from runtime import credentials
-from runtime.home import Home
+from kmscore.vaultclient.client import Vault
+from kmsruntime.disk import credentials
+from kmsruntime.disk.home import Home
 from tests.http import Person
 from tests.invariants.leaks import Scan, forms, session_of
 from tests.live import ROOT, LivePortal, start_portal
 from tests.raft import RaftVault, raft_vault
-from vaults.credentials import read_credentials
-from vaults.transit import Vault
+from vaults.hosted.credentials import read_credentials
 
 pytestmark = pytest.mark.slow
 PASSWORD = "correct horse battery staple"
@@ -60,7 +60,7 @@ class Scene:
         return done.stdout
 
     def runtime(self, name: str, *words: str, typed: str = "") -> str:
-        return self.command("-m", "runtime", name, "--dir", str(self.directory / "container"), *words, typed=typed)
+        return self.command("-m", "kmsruntime", name, "--dir", str(self.directory / "container"), *words, typed=typed)
 
     @property
     def our_processes(self) -> set[int]:
@@ -252,7 +252,7 @@ def bring_own_vault(scene: Scene, alice: Person, pages: Pages) -> None:
             assert answer.status_code == (302 if place == "render" and not headers else 500), place
     text = properties(token("upload that was saved"))
     assert alice.post(settings, form(text), file=text).status_code == 302
-    scene.command("-m", "runtime", "sync", "--dir", str(scene.directory / "container"))
+    scene.command("-m", "kmsruntime", "sync", "--dir", str(scene.directory / "container"))
 
 
 def use(scene: Scene, pages: Pages, value: str) -> None:
@@ -262,7 +262,7 @@ def use(scene: Scene, pages: Pages, value: str) -> None:
     scene.runtime("status", "--json")
     assert scene.runtime("get", "Orders", "password") == value
     child = subprocess.Popen(
-        [sys.executable, "-m", "runtime", "exec", "--dir", str(scene.directory / "container"), "--", "sleep", "60"],
+        [sys.executable, "-m", "kmsruntime", "exec", "--dir", str(scene.directory / "container"), "--", "sleep", "60"],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
     )

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from kmscore.byov.customer import key_name
+from kmscore.vaultclient.client import Vault, VaultRefused
 from tests.conftest import HostedVault, Stage
 from tests.customer import CustomersVault, start_customers_vault
-from vaults.credentials import read_credentials
-from vaults.customer import key_name
-from vaults.identities import IDENTITIES
-from vaults.transit import Vault, VaultRefused
+from vaults.hosted.credentials import read_credentials
+from vaults.hosted.identities import IDENTITIES
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

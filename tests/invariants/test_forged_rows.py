@@ -13,8 +13,8 @@ from operations.models import Operation
 from tests.atomapi.test_enrol import Machine, enrolled
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_save_extensions import save
-from vaults.actions import activate_kms
 from vaults.models import Enrolment, SecretId
+from vaults.panel.settings import activate_kms
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,7 +30,7 @@ def foreign(stage: Stage, hosted_vault: HostedVault) -> tuple[Machine, Atom, Env
     sweep()
     machine = Machine(atoms.create_installer_token(atom, minutes=60, actor=cast.charlie)[1])
     delivery = machine.delivery()
-    from vaults.transit import Vault
+    from kmscore.vaultclient.client import Vault
 
     accessors = [machine.log_in(Vault(hosted_vault.address), grant)[1] for grant in delivery["grants"]]
     assert machine.post(f"enrolments/{delivery['enrolment']}/confirm", {"accessors": accessors}).status_code == 200
@@ -112,7 +112,7 @@ def test_an_atom_never_gets_a_second_node(stage: Stage, hosted_vault: HostedVaul
     token = atoms.create_installer_token(stage.atom, minutes=60, actor=stage.alice)[1]
     late = Machine(token)
     delivery = late.delivery()
-    from vaults.transit import Vault
+    from kmscore.vaultclient.client import Vault
 
     accessors = [late.log_in(Vault(hosted_vault.address), grant)[1] for grant in delivery["grants"]]
     Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED)
@@ -141,7 +141,7 @@ def test_a_machine_that_never_finished_is_revoked(stage: Stage, hosted_vault: Ho
 
     import time_machine
 
-    from vaults.tasks import revoke_unfinished_enrolments
+    from vaults.logins.handlers import revoke_unfinished_enrolments
 
     machine = Machine(atoms.create_installer_token(stage.atom, minutes=30, actor=stage.alice)[1])
     machine.delivery()
@@ -157,12 +157,13 @@ def test_a_machine_that_never_finished_is_revoked(stage: Stage, hosted_vault: Ho
 def test_a_delivery_that_crosses_a_revocation_leaves_nothing_alive(
     stage: Stage, hosted_vault: HostedVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaults import enrolment, hosted
+    from vaults.hosted import calls
+    from vaults.logins import enrolment
 
     machine = Machine(atoms.create_installer_token(stage.atom, minutes=60, actor=stage.alice)[1])
     pending = machine.enrol().json()["enrolment"]
     sweep()
-    issue = hosted.wrapped_secret_id
+    issue = calls.wrapped_secret_id
 
     def revoked_meanwhile(*args: object, **kwargs: object) -> object:
         wrapping = issue(*args, **kwargs)  # type: ignore[arg-type]
@@ -171,7 +172,7 @@ def test_a_delivery_that_crosses_a_revocation_leaves_nothing_alive(
             sweep()
         return wrapping
 
-    monkeypatch.setattr(hosted, "wrapped_secret_id", revoked_meanwhile)
+    monkeypatch.setattr(calls, "wrapped_secret_id", revoked_meanwhile)
     rows = Enrolment.objects.select_related("node__atom__account__kms")
     assert enrolment.deliver(rows.get(pk=pending)) is None
     with pytest.raises(enrolment.EnrolmentRefused):

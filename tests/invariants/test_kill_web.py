@@ -10,11 +10,11 @@ from django.urls import reverse
 from accounts import audit
 from atoms.models import Environment
 from extensions.models import EnvironmentManifest, ExtensionValue
+from kmscore.sealed.envelope import open_sealed
+from kmscore.sealed.manifest import Manifest, decode, place, value_place
 from tests.conftest import PASSWORD, HostedVault, Stage
 from tests.http import Person
 from tests.live import LivePortal
-from vaults.envelope import open_sealed
-from vaults.manifest import Manifest, decode, place, value_place
 from vaults.models import DataKey
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import requests
 
-from runtime import store
-from runtime.errors import StoreDamaged
-from runtime.home import Home
+from kmscore.byov.customer import FILE_PATH, CustomerVault, decode_customer_vault, key_name
+from kmscore.sealed.envelope import Place, open_sealed
+from kmscore.vaultclient.client import Vault, VaultError
+from kmsruntime.disk.home import Home
+from kmsruntime.errors import StoreDamaged
+from kmsruntime.store import format as store_format
 from tests.customer import CustomersVault, start_customers_vault
 from tests.live import LivePortal
 from tests.runtime.container import Container, bring_your_own_vault, save
-from vaults.customer import FILE_PATH, CustomerVault, decode_customer_vault, key_name
-from vaults.envelope import Place, open_sealed
-from vaults.transit import Vault, VaultError
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 SECRET = "never on a thief's desk"  # noqa: S105
@@ -141,7 +141,7 @@ def hosted_logins(portal: LivePortal, disk: Path, texts: set[str] | None = None)
 
 
 def assert_nothing_at_the_hosted_vault(atom: Vault, stage: Any, disk: Path) -> None:
-    environment, header = stage.production.pk, store.read_front((disk / "store").read_bytes()).header
+    environment, header = stage.production.pk, store_format.read_front((disk / "store").read_bytes()).header
     for method, path in (
         ("GET", f"datakeys/data/{environment}/0"),
         ("POST", f"intransit/decrypt/{environment}"),
@@ -167,12 +167,12 @@ def properties_file(portal: LivePortal, atom: Vault, stage: Any, disk: Path) -> 
     place = Place(answer["account"], answer["atom"], "kms-file", FILE_PATH, row["revision"], row["data_key"])
     # The very key that opens the file does not open the store.
     with pytest.raises(StoreDamaged):
-        store.decode((disk / "store").read_bytes(), key)
+        store_format.decode((disk / "store").read_bytes(), key)
     return decode_customer_vault(open_sealed(key, base64.b64decode(row["sealed"]), place))
 
 
 def assert_nothing_at_the_customers_vault(customer: CustomersVault, texts: set[str], key: str, disk: Path) -> None:
-    wrapped = store.read_front((disk / "store").read_bytes()).header.wrapped
+    wrapped = store_format.read_front((disk / "store").read_bytes()).header.wrapped
     assert wrapped.startswith("vault:v1:")
     for text in texts:
         client = Vault(customer.address, token=text, ca=str(customer.ca), namespace=customer.namespace)

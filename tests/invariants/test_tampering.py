@@ -18,10 +18,10 @@ from atoms.models import Attachment, Environment
 from extensions.actions import save_extensions
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, PropertyChange
-from runtime.errors import RevisionLower, RuntimeProblem
+from extensions.secret import Secret
+from kmsruntime.errors import RevisionLower, RuntimeProblem
 from tests.runtime.container import Container, save
 from vaults.models import DataKey
-from vaults.secret import Secret
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 TABLES = (ExtensionValue, ProcessProperty, EnvironmentManifest, DataKey, Field, Connection, Environment, Attachment)

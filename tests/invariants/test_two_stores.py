@@ -8,11 +8,11 @@ from django.conf import settings
 from django.db import connection
 
 from extensions.models import ExtensionValue
+from kmscore.vaultclient.client import VaultRefused
 from tests.conftest import HostedVault
 from tests.runtime.conftest import Enrolled
 from tests.runtime.container import Container, save
 from vaults.models import DataKey
-from vaults.transit import VaultRefused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,8 +51,8 @@ def test_a_runtime_of_another_environment_is_refused_by_the_vault(
     enrolled: Container, another: Enrolled, hosted_vault: HostedVault
 ) -> None:
     from atoms import actions as atoms
-    from runtime import credentials
-    from vaults.transit import Vault
+    from kmscore.vaultclient.client import Vault
+    from kmsruntime.disk import credentials
 
     stage = enrolled.stage
     save(stage, password="for production only")

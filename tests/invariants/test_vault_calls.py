@@ -19,17 +19,17 @@ from atoms.models import Environment
 from extensions.actions import save_extensions
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, entry
 from extensions.plan import FieldChange
+from extensions.secret import Secret
+from kmscore.sealed.manifest import Manifest
+from kmscore.vaultclient.client import BATCH_ITEMS, chunks
 from operations.actions import sweep
 from tests.conftest import Cast, Stage, set_stage
 from tests.live import LivePortal
 from tests.raft import RaftVault, raft_vault
 from tests.runtime.container import Container
-from vaults import hosted
-from vaults.manifest import Manifest
+from vaults.hosted import calls
+from vaults.hosted.sealing import SaveKey
 from vaults.models import DOCUMENT_ENTRIES, DataKey, Recipient
-from vaults.sealing import SaveKey
-from vaults.secret import Secret
-from vaults.transit import BATCH_ITEMS, chunks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -45,7 +45,7 @@ def scene(raft: RaftVault, cast: Cast, live_server: Any, settings: Any, tmp_path
     """An enrolled container, with this process playing web and worker."""
     settings.VAULT_ADDR = settings.VAULT_PUBLIC_ADDR = raft.address
     settings.VAULT_CREDENTIALS = str(raft.credentials / "all.json")
-    hosted.forget()
+    calls.forget()
     stage = set_stage(cast)
     container = Container(LivePortal(live_server.url, raft.address, tmp_path, {}, stage=stage), tmp_path / "container")
     with ThreadPoolExecutor(1) as pool:
@@ -54,7 +54,7 @@ def scene(raft: RaftVault, cast: Cast, live_server: Any, settings: Any, tmp_path
             sweep()
     enrolling.result()
     yield container
-    hosted.forget()
+    calls.forget()
 
 
 @contextmanager
@@ -75,11 +75,11 @@ def fill(stage: Stage, count: int) -> list[Field]:
     ]
     Field.objects.bulk_create(fields)
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: hosted.new_data_key(environment.pk), range(count)))
+        made = list(pool.map(lambda _: calls.new_data_key(environment.pk), range(count)))
     ids = [str(uuid.uuid4()) for _ in made]
     for document, numbers in enumerate(chunks(range(count), DOCUMENT_ENTRIES)):
         for part in chunks(numbers):
-            hosted.store_wrapped_keys(environment.pk, document, {ids[n]: made[n].wrapped for n in part})
+            calls.store_wrapped_keys(environment.pk, document, {ids[n]: made[n].wrapped for n in part})
     keys = [
         SaveKey(ids[n], str(stage.account.pk), environment.pk, n // DOCUMENT_ENTRIES, key.key_version, key.plaintext)
         for n, key in enumerate(made)

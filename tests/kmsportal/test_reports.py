@@ -15,9 +15,9 @@ from django.test import Client
 from django.views.debug import get_exception_reporter_class
 
 from extensions import values
+from kmscore.sealed import envelope
 from tests.conftest import Stage
 from tests.extensions.dialog import Dialog
-from vaults import envelope
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CANARY = "canary-4f9c2a71e0b3-typed"

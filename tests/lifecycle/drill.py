@@ -28,7 +28,8 @@ from extensions.models import Connection, ExtensionValue  # noqa: E402
 from operations.actions import sweep  # noqa: E402
 from tests.conftest import Cast, Stage, set_stage  # noqa: E402
 from tests.runtime.container import save  # noqa: E402
-from vaults import hosted, rotation  # noqa: E402
+from vaults.hosted import calls  # noqa: E402
+from vaults.keys import rotation  # noqa: E402
 from vaults.models import DataKey, SecretId  # noqa: E402
 
 NAMES = ("alice", "bob", "charlie")
@@ -71,7 +72,7 @@ def rotate() -> dict[str, Any]:
     while sweep():
         pass
     unfinished = rotation.unfinished_rotations(stage().account).count()
-    return {"unfinished": unfinished, "version": hosted.key_versions(stage().production.pk).oldest}
+    return {"unfinished": unfinished, "version": calls.key_versions(stage().production.pk).oldest}
 
 
 def revoke(atom: str) -> dict[str, Any]:
@@ -88,8 +89,8 @@ def look() -> dict[str, Any]:
     there = {
         accessor
         for mount in ("environments", "atoms")
-        for role in hosted.roles(mount)
-        for accessor in hosted.secret_ids(mount, role)
+        for role in calls.roles(mount)
+        for accessor in calls.secret_ids(mount, role)
     }
     lost = ExtensionValue.objects.exclude(data_key__lost_at=None).values_list("field__label", flat=True)
     production = stage().production

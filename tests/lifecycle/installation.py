@@ -18,8 +18,8 @@ from kmsportal.demo.servers import OpenBao
 from tests.live import ROOT, LivePortal, start_portal
 from tests.raft import RaftVault
 from tests.servers import free_port
-from vaults.credentials import FILES, Credentials, read_credentials, write_credentials
-from vaults.layout import LAYOUT_VERSION
+from vaults.hosted.credentials import FILES, Credentials, read_credentials, write_credentials
+from vaults.hosted.layout import LAYOUT_VERSION
 
 
 @dataclass

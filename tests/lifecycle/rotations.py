@@ -10,12 +10,12 @@ from django.utils import timezone
 
 from atoms.models import Environment
 from extensions.models import EnvironmentManifest, ExtensionValue
+from kmscore.vaultclient.client import VaultRefused
 from operations.actions import sweep
 from operations.models import Operation
 from tests.conftest import HostedVault, Stage
+from vaults.keys.rotation import request_rotation
 from vaults.models import Recipient, RecipientRotation
-from vaults.rotation import request_rotation
-from vaults.transit import VaultRefused
 
 
 def recipient_of(row: Any) -> Recipient:
@@ -81,8 +81,8 @@ def filled(vault: HostedVault, environment: Environment, count: int) -> list[str
     import os
     import uuid
 
+    from kmscore.vaultclient.client import chunks
     from vaults.models import DOCUMENT_ENTRIES, DataKey
-    from vaults.transit import chunks
 
     row = Recipient.objects.get(pk=environment.pk)
     made, ids = row.data_keys_made, [str(uuid.uuid4()) for _ in range(count)]

@@ -11,13 +11,14 @@ from django.utils import timezone
 
 from accounts import audit
 from atoms.models import Node
+from kmscore.byov.customer import CustomerVault
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle.dying import dying_worker
 from tests.runtime.container import bring_your_own_vault, save
-from vaults import ending, hosted
-from vaults.actions import SettingsRefused, file_of, settings_of, with_settings
-from vaults.customer import CustomerVault
+from vaults.hosted import calls
+from vaults.keys import disable
 from vaults.models import DataKey, KmsAccount, KmsSettings, Recipient, SecretId
+from vaults.panel.settings import SettingsRefused, file_of, settings_of, with_settings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CUSTOMER = CustomerVault(uri="https://vault.customer.example:8200", token="${AUTH_TOKEN}")  # noqa: S106 (a placeholder)
@@ -115,8 +116,8 @@ def test_a_list_whose_own_key_is_lost_is_sealed_anew(
 
 
 def test_versions_are_taken_from_the_vault(stage: Stage, hosted_vault: HostedVault, after_restore: Any) -> None:
-    hosted.rotate_key(stage.production.pk)
-    hosted.refuse_versions_before(stage.production.pk, 2)
+    calls.rotate_key(stage.production.pk)
+    calls.refuse_versions_before(stage.production.pk, 2)
     after_restore(only="database")
     recipient = Recipient.objects.get(pk=stage.production.pk)
     assert (recipient.in_transit_version, recipient.oldest_version) == (2, 2)
@@ -141,7 +142,7 @@ def test_a_lost_properties_file_is_to_be_uploaded_again_and_the_same_one_heals(
 
 
 def test_a_lost_file_cannot_be_kept(stage: Stage, hosted_vault: HostedVault, after_restore: Any) -> None:
-    from vaults.actions import save_kms_settings
+    from vaults.panel.settings import save_kms_settings
 
     bring_your_own_vault(stage, stage.atom, CUSTOMER)
     stored = file_of(with_settings(stage.atom))
@@ -175,14 +176,14 @@ def test_a_disabled_account_stays_cut_off(stage: Stage, hosted_vault: HostedVaul
 
     save(stage, password="one")
     before = revision(stage)
-    ending.disable_kms(stage.account, days=30, actor=stage.alice)
+    disable.disable_kms(stage.account, days=30, actor=stage.alice)
     sweep()
-    hosted.provision_environment(stage.production.pk)  # an older vault has its role
+    calls.provision_environment(stage.production.pk)  # an older vault has its role
     said = after_restore(only="vault")
     assert "disabled: nothing can be sealed" in said
     assert hosted_vault.root.status_of("GET", f"auth/environments/role/{stage.production.pk}")[0] == 404
     assert revision(stage) == before
-    ending.enable_kms(KmsAccount.objects.get().account, actor=stage.alice)
+    disable.enable_kms(KmsAccount.objects.get().account, actor=stage.alice)
     sweep()
     after_restore(only="vault")
     assert revision(stage) == before + 1
@@ -196,7 +197,7 @@ def test_shredded_keys_that_are_back_are_shredded_again(stage: Stage, after_rest
     kms.save()
     for _ in range(2):
         after_restore(only="vault")
-    assert Operation.objects.filter(kind=ending.SHRED, account=stage.account).count() == 1
+    assert Operation.objects.filter(kind=disable.SHRED, account=stage.account).count() == 1
 
 
 def test_an_account_shredded_since_the_backup_does_not_stop_the_others(
@@ -218,7 +219,7 @@ def test_an_account_shredded_since_the_backup_does_not_stop_the_others(
 def stranger(stage: Stage, node: Node, atom: Any = None) -> str:
     """A login as web would make it, that the database does not know."""
     metadata = {"atom": str(node.atom_id), "node": str(node.pk), "enrolment": str(uuid.uuid4())}
-    return hosted.wrapped_secret_id("atoms", (atom or node.atom).pk, metadata, 60).accessor
+    return calls.wrapped_secret_id("atoms", (atom or node.atom).pk, metadata, 60).accessor
 
 
 def test_logins_renewed_since_the_backup_are_adopted_only_when_asked(

@@ -15,13 +15,13 @@ from django.utils import timezone
 
 from atoms import actions as atoms
 from atoms.models import Node, NodeCredential, token_hash
+from kmscore.sealed import selfcheck
 from tests.conftest import HostedVault, Stage
 from tests.live import LivePortal
 from tests.runtime.container import Container
-from vaults import canary as canaries
-from vaults import proof
-from vaults.canary import CanaryRefused, current_canary
+from vaults import selfcheck as canaries
 from vaults.models import Canary, DataKey, KmsAccount, Proof, Recipient
+from vaults.selfcheck import CanaryRefused, current_canary
 
 pytestmark = pytest.mark.django_db(transaction=True)
 API = "/api/atom/v1/"
@@ -48,18 +48,18 @@ def opened(stage: Stage, vault: HostedVault, told: dict[str, Any]) -> bytes:
     """The value, as only a login of the environment could open it (here with everything the vault has)."""
     import base64
 
-    from vaults.envelope import open_sealed
+    from kmscore.sealed.envelope import open_sealed
 
     environment = str(stage.production.pk)
     document = vault.root.read_document("datakeys", f"{environment}/{told['document']}")
     key = vault.root.unwrap_data_key("intransit", environment, document[told["data_key"]])
-    place = proof.place(str(stage.account.pk), environment, told["revision"], told["data_key"])
+    place = selfcheck.place(str(stage.account.pk), environment, told["revision"], told["data_key"])
     return open_sealed(key, base64.b64decode(told["sealed"]), place)
 
 
 def right_answer(stage: Stage, vault: HostedVault, node: Node, told: dict[str, Any]) -> dict[str, Any]:
     value = opened(stage, vault, told)
-    given = proof.answer(proof.digest(value), bytes.fromhex(told["challenge"]), str(node.pk))
+    given = selfcheck.answer(selfcheck.digest(value), bytes.fromhex(told["challenge"]), str(node.pk))
     return {"proof": given.hex(), "revision": told["revision"]}
 
 
@@ -127,7 +127,7 @@ def test_the_portal_keeps_no_plaintext_of_it(stage: Stage, node: Node, hosted_va
     value = opened(stage, hosted_vault, post("canary").json())
     row = Canary.objects.get()
     assert value not in bytes(row.sealed or b"") + bytes(row.digest)
-    assert bytes(row.digest) == proof.digest(value)
+    assert bytes(row.digest) == selfcheck.digest(value)
 
 
 def test_it_is_sealed_once_a_day_and_after_a_rotation_or_a_loss(stage: Stage) -> None:
@@ -267,7 +267,7 @@ def test_a_container_says_why_it_cannot(portal: LivePortal, hosted_vault: Hosted
 
 
 def test_a_portal_that_does_not_know_of_it_is_asked_again_in_an_hour(portal: LivePortal, tmp_path: Any) -> None:
-    from runtime import canary as runtime_canary
+    from kmsruntime.status import selfcheck as runtime_canary
 
     container = Container(portal, tmp_path / "container").enrol()
     check = container.synchroniser().self_check

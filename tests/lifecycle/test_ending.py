@@ -7,18 +7,18 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.rows import RowForged
+from kmscore.vaultclient.client import VaultRefused
+from kmsruntime.errors import RuntimeProblem
 from operations.actions import sweep
 from operations.models import Operation
-from runtime.errors import RuntimeProblem
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle.dying import dying_worker, killed_at_every_step, leases_end
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.container import Container, save
-from vaults import hosted
-from vaults.ending import NotNow, disable_kms, enable_kms
+from vaults.hosted import calls
+from vaults.hosted.sealing import KmsInactive
+from vaults.keys.disable import NotNow, disable_kms, enable_kms
 from vaults.models import KmsAccount, SecretId
-from vaults.sealing import KmsInactive
-from vaults.transit import VaultRefused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def roles(stage: Stage) -> set[str]:
     """Those of the account that the vault has."""
     ours = {str(row.pk) for row in stage.account.recipients.all()}
-    return {role for mount in ("environments", "atoms") for role in hosted.roles(mount)} & ours
+    return {role for mount in ("environments", "atoms") for role in calls.roles(mount)} & ours
 
 
 def settle() -> None:
@@ -43,7 +43,7 @@ def test_disabling_deletes_the_roles_and_nothing_else(stage: Stage, hosted_vault
     settle()
     assert roles(stage) == set()
     assert hosted_vault.root.read_document("datakeys", f"{stage.production.pk}/0") == before
-    assert hosted.key_versions(stage.production.pk).latest == 1
+    assert calls.key_versions(stage.production.pk).latest == 1
     assert not SecretId.objects.filter(destroyed_at=None).exists()
 
 
@@ -97,7 +97,7 @@ def test_an_environment_made_while_disabled_gets_its_keys_later(stage: Stage) ->
     settle()
     made.refresh_from_db()
     assert made.provisioned_at is not None
-    assert str(made.pk) in hosted.roles("environments")
+    assert str(made.pk) in calls.roles("environments")
 
 
 def test_undone_before_a_worker_came_nothing_is_deleted(stage: Stage) -> None:
@@ -134,7 +134,7 @@ def test_the_revoker_cannot_read_what_it_cuts_off(stage: Stage) -> None:
         ("POST", f"intransit/decrypt/{stage.production.pk}"),
     ):
         with pytest.raises(VaultRefused) as refused:
-            hosted.as_identity("revoker", lambda vault, call=call: vault.call(*call))
+            calls.as_identity("revoker", lambda vault, call=call: vault.call(*call))
         assert refused.value.status == 403
 
 

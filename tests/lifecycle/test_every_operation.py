@@ -13,7 +13,9 @@ from operations.models import Operation
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle.dying import dying_worker, killed_at_every_step, leases_end
 from tests.lifecycle.test_readers import forged
-from vaults import alarms, enrolment, hosted, rekeying
+from vaults.hosted import calls
+from vaults.keys import rekey
+from vaults.logins import alarms, enrolment
 from vaults.models import ContainerReport, Enrolment, ReaderAlarm, Recipient, SecretId
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -67,7 +69,7 @@ def issued(stage: Stage) -> list[SecretId]:
 
 def are_gone(rows: list[SecretId]) -> None:
     for row in rows:
-        assert hosted.look_up_secret_id(row.mount, row.recipient_id, row.accessor) is None
+        assert calls.look_up_secret_id(row.mount, row.recipient_id, row.accessor) is None
         row.refresh_from_db()
         assert row.destroyed_at is not None
 
@@ -86,8 +88,8 @@ def has_keys(stage: Stage, made: Any) -> None:
     made.refresh_from_db()
     assert made.provisioned_at is not None
     row = Recipient.objects.get(pk=made.pk)
-    assert str(made.pk) in hosted.roles(row.mount)
-    assert hosted.key_versions(made.pk).latest == 1
+    assert str(made.pk) in calls.roles(row.mount)
+    assert calls.key_versions(made.pk).latest == 1
 
 
 def is_ready(stage: Stage, made: Enrolment) -> None:
@@ -129,13 +131,13 @@ def alarmed(stage: Stage) -> ReaderAlarm:
 def is_destroyed(stage: Stage, alarm: ReaderAlarm) -> None:
     alarm.refresh_from_db()
     assert alarm.destroyed_at is not None
-    assert hosted.look_up_secret_id(alarm.mount, alarm.role, alarm.accessor) is None
+    assert calls.look_up_secret_id(alarm.mount, alarm.role, alarm.accessor) is None
 
 
 def asked_for_new_keys(stage: Stage) -> Any:
     """By a node that has done it already, so that the operation can end."""
     node = Node.objects.filter(atom=stage.atom).first() or Node.objects.create(atom=stage.atom, state="enrolled")
-    operation = rekeying.request_rekey(stage.account, [stage.atom], actor=stage.alice)
+    operation = rekey.request_rekey(stage.account, [stage.atom], actor=stage.alice)
     stage.atom.refresh_from_db()
     ContainerReport.objects.update_or_create(
         node=node, defaults={"reported_at": node.created_at, "rekey_revision": stage.atom.rekey_revision}

@@ -17,8 +17,8 @@ from operations.models import Operation
 from tests.conftest import Stage
 from tests.lifecycle import rotations as look
 from tests.runtime.container import save
+from vaults.keys.rekey import request_rekey
 from vaults.models import ContainerReport, KmsAccount
-from vaults.rekeying import request_rekey
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,15 +9,15 @@ from accounts.models import Role
 from atoms import actions as atoms
 from extensions.actions import republish, save_extensions
 from extensions.plan import FieldChange
-from runtime.errors import RevisionLower, ValueMissing
-from runtime.giving import find, value_of
+from extensions.secret import Secret
+from kmsruntime.environment import find, value_of
+from kmsruntime.errors import RevisionLower, ValueMissing
 from tests.conftest import Stage
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.conftest import Enrolled
 from tests.runtime.container import Container, save
-from vaults.losses import mark_lost, unmark
+from vaults.keys.losses import mark_lost, unmark
 from vaults.models import DataKey, Loss
-from vaults.secret import Secret
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,12 +15,13 @@ from django.utils import timezone
 from accounts.models import AuditEntry, Membership, MembershipRole
 from atoms import actions as atoms
 from atoms.models import Node
+from kmscore.vaultclient.client import Vault, VaultRefused, VaultUnavailable
 from operations.actions import sweep
 from operations.models import Operation
 from tests.conftest import HostedVault, Stage, forget_roles
-from vaults import alarms, enrolment, hosted, readers
+from vaults.hosted import calls
+from vaults.logins import alarms, enrolment, watch
 from vaults.models import Enrolment, ReaderAlarm, ReaderWatch, SecretId
-from vaults.transit import Vault, VaultRefused, VaultUnavailable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 METADATA = {"atom": "made up", "node": "made up"}
@@ -28,7 +29,7 @@ METADATA = {"atom": "made up", "node": "made up"}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(readers, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(watch, "PAUSE_SECONDS", 0)
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 
 
@@ -39,8 +40,8 @@ def nothing_left(hosted_vault: HostedVault) -> None:
 
 def forged(mount: str, recipient: object, metadata: dict[str, str] | None = None) -> str:
     """What issuer and provisioner can do together, past the portal; returns the accessor."""
-    hosted.wrapped_role_id(mount, recipient, 60)
-    return hosted.wrapped_secret_id(mount, recipient, metadata or METADATA, 60).accessor
+    calls.wrapped_role_id(mount, recipient, 60)
+    return calls.wrapped_secret_id(mount, recipient, metadata or METADATA, 60).accessor
 
 
 def enrolled(stage: Stage) -> Node:
@@ -58,8 +59,8 @@ def the_alarm() -> ReaderAlarm:
     return ReaderAlarm.objects.get()
 
 
-def look() -> readers.Look:
-    found = readers.look()
+def look() -> watch.Look:
+    found = watch.look()
     assert found is not None
     return found
 
@@ -142,7 +143,7 @@ def test_a_row_that_is_written_a_moment_later_raises_nothing(stage: Stage, monke
         row.recipient_id = stage.atom.pk
         row.save(force_insert=True)
 
-    monkeypatch.setattr(readers.time, "sleep", web_writes_it)
+    monkeypatch.setattr(watch.time, "sleep", web_writes_it)
     assert look().alarms == []
 
 
@@ -159,7 +160,7 @@ def test_what_an_enrolment_explains_later_is_closed_by_itself(stage: Stage) -> N
 
 
 def test_a_role_of_no_account_is_an_alarm_without_one(stage: Stage, hosted_vault: HostedVault) -> None:
-    hosted.provision_environment("0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01")
+    calls.provision_environment("0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01")
     forged("environments", "0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01")
     look()
     assert the_alarm().account is None
@@ -173,7 +174,7 @@ def test_a_restored_vaults_old_logins_are_destroyed_again(stage: Stage) -> None:
     SecretId.objects.filter(mount="environments").update(superseded_at=before)
     assert look().destroyed == 2
     for row in SecretId.objects.filter(node=node):
-        assert hosted.look_up_secret_id(row.mount, row.recipient_id, row.accessor) is None
+        assert calls.look_up_secret_id(row.mount, row.recipient_id, row.accessor) is None
         assert row.destroyed_at is not None
     assert AuditEntry.objects.filter(action="DESTROY").count() == 1
     assert look().destroyed == 0
@@ -197,9 +198,9 @@ def test_a_vault_that_is_away_changes_nothing_and_the_card_says_since_when(stage
     look()
     ReaderWatch.objects.update(looked_at=timezone.now() - timedelta(minutes=2))
     settings.VAULT_ADDR = "http://127.0.0.1:1"
-    hosted.forget()
+    calls.forget()
     with pytest.raises(VaultUnavailable):
-        readers.look()
+        watch.look()
     with pytest.raises(CommandError, match=r"Nothing was compared\. The vault cannot be reached\."):
         call_command("watch_readers")
     row = ReaderWatch.objects.get()
@@ -211,9 +212,9 @@ def test_a_vault_that_is_away_changes_nothing_and_the_card_says_since_when(stage
 
 def test_two_looks_do_not_run_at_once(stage: Stage) -> None:
     assert ReaderWatch.take() is not None
-    assert readers.look() is None
+    assert watch.look() is None
     ReaderWatch.objects.update(lease_until=timezone.now() - timedelta(seconds=1))  # that worker died
-    assert readers.look() is not None
+    assert watch.look() is not None
 
 
 def test_a_mail_server_that_fails_delays_the_mail_and_not_the_alarm(stage: Stage, settings: Any) -> None:
@@ -251,7 +252,7 @@ def test_sweep_looks_too(stage: Stage) -> None:
     forged("environments", stage.production.pk)
     call_command("sweep")
     assert ReaderAlarm.objects.count() == 1
-    assert readers.look_if_due() is None
+    assert watch.look_if_due() is None
 
 
 # -- what people do about it --------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def test_an_administrator_destroys_it_and_then_closes_the_alarm(stage: Stage) ->
     assert Operation.objects.filter(kind=alarms.DESTROY).count() == 1
     sweep()
     assert Operation.objects.get(kind=alarms.DESTROY).state == Operation.State.DONE
-    assert hosted.look_up_secret_id("environments", stage.production.pk, accessor) is None
+    assert calls.look_up_secret_id("environments", stage.production.pk, accessor) is None
     assert the_alarm().destroyed_at is not None
     page = alice.get(f"/accounts/{stage.account.code}/kms/").content.decode()
     assert "that nobody enrolled was destroyed" in page
@@ -306,7 +307,7 @@ def test_a_forged_alarm_destroys_nobodys_login(stage: Stage) -> None:
     slipped = ReaderAlarm(account=stage.account, mount=real.mount, role=str(real.recipient_id), accessor=real.accessor)
     ReaderAlarm.objects.bulk_create([slipped])
     assert stage.cast.client("alice").post(path(stage, slipped, "destroy")).status_code == 403
-    assert hosted.look_up_secret_id(real.mount, real.recipient_id, real.accessor) is not None
+    assert calls.look_up_secret_id(real.mount, real.recipient_id, real.accessor) is not None
 
 
 def test_a_member_sees_no_alarm_of_an_environment_he_does_not_see(stage: Stage) -> None:
@@ -363,7 +364,7 @@ def as_identity(vault: HostedVault, file: str, name: str) -> Vault:
 def test_no_identity_of_web_or_worker_alone_becomes_a_runtime(stage: Stage, hosted_vault: HostedVault) -> None:
     """A login needs a role_id and a secret_id in the clear; nobody but both processes together gets them."""
     role = f"auth/environments/role/{stage.production.pk}"
-    issued = hosted.wrapped_secret_id("environments", stage.production.pk, METADATA, 60)
+    issued = calls.wrapped_secret_id("environments", stage.production.pk, METADATA, 60)
     tried = {
         "web.json": ("web", "issuer"),
         "worker.json": ("provisioner", "rotator", "revoker"),

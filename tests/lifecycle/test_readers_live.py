@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from accounts.models import AuditEntry
+from kmscore.vaultclient.client import Vault
 from tests.conftest import HostedVault
 from tests.lifecycle.test_readers import as_identity
 from tests.live import LivePortal
 from tests.runtime.container import Container, save
 from vaults.models import ReaderAlarm, SecretId
-from vaults.transit import Vault
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 WITHIN = 60.0

@@ -16,8 +16,8 @@ from tests.customer import CustomersVault
 from tests.runtime.byov_machine import Byov, assert_clean
 from tests.runtime.conftest import another, container, customers_vault, enrolled
 from tests.runtime.container import Container, save
+from vaults.keys.rekey import RekeyRefused, request_rekey
 from vaults.models import ContainerReport, KmsAccount
-from vaults.rekeying import RekeyRefused, request_rekey
 
 __all__ = ["another", "container", "customers_vault", "enrolled"]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -191,7 +191,7 @@ def test_a_container_that_holds_nothing_reports_it_all_the_same(enrolled: Contai
 def test_an_older_portal_that_says_nothing_of_it_is_understood() -> None:
     import uuid
 
-    from runtime.delivery import read_delivery
+    from kmsruntime.delivery.read import read_delivery
 
     answer = {
         "format": 1, "account": str(uuid.uuid4()), "atom": {"id": str(uuid.uuid4())}, "attachment_revision": 1,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import PortalRefused
+from kmsruntime.errors import PortalRefused
 from tests.lifecycle.installation import Installation, new_installation
 from tests.live import LivePortal
 from tests.runtime.container import Container

@@ -5,14 +5,14 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
-from runtime.errors import RuntimeProblem
+from kmsruntime.errors import RuntimeProblem
 from tests.conftest import HostedVault
 from tests.customer import CustomersVault
 from tests.lifecycle.test_after_restore import take_out
 from tests.runtime.byov_machine import Byov
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.container import Container, save
-from vaults.actions import file_of, settings_of, with_settings
+from vaults.panel.settings import file_of, settings_of, with_settings
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "pa55word-canary"

@@ -12,6 +12,7 @@ from accounts.models import AuditEntry
 from atoms import actions as atoms
 from atoms.models import Node
 from extensions.models import EnvironmentManifest, ExtensionValue
+from kmscore.byov.customer import CustomerVault
 from operations.actions import sweep
 from operations.models import Operation
 from tests.conftest import HostedVault, Stage
@@ -19,10 +20,9 @@ from tests.faulty_vault import failing_at
 from tests.lifecycle import rotations as look
 from tests.lifecycle.dying import dying_worker, killed_at_every_step
 from tests.runtime.container import bring_your_own_vault, save
-from vaults import hosted
-from vaults.customer import CustomerVault
+from vaults.hosted import calls
+from vaults.keys.retirement import due, retire_unused, unused
 from vaults.models import Canary, ContainerReport, DataKey, KmsSettings, PropertiesFile
-from vaults.retiring import due, retire_unused, unused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -194,13 +194,13 @@ def test_a_vault_that_fails_halfway_is_waited_for(
     operation = Operation.objects.get(kind="vaults.retire_keys")
     with failing_at(hosted_vault.address, "datakeys/data", applied=applied) as address:
         settings.VAULT_ADDR = address
-        hosted.forget()
+        calls.forget()
         sweep()
         operation.refresh_from_db()
         assert (operation.state, operation.error_code) == (Operation.State.WAITING, "vault_failing")
         assert not DataKey.objects.exclude(retired_at=None).exists()
     settings.VAULT_ADDR = hosted_vault.address
-    hosted.forget()
+    calls.forget()
     look.finished(operation)
     assert look.entries(hosted_vault, stage.production) == {}
 

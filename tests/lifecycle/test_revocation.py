@@ -15,25 +15,25 @@ from accounts.models import AuditEntry
 from atoms import actions as atoms
 from atoms import revocation
 from atoms.models import Atom, InstallerToken, Node, NodeCredential
+from kmscore.vaultclient.client import Vault, VaultRefused
+from kmsruntime.disk import credentials
+from kmsruntime.errors import PortalRefused
 from operations.actions import sweep
 from operations.models import Operation
-from runtime import credentials
-from runtime.errors import PortalRefused
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle.dying import dying_worker, killed_at_every_step
 from tests.lifecycle.test_readers import enrolled, forged
 from tests.live import LivePortal
 from tests.runtime.container import Container, save
-from vaults import hosted
+from vaults.hosted import calls
 from vaults.models import SecretId
-from vaults.transit import Vault, VaultRefused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUICK_SECONDS = 15.0  # from the click to the vault, with one worker that may be looking for readers just then
 
 
 def is_gone(mount: str, recipient: object, accessor: str) -> bool:
-    return hosted.look_up_secret_id(mount, recipient, accessor) is None
+    return calls.look_up_secret_id(mount, recipient, accessor) is None
 
 
 def the_operation() -> Operation:
@@ -81,7 +81,7 @@ def test_asking_for_another_nodes_credentials_past_the_portal_destroys_nothing(s
 def test_a_vault_that_is_away_keeps_the_portals_refusal_and_says_what_waits(stage: Stage, settings: Any) -> None:
     node = enrolled(stage)
     address, settings.VAULT_ADDR = settings.VAULT_ADDR, "http://127.0.0.1:1"
-    hosted.forget()
+    calls.forget()
     revocation.revoke_node(node, actor=stage.alice)
     sweep()
     operation = the_operation()
@@ -93,7 +93,7 @@ def test_a_vault_that_is_away_keeps_the_portals_refusal_and_says_what_waits(stag
     assert "The vault cannot be reached." in page.content.decode()
     assert not NodeCredential.objects.filter(node=node).exists()
     settings.VAULT_ADDR = address
-    hosted.forget()
+    calls.forget()
     operation.run_after = operation.requested_at
     operation.save(update_fields=["run_after"])
     sweep()
@@ -157,7 +157,7 @@ def test_a_worker_killed_at_every_step_leaves_the_same_end(stage: Stage, hosted_
     def check(operation: Operation) -> None:
         operation.refresh_from_db()
         assert operation.state == Operation.State.DONE
-        assert hosted.secret_ids("atoms", str(atom.pk)) == []
+        assert calls.secret_ids("atoms", str(atom.pk)) == []
         assert SecretId.objects.filter(node_id=operation.subject_id, destroyed_at=None).count() == 0
         assert "destroyed_at" in operation.details
         told = AuditEntry.objects.filter(action="REVOKED")

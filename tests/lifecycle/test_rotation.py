@@ -8,17 +8,17 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from atoms import actions as atoms
+from kmscore.vaultclient.client import Vault, VaultRefused
 from operations import actions as operations
 from operations.actions import sweep
 from operations.models import Operation
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle import rotations as look
 from tests.runtime.container import save
-from vaults import hosted
-from vaults.credentials import read_credentials
+from vaults.hosted import calls
+from vaults.hosted.credentials import read_credentials
+from vaults.keys.rotation import RotationRefused, next_rotation, recipients_of, rotate_scheduled, set_schedule
 from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation
-from vaults.rotation import RotationRefused, next_rotation, recipients_of, rotate_scheduled, set_schedule
-from vaults.transit import Vault, VaultRefused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -126,10 +126,10 @@ def test_earlier_versions_are_refused_only_ten_minutes_later(stage: Stage, hoste
 def test_a_save_in_flight_is_rewrapped_ten_minutes_later(stage: Stage, hosted_vault: HostedVault) -> None:
     """Its data key was made before the rotation, its document patched after the first reading."""
     save(stage, password="one")
-    old = hosted.new_data_key(stage.production.pk)
+    old = calls.new_data_key(stage.production.pk)
     operation = look.rotate(stage, stage.production)
     sweep()
-    hosted.store_wrapped_keys(stage.production.pk, 0, {"6f9d4f0a-0000-4000-8000-000000000001": old.wrapped})
+    calls.store_wrapped_keys(stage.production.pk, 0, {"6f9d4f0a-0000-4000-8000-000000000001": old.wrapped})
     assert look.versions(hosted_vault, stage.production) == {2: 1, 1: 1}
     look.finished(operation)
     assert look.versions(hosted_vault, stage.production) == {2: 2}
@@ -139,10 +139,10 @@ def test_a_save_in_flight_is_rewrapped_ten_minutes_later(stage: Stage, hosted_va
 
 def test_after_a_late_one_the_documents_are_read_once_more(stage: Stage, hosted_vault: HostedVault) -> None:
     """A runtime may just have read the old one."""
-    old = hosted.new_data_key(stage.production.pk)
+    old = calls.new_data_key(stage.production.pk)
     operation = look.rotate(stage, stage.production)
     sweep()
-    hosted.store_wrapped_keys(stage.production.pk, 0, {"6f9d4f0a-0000-4000-8000-000000000001": old.wrapped})
+    calls.store_wrapped_keys(stage.production.pk, 0, {"6f9d4f0a-0000-4000-8000-000000000001": old.wrapped})
     past = timezone.now() - timedelta(seconds=1)
     RecipientRotation.objects.update(settle_at=past)
     Operation.objects.filter(pk=operation.pk).update(run_after=past)
@@ -317,7 +317,7 @@ def test_without_a_schedule_nothing_is_asked_for(stage: Stage) -> None:
 
 
 def test_the_rotator_rewraps_and_cannot_open(stage: Stage, hosted_vault: HostedVault) -> None:
-    made = hosted.new_data_key(stage.production.pk)
+    made = calls.new_data_key(stage.production.pk)
     identity = read_credentials(hosted_vault.credentials / "worker.json").identities["rotator"]
     server = Vault(hosted_vault.address)
     rotator = server.with_token(server.login("platform", identity.role_id, identity.secret_id).token)

@@ -19,9 +19,9 @@ from tests.faulty_vault import failing_at
 from tests.lifecycle import rotations as look
 from tests.lifecycle.dying import dying_worker, killed_at_every_step, leases_end
 from tests.runtime.container import save
-from vaults import hosted
+from vaults.hosted import calls
+from vaults.keys.rotation_worker import rotate
 from vaults.models import DataKey, Recipient, RecipientRotation
-from vaults.rotating import rotate
 
 __all__ = ["own_vault"]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,12 +43,12 @@ def test_a_vault_that_fails_halfway_is_waited_for(
     operation = look.rotate(stage, stage.production)
     with failing_at(hosted_vault.address, part_of_path, applied=applied) as address:
         settings.VAULT_ADDR = address
-        hosted.forget()
+        calls.forget()
         sweep()
         operation.refresh_from_db()
         assert (operation.state, operation.error_code) == (Operation.State.WAITING, "vault_failing")
     settings.VAULT_ADDR = hosted_vault.address
-    hosted.forget()
+    calls.forget()
     look.finished(operation)
     assert look.versions(hosted_vault, stage.production) == {2: 450}
     assert look.key(hosted_vault, stage.production) == (2, 2)
@@ -58,12 +58,12 @@ def test_a_vault_that_fails_halfway_is_waited_for(
 def test_a_vault_that_is_down_is_waited_for(stage: Stage, hosted_vault: HostedVault, settings: Any) -> None:
     operation = look.rotate(stage, stage.production)
     settings.VAULT_ADDR = "http://127.0.0.1:1"
-    hosted.forget()
+    calls.forget()
     sweep()
     operation.refresh_from_db()
     assert (operation.state, operation.error_code) == (Operation.State.WAITING, "vault_unreachable")
     settings.VAULT_ADDR = hosted_vault.address
-    hosted.forget()
+    calls.forget()
     look.finished(operation)
     assert look.key(hosted_vault, stage.production) == (2, 2)
 
@@ -134,7 +134,7 @@ def test_a_worker_killed_at_the_second_reading_never_makes_the_wait_for_a_late_o
             late = hosted_vault.root.new_data_key("intransit", name).wrapped
             operation = look.rotate(stage, stage.production)
             sweep()
-            hosted.store_wrapped_keys(stage.production.pk, 0, {str(uuid.uuid4()): late})
+            calls.store_wrapped_keys(stage.production.pk, 0, {str(uuid.uuid4()): late})
             RecipientRotation.objects.filter(operation=operation).update(settle_at=past)
             Operation.objects.filter(pk=operation.pk).update(run_after=past)
             lived = worker.sweep(number)
@@ -191,7 +191,7 @@ def test_slow_saves_are_felt_by_bulk_work(stage: Stage, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(pressure, "SLOW_SECONDS", -1.0)
     pressure._calls.clear()
-    hosted.roles("environments")
+    calls.roles("environments")
     assert not pressure.is_high()
     for number in range(3):
         save(stage, password=f"value {number}")

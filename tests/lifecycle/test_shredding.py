@@ -15,17 +15,18 @@ from django.utils import timezone
 from accounts import actions as accounts
 from accounts.models import ADMINISTRATOR, Account, AuditEntry, Role, User
 from extensions.models import EnvironmentManifest, ExtensionValue
+from kmscore.vaultclient.client import Vault, VaultError
 from operations import actions as operations
 from operations.models import Operation
 from tests.conftest import PASSWORD, HostedVault, Stage, client_of
 from tests.lifecycle.dying import dying_worker, grace_is_over, killed_at_every_step, leases_end
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.container import Container, save
-from vaults import hosted, shredding
-from vaults.credentials import read_credentials
-from vaults.ending import NotNow, activate_again, disable_kms, enable_kms
+from vaults.hosted import calls
+from vaults.hosted.credentials import read_credentials
+from vaults.keys import shred
+from vaults.keys.disable import NotNow, activate_again, disable_kms, enable_kms
 from vaults.models import DataKey, KmsAccount, Recipient, ShredApproval, ShredCertificate, ShredProof
-from vaults.transit import Vault, VaultError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -52,7 +53,7 @@ def disabled(stage: Stage) -> KmsAccount:
 def ended(stage: Stage) -> None:
     """The grace period is over, as if it had been chosen so."""
     grace_is_over(stage.account)
-    shredding.ask_for_what_is_due()
+    shred.ask_for_what_is_due()
     settle("shred")
 
 
@@ -74,9 +75,9 @@ def is_destroyed(stage: Stage, vault: HostedVault) -> bool:
 def test_one_administrator_alone_destroys_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, password="kept")
     disabled(stage)
-    operation = shredding.request_shred(stage.account, actor=stage.alice)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
     with pytest.raises(NotNow, match="somebody else"):
-        shredding.approve_shred(operation, actor=stage.alice)
+        shred.approve_shred(operation, actor=stage.alice)
     settle("shred")
     operation.refresh_from_db()
     assert operation.error_code == "approval_missing"
@@ -88,8 +89,8 @@ def test_two_administrators_destroy_it_at_once(
 ) -> None:
     save(stage, password="destroyed")
     disabled(stage)
-    operation = shredding.request_shred(stage.account, actor=stage.alice)
-    shredding.approve_shred(operation, actor=second_administrator)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
+    shred.approve_shred(operation, actor=second_administrator)
     settle("shred")
     assert is_destroyed(stage, hosted_vault)
 
@@ -98,7 +99,7 @@ def test_a_forged_approval_counts_for_nothing(
     stage: Stage, hosted_vault: HostedVault, second_administrator: User
 ) -> None:
     disabled(stage)
-    operation = shredding.request_shred(stage.account, actor=stage.alice)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
     forged = ShredApproval(operation=operation, account=stage.account, user=second_administrator, mac=b"x" * 32)
     models.Model.save_base(forged, raw=True, force_insert=True)
     settle("shred")
@@ -114,7 +115,7 @@ def test_only_a_fresh_word_of_an_administrator_counts(
     stage: Stage, hosted_vault: HostedVault, second_administrator: User, who: str
 ) -> None:
     disabled(stage)
-    operation = shredding.request_shred(stage.account, actor=stage.alice)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
     people = {"a reader": stage.cast.bob, "an administrator of another account": stage.cast.charlie}
     person = people.get(who, second_administrator)
     ShredApproval(operation=operation, account=stage.account, user=person).save(force_insert=True)
@@ -134,7 +135,7 @@ def test_a_grace_period_shortened_in_the_database_destroys_nothing(stage: Stage,
     disabled(stage)
     KmsAccount.objects.update(ends_at=timezone.now() - timedelta(days=1))
     shredding_asked = Operation.objects.filter(kind="vaults.shred")
-    shredding.ask_for_what_is_due()
+    shred.ask_for_what_is_due()
     assert not shredding_asked.exists()
     operations.request(
         "vaults.shred", account=stage.account, subject_id=stage.account.pk, title="forged", actor=None, queue="shred"
@@ -156,10 +157,10 @@ def test_enabled_again_nothing_is_destroyed(
     stage: Stage, hosted_vault: HostedVault, second_administrator: User
 ) -> None:
     disabled(stage)
-    operation = shredding.request_shred(stage.account, actor=stage.alice)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
     enable_kms(stage.account, actor=stage.alice)
     with pytest.raises(NotNow):
-        shredding.approve_shred(operation, actor=second_administrator)
+        shred.approve_shred(operation, actor=second_administrator)
     settle("shred", "interactive")
     assert key_exists(hosted_vault, stage.production.pk)
     operation.refresh_from_db()
@@ -169,7 +170,7 @@ def test_enabled_again_nothing_is_destroyed(
 def test_the_worker_of_other_work_leaves_it_alone(stage: Stage, hosted_vault: HostedVault) -> None:
     disabled(stage)
     grace_is_over(stage.account)
-    shredding.ask_for_what_is_due()
+    shred.ask_for_what_is_due()
     settle()
     assert Operation.objects.get(kind="vaults.shred").state == Operation.State.PENDING
 
@@ -291,7 +292,7 @@ def test_a_shred_worker_killed_at_every_step_ends_in_the_same_state(stage: Stage
             save(stage, password="destroyed")
             disabled(stage)
             grace_is_over(stage.account)
-            shredding.ask_for_what_is_due()
+            shred.ask_for_what_is_due()
 
         def check(_: Any) -> None:
             assert is_destroyed(stage, hosted_vault)
@@ -341,4 +342,4 @@ def test_the_pages_ask_two_people(stage: Stage, second_administrator: User) -> N
     assert "Shredded" in alice.get(account).content.decode()
     assert Account.objects.get(pk=stage.account.pk).shred_certificates.count() == 1
     connection.close()
-    assert hosted.roles("environments") is not None
+    assert calls.roles("environments") is not None

@@ -10,6 +10,7 @@ from django.utils import timezone
 from accounts.models import User
 from atoms import actions as atoms
 from extensions.models import ExtensionValue
+from kmscore.vaultclient.client import VaultRefused
 from operations import actions as operations
 from operations.models import Operation
 from tests.conftest import HostedVault, Stage
@@ -23,10 +24,10 @@ from tests.lifecycle.test_shredding import (
     settle,
 )
 from tests.runtime.container import save
-from vaults import enrolment, shredding
-from vaults.ending import NotNow, activate_again, disable_kms, enable_kms
+from vaults.keys import shred
+from vaults.keys.disable import NotNow, activate_again, disable_kms, enable_kms
+from vaults.logins import enrolment
 from vaults.models import DataKey, Enrolment, KmsAccount, ShredProof
-from vaults.transit import VaultRefused
 
 __all__ = ["second_administrator"]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,7 +37,7 @@ def over(stage: Stage) -> Operation:
     """The grace period is over and the shredding asked for."""
     disabled(stage)
     grace_is_over(stage.account)
-    shredding.ask_for_what_is_due()
+    shred.ask_for_what_is_due()
     return Operation.objects.get(kind="vaults.shred")
 
 
@@ -44,8 +45,8 @@ def test_what_was_taken_back_is_not_resumed_and_its_approvals_are_gone(
     stage: Stage, hosted_vault: HostedVault, second_administrator: User
 ) -> None:
     disabled(stage)
-    operation = shredding.request_shred(stage.account, actor=stage.alice)
-    shredding.approve_shred(operation, actor=second_administrator)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
+    shred.approve_shred(operation, actor=second_administrator)
     enable_kms(stage.account, actor=stage.alice)
     settle()
     disabled(stage)
@@ -60,14 +61,14 @@ def test_one_that_failed_halfway_is_resumed_and_nothing_begins_anew_before(
     stage: Stage, hosted_vault: HostedVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(stage, password="one")
-    operation, real = over(stage), shredding._shred_recipient
+    operation, real = over(stage), shred._shred_recipient
 
     def broken(operation: Operation, recipient: Any) -> None:
         if recipient.pk != stage.production.pk:
             raise VaultRefused("permission_denied", "The vault refused.", 403)
         real(operation, recipient)
 
-    monkeypatch.setattr(shredding, "_shred_recipient", broken)
+    monkeypatch.setattr(shred, "_shred_recipient", broken)
     settle("shred")
     operation.refresh_from_db()
     assert operation.state == Operation.State.FAILED
@@ -76,7 +77,7 @@ def test_one_that_failed_halfway_is_resumed_and_nothing_begins_anew_before(
         activate_again(stage.account, actor=stage.alice)
     shown = stage.cast.client("alice").get(f"/accounts/{stage.account.code}/kms/").content.decode()
     assert "then resume it" in shown
-    monkeypatch.setattr(shredding, "_shred_recipient", real)
+    monkeypatch.setattr(shred, "_shred_recipient", real)
     operations.resume(operation, actor=stage.alice)
     settle("shred")
     assert is_destroyed(stage, hosted_vault)
@@ -86,7 +87,7 @@ def test_a_worker_that_slept_through_its_lease_destroys_no_new_key(
     stage: Stage, hosted_vault: HostedVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(stage, password="one")
-    operation, real, slept = over(stage), shredding._shred_recipient, []
+    operation, real, slept = over(stage), shred._shred_recipient, []
 
     def slow(running: Operation, recipient: Any) -> None:
         real(running, recipient)
@@ -97,7 +98,7 @@ def test_a_worker_that_slept_through_its_lease_destroys_no_new_key(
             activate_again(stage.account, actor=stage.alice)
             operations.sweep(queues=["interactive"])
 
-    monkeypatch.setattr(shredding, "_shred_recipient", slow)
+    monkeypatch.setattr(shred, "_shred_recipient", slow)
     operations.sweep(queues=["shred"])
     assert all(key_exists(hosted_vault, row.pk) for row in stage.account.recipients.all())
     assert not stage.account.recipients.exclude(shredded_at=None).exists()
@@ -112,14 +113,14 @@ def test_a_genuine_row_of_an_earlier_day_destroys_nothing(stage: Stage, hosted_v
     later = timezone.now() + timedelta(days=60)
     with patch("django.utils.timezone.now", lambda: later):
         KmsAccount.objects.update(**earlier)
-        shredding.ask_for_what_is_due()
+        shred.ask_for_what_is_due()
         operations.sweep(queues=["shred"])
     assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
     assert key_exists(hosted_vault, stage.production.pk)
 
 
 def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vault: HostedVault) -> None:
-    from vaults.actions import activate_kms
+    from vaults.panel.settings import activate_kms
 
     activate_kms(stage.cast.other, actor="tests")
     settle()
@@ -127,7 +128,7 @@ def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vau
     KmsAccount.objects.filter(account=stage.account).update(ends_at=timezone.now() - timedelta(days=1))
     disable_kms(stage.cast.other, days=7, actor=stage.cast.charlie)
     grace_is_over(stage.cast.other)
-    shredding.ask_for_what_is_due()
+    shred.ask_for_what_is_due()
     assert Operation.objects.get(kind="vaults.shred").account == stage.cast.other
 
 
@@ -162,7 +163,7 @@ def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hos
     later = timezone.now() + timedelta(days=8)
     with patch("django.utils.timezone.now", lambda: later):
         KmsAccount.objects.update(**earlier)
-        shredding.ask_for_what_is_due()
+        shred.ask_for_what_is_due()
         operations.sweep(queues=["shred"])
     assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
     assert key_exists(hosted_vault, stage.production.pk)

@@ -21,10 +21,11 @@ from tests.live import ROOT, LivePortal
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.container import Container, save
 from tests.servers import free_port, start_valkey
-from vaults import hosted, shredding
-from vaults.ending import disable_kms, enable_kms
+from vaults.hosted import calls
+from vaults.keys import shred
+from vaults.keys.disable import disable_kms, enable_kms
+from vaults.keys.rotation import request_rotation_of_all
 from vaults.models import Recipient
-from vaults.rotation import request_rotation_of_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ALL = ("interactive", "bulk", "shred")
@@ -38,7 +39,7 @@ def turns(count: int = 6) -> None:
 
 def roles(stage: Stage) -> int:
     ours = {str(row.pk) for row in stage.account.recipients.all()}
-    return len({role for mount in ("environments", "atoms") for role in hosted.roles(mount)} & ours)
+    return len({role for mount in ("environments", "atoms") for role in calls.roles(mount)} & ours)
 
 
 def disable(stage: Stage) -> None:
@@ -59,7 +60,7 @@ def shred_all(stage: Stage) -> None:
     disable(stage)
     turns(2)
     grace_is_over(stage.account)
-    shredding.ask_for_what_is_due()
+    shred.ask_for_what_is_due()
 
 
 def is_disabled(stage: Stage, vault: HostedVault) -> bool:
@@ -143,13 +144,13 @@ def test_a_vault_in_trouble_halfway_is_waited_for(
         address, part, applied=how == "fails after doing it", after=kind != "rotate", status=status
     ) as proxy:
         settings.VAULT_ADDR = f"http://127.0.0.1:{free_port()}" if how == "is down" else proxy
-        hosted.forget()
+        calls.forget()
         operations.sweep(queues=ALL)
         waiting = Operation.objects.unfinished().get()
         assert (waiting.state, waiting.troubles) == (Operation.State.WAITING, 1)
         assert waiting.error_sentence
     settings.VAULT_ADDR = address
-    hosted.forget()
+    calls.forget()
     assert not ended(stage, hosted_vault) or how == "fails after doing it"
     turns()
     check(stage, hosted_vault, ended)

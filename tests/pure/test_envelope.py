@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaults.envelope import KINDS, Bound, Place, SealBroken, open_sealed, seal
+from kmscore.sealed.envelope import KINDS, Bound, Place, SealBroken, open_sealed, seal
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "envelope.json").read_text())
 KEY = bytes(range(32))

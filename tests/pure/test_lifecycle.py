@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from vaults.customer import Lifecycle
-from vaults.lifecycle import (
+from kmscore.byov.customer import Lifecycle
+from kmscore.byov.token import (
     DAY,
     LONGEST,
     Forecast,

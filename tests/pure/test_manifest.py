@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaults.manifest import Entry, Manifest, ManifestBroken, decode, digest, place, value_place
+from kmscore.sealed.manifest import Entry, Manifest, ManifestBroken, decode, digest, place, value_place
 
 VECTOR = json.loads((Path(__file__).parent.parent / "vectors" / "manifest.json").read_text())
 entries = st.builds(

@@ -10,9 +10,9 @@ import string
 
 import pytest
 
-from runtime.check import document, screen
-from vaults import verdicts
-from vaults.preflight import CODES, STEPS, Step, explain, refused, verdict
+from kmscore.byov import verdicts
+from kmscore.byov.preflight import CODES, STEPS, Step, explain, refused, verdict
+from kmsruntime.keysource.check_report import document, screen
 
 KEY = "acme-X1Y2Z3_3456789a"
 URI = "https://vault.example.com:8200/v1"

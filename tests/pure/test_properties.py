@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vaults import properties
-from vaults.customer import CustomerVault, decode_customer_vault
-from vaults.properties import MAX_BYTES, Reading, facts_of, findings, read_properties
-from vaults.properties.preview import MASK
+from kmscore.byov import properties
+from kmscore.byov.customer import CustomerVault, decode_customer_vault
+from kmscore.byov.properties import MAX_BYTES, Reading, facts_of, findings, read_properties
+from kmscore.byov.properties.preview import MASK
 
 CORPUS = Path(__file__).parent.parent / "properties"
 EXPECTED = json.loads((CORPUS / "expected.json").read_text())

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from kmscore.byov.customer import CustomerVault, Lifecycle
+from kmscore.byov.properties import MAX_BYTES, Reading, read_properties
+from kmscore.byov.properties.preview import preview_of
 from tests.pure.test_properties import CANARY, seen
-from vaults.customer import CustomerVault, Lifecycle
-from vaults.properties import MAX_BYTES, Reading, read_properties
-from vaults.properties.preview import preview_of
 
 CORPUS = Path(__file__).parent.parent / "properties"
 CONTENTS = [path.read_bytes() for path in sorted(CORPUS.iterdir()) if path.suffix != ".json"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vaults.secret import Secret
+from extensions.secret import Secret
 
 SECRET = Secret("canary-5ecret")
 

@@ -9,10 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.runtime.misbehaving import Misbehaving, misbehaving
-from tests.servers import OpenBao, free_port, start_openbao
-from tests.vaults.situations import dripping, lying
-from vaults.transit import (
+from kmscore.vaultclient.client import (
     DataKeysBroken,
     Vault,
     VaultError,
@@ -21,6 +18,9 @@ from vaults.transit import (
     VaultUnavailable,
     chunks,
 )
+from tests.runtime.misbehaving import Misbehaving, misbehaving
+from tests.servers import OpenBao, free_port, start_openbao
+from tests.vaults.situations import dripping, lying
 
 
 @pytest.fixture(scope="module")

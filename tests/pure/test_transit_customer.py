@@ -10,11 +10,11 @@ from threading import Thread
 import pytest
 import requests
 
+from kmscore.vaultclient.client import Vault, VaultMisconfigured, VaultRefused, VaultUnavailable
 from tests.customer import CustomersVault, make_client, start_customers_vault
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import free_port
 from tests.vaults.situations import proxy
-from vaults.transit import Vault, VaultMisconfigured, VaultRefused, VaultUnavailable
 
 KEY = "acme_1"
 

@@ -1,6 +1,6 @@
 """`python -m tests.runtime.byov_dying STEP DIRECTORY`: one sync that kills itself (SIGKILL) at a chosen step.
 
-Steps are counted before every change of a name under the directory (what `runtime.files` makes durable: a file that
+Steps are counted before every change of a name under the directory (what `kmsruntime.disk.files` makes durable: a file that
 replaces another, one that is removed), which is after the one before it, and after every question to the portal that
 changes something there. A run that has no such step ends by itself and prints how many there were.
 """
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import RuntimeProblem
-from runtime.home import Home
-from runtime.portal import Portal
-from runtime.sync import Synchroniser
+from kmsruntime.disk.home import Home
+from kmsruntime.errors import RuntimeProblem
+from kmsruntime.remote.portal import Portal
+from kmsruntime.sync import Synchroniser
 
 
 class Steps:

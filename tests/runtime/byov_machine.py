@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from atoms.models import Atom
-from runtime import credentials
-from runtime.credentials import VaultLogin
-from runtime.store import Header
+from kmscore.byov.customer import CustomerVault, Lifecycle, key_name
+from kmscore.vaultclient.client import Vault, VaultError
+from kmsruntime.disk import credentials
+from kmsruntime.disk.credentials import VaultLogin
+from kmsruntime.store.format import Header
 from tests.customer import CustomersVault
 from tests.runtime.container import Container, bring_your_own_vault
-from vaults.customer import CustomerVault, Lifecycle, key_name
 from vaults.models import ContainerReport
-from vaults.transit import Vault, VaultError
 
 
 @dataclass

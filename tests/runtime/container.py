@@ -14,15 +14,15 @@ from atoms.actions import create_installer_token
 from atoms.models import Atom
 from extensions.actions import Saved, save_extensions
 from extensions.plan import FieldChange, PropertyChange
-from runtime.home import Home
-from runtime.storefile import StoreFile
-from runtime.sync import Outcome, Synchroniser
+from extensions.secret import Secret
+from kmscore.byov.customer import CustomerVault
+from kmscore.byov.properties import facts_of
+from kmsruntime.disk.home import Home
+from kmsruntime.store.file import StoreFile
+from kmsruntime.sync import Outcome, Synchroniser
 from tests.conftest import Stage
 from tests.live import ROOT, LivePortal
-from vaults.actions import PropertiesUpload, save_kms_settings, settings_of, with_settings
-from vaults.customer import CustomerVault
-from vaults.properties import facts_of
-from vaults.secret import Secret
+from vaults.panel.settings import PropertiesUpload, save_kms_settings, settings_of, with_settings
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Container:
         return Home(self.directory)
 
     def command(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run `python -m runtime` in this directory."""
+        """Run `python -m kmsruntime` in this directory."""
         return subprocess.run(
             self.words(*words),
             capture_output=True,
@@ -56,7 +56,7 @@ class Container:
 
     def words(self, *words: str) -> list[str]:
         name, *rest = words
-        return [sys.executable, "-m", "runtime", name, "--dir", str(self.directory), *rest]
+        return [sys.executable, "-m", "kmsruntime", name, "--dir", str(self.directory), *rest]
 
     def environment(self, **more: str) -> dict[str, str]:
         return {"PATH": os.environ["PATH"], "HOME": str(self.directory.parent), "LANG": "C.UTF-8", **more}
@@ -86,7 +86,7 @@ class Container:
 
     def values(self) -> dict[str, str]:
         """What the store holds, by label, opened with what is in the directory; components are "component"."""
-        from runtime.giving import label
+        from kmsruntime.environment import label
 
         store = StoreFile(self.home, self.home.read_config()).read()
         if store is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from runtime.home import Config, Home
-from runtime.index import Entries
-from runtime.keys import AtRestKey
-from runtime.store import Header
-from runtime.storefile import StoreFile
-from vaults.manifest import Entry, digest
+from kmscore.sealed.manifest import Entry, digest
+from kmsruntime.disk.home import Config, Home
+from kmsruntime.store.file import StoreFile
+from kmsruntime.store.format import Header
+from kmsruntime.store.index import Entries
+from kmsruntime.store.keys import AtRestKey
 
 ACCOUNT = "0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01"
 ATOM = "1b4e28ba-2fa1-4d2b-883f-0016d3cca427"

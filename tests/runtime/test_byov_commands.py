@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from runtime.__main__ import app
+from kmscore.byov.customer import CustomerVault
+from kmscore.byov.preflight import STEPS
+from kmscore.byov.properties import read_properties
+from kmsruntime.__main__ import app
 from tests.conftest import Stage
 from tests.customer import CustomersVault, make_client, start_customers_vault
 from tests.live import ROOT
@@ -18,10 +21,7 @@ from tests.runtime.byov_machine import Byov
 from tests.runtime.container import Container, save
 from tests.servers import free_port
 from tests.vaults.situations import proxy
-from vaults.customer import CustomerVault
 from vaults.models import ContainerReport
-from vaults.preflight import STEPS
-from vaults.properties import read_properties
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "held-canary"

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
+from kmscore.byov.customer import CustomerVault, key_name
+from kmscore.vaultclient.client import Vault
 from tests.customer import CustomersVault
 from tests.live import ROOT
 from tests.runtime.container import Container, bring_your_own_vault, save
@@ -27,9 +29,7 @@ from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.runtime.recorder import Recorder
 from tests.servers import OpenBao, start_openbao
 from tests.vaults.situations import dripping, lying, proxy, serving
-from vaults.customer import CustomerVault, key_name
 from vaults.models import ContainerReport
-from vaults.transit import Vault
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 EVIL = "https://evil.example"

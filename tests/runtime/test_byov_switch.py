@@ -10,15 +10,15 @@ import pytest
 
 from atoms import actions as atoms
 from atoms.models import Atom
+from kmscore.byov.customer import CustomerVault
+from kmsruntime.errors import CustomerVaultDown, CustomerVaultSaysNo
 from operations.actions import sweep
-from runtime.errors import CustomerVaultDown, CustomerVaultSaysNo
 from tests.customer import CustomersVault, start_customers_vault
 from tests.live import LivePortal
 from tests.runtime.byov_machine import Byov, unseal
 from tests.runtime.conftest import Enrolled
 from tests.runtime.container import Container, save
 from tests.servers import free_port
-from vaults.customer import CustomerVault
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "pa55word-canary"

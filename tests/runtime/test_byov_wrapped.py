@@ -16,16 +16,16 @@ from django.db.models import F
 
 from atoms import actions as atoms
 from atoms.models import NodeCredential
-from runtime import credentials
-from runtime.enrol import NotYet
-from runtime.errors import CustomerVaultSaysNo
+from kmscore.vaultclient.client import VaultError
+from kmsruntime.disk import credentials
+from kmsruntime.enrolment.enrol import NotYet
+from kmsruntime.errors import CustomerVaultSaysNo
 from tests.customer import CustomersVault, start_customers_vault
 from tests.live import ROOT
 from tests.runtime.byov_machine import QUICK, Byov, assert_clean, logs_in, lying_open, secrets_of
 from tests.runtime.container import Container, bring_your_own_vault, save
 from tests.servers import free_port
 from vaults.models import ContainerReport, Enrolment, SecretId
-from vaults.transit import VaultError
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "pa55word-canary"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import checking
-from runtime.delivery import Delivery, Sealed, read_delivery
-from runtime.errors import DeliveryRefused, RevisionLower
+from kmscore.sealed.manifest import Entry, Manifest, digest
+from kmsruntime.delivery import verify
+from kmsruntime.delivery.read import Delivery, Sealed, read_delivery
+from kmsruntime.errors import DeliveryRefused, RevisionLower
 from tests.runtime.pieces import ACCOUNT, ATOM, ENVIRONMENT, ORDERS
-from vaults.manifest import Entry, Manifest, digest
 
 PASSWORD, API_KEY, USER = (("connection", ORDERS, field) for field in ("password", "apiKey", "user"))
 REGION, OLD = ("property", "region"), ("property", "old")
@@ -52,12 +52,12 @@ HELD: dict[tuple[str, ...], tuple[str, int, str, Any]] = {
 
 
 def check(manifest: Manifest, delivery: Delivery, held: Any) -> list[tuple[Entry, Any]]:
-    checking.check_revision(delivery, 4)
-    checking.check_empty(delivery)
-    checking.check_manifest(manifest, delivery)
-    checking.check_delivered(manifest, delivery)
+    verify.check_revision(delivery, 4)
+    verify.check_empty(delivery)
+    verify.check_manifest(manifest, delivery)
+    verify.check_delivered(manifest, delivery)
     opened = OPENED | dict.fromkeys(set(delivery.values) - set(OPENED), b"other")
-    return checking.assemble(manifest, delivery, {path: opened[path] for path in delivery.values}, held)
+    return verify.assemble(manifest, delivery, {path: opened[path] for path in delivery.values}, held)
 
 
 def test_what_fits_is_taken_and_what_left_the_manifest_is_dropped() -> None:
@@ -134,8 +134,8 @@ def test_tampering_is_refused_as_a_whole(name: str) -> None:
 
 def test_a_lower_revision_is_refused_with_the_way_out() -> None:
     with pytest.raises(RevisionLower, match="--accept-restore"):
-        checking.check_revision(DELIVERY, 6)
-    checking.check_revision(DELIVERY, 5)
+        verify.check_revision(DELIVERY, 6)
+    verify.check_revision(DELIVERY, 5)
 
 
 ANSWER: dict[str, Any] = {
@@ -208,7 +208,7 @@ def test_a_lost_value_is_kept_only_when_it_is_that_very_one() -> None:
     lost = Entry("lost", PASSWORD, "Orders", 3, "oldest key")
     manifest = Manifest(ENVIRONMENT, 5, (lost,))
     delivery = replace(DELIVERY, values={}, plain={})
-    kept = checking.assemble(manifest, delivery, {}, HELD)
+    kept = verify.assemble(manifest, delivery, {}, HELD)
     assert kept == [(lost._replace(form="sealed"), b"old")]
     for other in (lost._replace(revision=2), lost._replace(digest="another key")):
-        assert checking.assemble(Manifest(ENVIRONMENT, 5, (other,)), delivery, {}, HELD) == [(other, None)]
+        assert verify.assemble(Manifest(ENVIRONMENT, 5, (other,)), delivery, {}, HELD) == [(other, None)]

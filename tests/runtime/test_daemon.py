@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.daemon import Daemon
-from runtime.home import Home
-from runtime.store import Header
-from runtime.tokenwatch import TokenWatch
+from kmsruntime.daemon import Daemon
+from kmsruntime.disk.home import Home
+from kmsruntime.keysource.token_renewer import TokenWatch
+from kmsruntime.store.format import Header
 from tests.live import ROOT
 from tests.runtime.container import Container, save
 from tests.servers import free_port

@@ -10,19 +10,19 @@ import pytest
 
 from atoms import actions as atoms
 from atoms.models import Atom, InstallerToken, Node
+from kmscore.vaultclient.client import Vault
+from kmsruntime.disk import credentials
+from kmsruntime.disk.home import Config
+from kmsruntime.disk.journal import write_journal
+from kmsruntime.enrolment.enrol import adopt, begin, enrol
+from kmsruntime.enrolment.handover import Handover
+from kmsruntime.errors import EnrolmentRefused, Intrusion
 from operations.actions import sweep
-from runtime import credentials
-from runtime.enrol import adopt, begin, enrol
-from runtime.errors import EnrolmentRefused, Intrusion
-from runtime.handover import Handover
-from runtime.home import Config
-from runtime.journal import write_journal
 from tests.conftest import HostedVault
 from tests.live import LivePortal
 from tests.runtime.container import Container, save
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from vaults.models import Enrolment, SecretId
-from vaults.transit import Vault
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

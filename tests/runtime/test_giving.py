@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import RuntimeProblem
-from runtime.giving import _RESERVED, default_name, find, gifts, parsed_map, value_of
-from runtime.index import Entries
-from runtime.store import Store
+from kmsruntime.environment import _RESERVED, default_name, find, gifts, parsed_map, value_of
+from kmsruntime.errors import RuntimeProblem
+from kmsruntime.store.format import Store
+from kmsruntime.store.index import Entries
 from tests.runtime.pieces import BILLING, ENTRIES, ORDERS, at_rest_key, header, plain, property_, sealed, store_file
 
 

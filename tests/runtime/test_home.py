@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import StorageFailed
-from runtime.home import Config, Home
+from kmsruntime.disk.home import Config, Home
+from kmsruntime.errors import StorageFailed
 
 
 def mode(path: Path) -> int:

@@ -10,15 +10,15 @@ import time_machine
 
 from atoms import actions as atoms
 from atoms.models import Atom, Node
+from kmscore.vaultclient.client import Vault, VaultRefused
+from kmsruntime.disk import credentials
+from kmsruntime.errors import PortalRefused, VaultDown
 from operations.actions import sweep
-from runtime import credentials
-from runtime.errors import PortalRefused, VaultDown
 from tests.conftest import HostedVault
 from tests.runtime.conftest import Enrolled
 from tests.runtime.container import Container, save
 from tests.servers import free_port
 from vaults.models import ContainerReport, SecretId
-from vaults.transit import Vault, VaultRefused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from runtime.canary import EVERY_SECONDS, read
-from runtime.state import read_state
+from kmsruntime.disk.state import read_state
+from kmsruntime.status.selfcheck import EVERY_SECONDS, read
 from tests.customer import CustomersVault
 from tests.live import ROOT
 from tests.runtime.byov_machine import Byov

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from runtime.session import TokenSession
+from kmscore.byov.customer import Lifecycle
+from kmscore.vaultclient.client import Vault
+from kmsruntime.keysource.token_session import TokenSession
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, free_port, start_openbao
 from tests.vaults.situations import configured_openbao, lying
-from vaults.customer import Lifecycle
-from vaults.transit import Vault
 
 QUICK = Lifecycle(True, refresh_before_expiry=1.5, expiry_threshold=1.0)
 LOOKUP = 'path "auth/token/lookup-self" { capabilities = ["read"] }'

@@ -6,7 +6,7 @@ import pytest
 
 from atoms.models import Environment
 from extensions.models import Connection
-from runtime.status import gather, screen
+from kmsruntime.status.screen import gather, screen
 from tests.runtime.container import Container, save
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,7 +80,7 @@ def test_every_failure_of_the_program_itself_shows_no_value(enrolled: Container)
     save(enrolled.stage, password="canary")
     enrolled.sync()
     program = (
-        "import sys, runtime.__main__ as program\n"
+        "import sys, kmsruntime.__main__ as program\n"
         "def fails(home): raise ValueError('canary')\n"
         "program._store = fails\n"
         "sys.argv = ['kms-runtime', 'get', 'a', 'b']\n"

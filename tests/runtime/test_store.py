@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime import files, store
-from runtime.errors import StorageFailed, StoreDamaged
-from runtime.giving import label
-from runtime.store import Header
+from kmsruntime.disk import files
+from kmsruntime.environment import label
+from kmsruntime.errors import StorageFailed, StoreDamaged
+from kmsruntime.store import format as store_format
+from kmsruntime.store.format import Header
 from tests.live import ROOT
 from tests.runtime.pieces import ATOM, ENTRIES, ENVIRONMENT, at_rest_key, header, sealed, store_file
 
@@ -38,7 +39,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_the_format_is_frozen() -> None:
-    found = store.decode(bytes.fromhex(VECTOR["store"]), bytes.fromhex(VECTOR["key"]))
+    found = store_format.decode(bytes.fromhex(VECTOR["store"]), bytes.fromhex(VECTOR["key"]))
     assert [value.decode() for value in found.open_all()] == VECTOR["values"]
     assert [label(held) for held in found.held] == VECTOR["labels"]
     assert (found.header.revision, found.header.seen) == (7, {ENVIRONMENT: 7})
@@ -47,49 +48,49 @@ def test_the_format_is_frozen() -> None:
 def test_any_flipped_byte_is_noticed(tmp_path: Path) -> None:
     """By the header, the index or the value it is in; nothing else is read from a damaged place."""
     key = at_rest_key()
-    content = b"".join(store.encode(header(key_id="k"), key.plaintext, ENTRIES))
-    assert len(store.decode(content, key.plaintext).open_all()) == 2
+    content = b"".join(store_format.encode(header(key_id="k"), key.plaintext, ENTRIES))
+    assert len(store_format.decode(content, key.plaintext).open_all()) == 2
     for position in range(len(content)):
         damaged = bytearray(content)
         damaged[position] ^= 0x01
         with pytest.raises(StoreDamaged):
-            store.decode(bytes(damaged), key.plaintext).open_all()
+            store_format.decode(bytes(damaged), key.plaintext).open_all()
 
 
 def test_any_cut_is_noticed() -> None:
     key = at_rest_key()
-    content = b"".join(store.encode(header(key_id="k"), key.plaintext, ENTRIES))
+    content = b"".join(store_format.encode(header(key_id="k"), key.plaintext, ENTRIES))
     for length in range(len(content)):
         with pytest.raises(StoreDamaged):
-            store.decode(content[:length], key.plaintext).open_all()
+            store_format.decode(content[:length], key.plaintext).open_all()
     with pytest.raises(StoreDamaged):
-        store.decode(content + b"x", key.plaintext)
+        store_format.decode(content + b"x", key.plaintext)
 
 
 def test_any_flipped_byte_of_an_empty_store_is_noticed() -> None:
-    content = b"".join(store.encode(Header("a", "b", seen={"e": 4}), b"", ()))
-    assert store.decode(content, b"").header.seen == {"e": 4}
+    content = b"".join(store_format.encode(Header("a", "b", seen={"e": 4}), b"", ()))
+    assert store_format.decode(content, b"").header.seen == {"e": 4}
     for position in range(len(content)):
         damaged = bytearray(content)
         damaged[position] ^= 0x80
         with pytest.raises(StoreDamaged):
-            store.decode(bytes(damaged), b"")
+            store_format.decode(bytes(damaged), b"")
 
 
 def test_values_cannot_be_swapped_within_a_store() -> None:
     key = at_rest_key().plaintext
     same_size = [sealed("Orders", "one", "first"), sealed("Orders", "two", "other")]
-    content = b"".join(store.encode(header(key_id="k"), key, same_size))
+    content = b"".join(store_format.encode(header(key_id="k"), key, same_size))
     size = 29 + len("first")
     swapped = content[: -2 * size] + content[-size:] + content[-2 * size : -size]
     with pytest.raises(StoreDamaged):
-        store.decode(swapped, key).open_all()
+        store_format.decode(swapped, key).open_all()
 
 
 def test_a_store_does_not_open_with_another_stores_key_or_header(tmp_path: Path) -> None:
     one, other = at_rest_key().plaintext, at_rest_key().plaintext
     with pytest.raises(StoreDamaged):
-        store.decode(b"".join(store.encode(header(key_id="k"), one, ENTRIES)), other)
+        store_format.decode(b"".join(store_format.encode(header(key_id="k"), one, ENTRIES)), other)
 
 
 def test_the_new_key_is_there_before_the_store_and_the_old_one_goes_after(tmp_path: Path) -> None:
@@ -149,13 +150,13 @@ def test_an_emptied_store_has_no_key_and_remembers_revisions(tmp_path: Path) -> 
 
 
 def test_a_store_of_another_version_is_told_apart() -> None:
-    content = b"".join(store.encode(Header("a", ATOM), b"", ()))
+    content = b"".join(store_format.encode(Header("a", ATOM), b"", ()))
     text = content[15:-36].replace(b'{"format":1', b'{"format":2')
     import hashlib
 
     newer = content[:15] + text + hashlib.sha256(text).digest() + content[-4:]
     with pytest.raises(StoreDamaged, match="another version"):
-        store.decode(newer, b"")
+        store_format.decode(newer, b"")
 
 
 FULL_DISK = """

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from extensions.models import EnvironmentManifest, ExtensionValue
-from runtime.errors import EXIT_CODES
-from runtime.home import read_document, write_document
+from kmscore.vaultclient.client import Vault
+from kmsruntime.disk.home import read_document, write_document
+from kmsruntime.errors import EXIT_CODES
 from tests.conftest import HostedVault
 from tests.live import ROOT
 from tests.runtime.container import Container, save
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import free_port, start_openbao
 from vaults.models import ContainerReport
-from vaults.transit import Vault
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

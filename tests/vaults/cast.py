@@ -7,9 +7,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from kmscore.vaultclient.client import Vault, VaultError
 from tests.servers import OpenBao
-from vaults import layout
-from vaults.transit import Vault, VaultError
+from vaults.hosted import layout
 
 A, B, P, Q = (str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in ("env-a", "env-b", "atom-p", "atom-q"))
 GONE = str(uuid.uuid5(uuid.NAMESPACE_URL, "never made"))

@@ -14,8 +14,8 @@ from atoms.models import Atom, Node
 from extensions.actions import save_extensions
 from extensions.plan import FieldChange
 from tests.conftest import Stage
-from vaults.actions import settings_of, with_settings
 from vaults.models import ContainerReport
+from vaults.panel.settings import settings_of, with_settings
 
 TOKEN = "hvs.CAESIcanary-of-the-panel-0123456789"
 SAMPLE = f"""spring:

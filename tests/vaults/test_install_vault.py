@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+from kmscore.vaultclient.client import Vault
 from tests.servers import OpenBao, free_port, start_openbao
-from vaults import layout
-from vaults.credentials import FILES, Credential, read_credentials
-from vaults.transit import Vault
+from vaults.hosted import layout
+from vaults.hosted.credentials import FILES, Credential, read_credentials
 
 
 @pytest.fixture(scope="module")

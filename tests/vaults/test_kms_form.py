@@ -11,8 +11,8 @@ from atoms import actions as atoms
 from operations.actions import sweep
 from tests.conftest import Stage
 from tests.vaults.panel import HTMX, OTHER, SAMPLE, TOKEN, Panel, reported, text_of
-from vaults.actions import file_of, settings_of, with_settings
 from vaults.models import KmsSettings
+from vaults.panel.settings import file_of, settings_of, with_settings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -189,10 +189,10 @@ def test_a_file_named_after_its_token_gets_another_name(panel: Panel) -> None:
 
 
 def test_with_the_vault_down_nothing_is_saved_and_the_file_stays_chosen(panel: Panel, settings: Any) -> None:
-    from vaults import hosted
+    from vaults.hosted import calls
 
     settings.VAULT_ADDR = "http://127.0.0.1:1"
-    hosted.forget()
+    calls.forget()
     answer = panel.save(SAMPLE)
     assert (answer.status_code, answer.headers["HX-Retarget"]) == (422, "#kms-errors")
     assert "Nothing was saved. The vault cannot be reached." in text_of(answer)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from kmscore.vaultclient.client import Vault, VaultRefused
 from tests.servers import start_openbao
 from tests.vaults.cast import A, B, Cast, enrol, make_cast, platform_login, provision, status
-from vaults import layout
-from vaults.transit import Vault, VaultRefused
+from vaults.hosted import layout
 
 ENVIRONMENT_ROLE = dict(layout.ENVIRONMENT_ROLE)
 ATOM_ROLE = dict(layout.ATOM_ROLE)

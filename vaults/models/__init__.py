@@ -1,7 +1,7 @@
 """Keys: the KMS of an account, recipients and their data keys, enrolments, and what containers reported."""
 
+from vaults.models.keys import RecipientRotation, ShredApproval, ShredCertificate, ShredProof
 from vaults.models.kms import DOCUMENT_ENTRIES, DataKey, KmsAccount, Loss, Recipient
-from vaults.models.lifecycle import RecipientRotation, ShredApproval, ShredCertificate, ShredProof
 from vaults.models.logins import Enrolment, ReaderAlarm, ReaderWatch, SecretId
 from vaults.models.reports import Canary, ContainerReport, Proof
 from vaults.models.settings import KmsSettings, PropertiesFile

@@ -27,9 +27,9 @@ class ContainerReport(UuidModel):
     # Bring Your Own Vault: which settings the store is sealed for, and how the customer's vault answered.
     settings_revision = models.PositiveIntegerField(default=1)
     rekey_revision = models.PositiveIntegerField(default=0)  # the newest request for a new at-rest data key it has met
-    preflight = models.JSONField(default=list)  # [{"step", "state", "code", "detail"}], see vaults/preflight.py
+    preflight = models.JSONField(default=list)  # [{"step", "state", "code", "detail"}], see kmscore/byov/preflight.py
     preflight_at = models.DateTimeField(null=True)
-    token = models.JSONField(null=True)  # how long the customer's token works, see vaults/lifecycle.py
+    token = models.JSONField(null=True)  # how long the customer's token works, see kmscore/byov/token.py
     variables = models.JSONField(default=list)  # names of variables the container lacks
 
     def __str__(self) -> str:

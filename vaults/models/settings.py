@@ -16,7 +16,7 @@ from vaults.models.kms import DataKey
 class KmsSettings(UuidModel):
     """How one Atom's secrets are sealed at rest. No row, or no `sealed`, means that nobody ever changed them: hosted vault.
 
-    What the container obeys is `sealed`, a vaults.kms_settings.KmsDocument sealed for the Atom; the columns beside it are
+    What the container obeys is `sealed`, a kmscore.sealed.kms_settings.KmsDocument sealed for the Atom; the columns beside it are
     what people are shown, and carry the portal's signature, so that no page repeats what was written past it.
     """
 
@@ -62,7 +62,7 @@ class KmsSettings(UuidModel):
 class PropertiesFile(UuidModel):
     """The properties file of an Atom's own vault: sealed for the Atom, so that the portal cannot read it again.
 
-    facts: what vaults.properties.facts_of says may be shown. content_mac: HMAC of the content under the row key, which tells
+    facts: what kmscore.byov.properties.facts_of says may be shown. content_mac: HMAC of the content under the row key, which tells
     the same file from another one without keeping it.
     """
 

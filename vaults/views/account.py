@@ -10,11 +10,11 @@ from accounts.models import Privilege
 from atoms.models import Environment
 from atoms.views.atom import READ
 from vaults.models import KmsAccount
-from vaults.views.ending import ending_card
-from vaults.views.proofs import proofs_card
-from vaults.views.readers import readers_card
+from vaults.views.alarms import readers_card
+from vaults.views.disable import ending_card
 from vaults.views.rekey import rekey_card
 from vaults.views.rotation import rotation_card
+from vaults.views.selfcheck import proofs_card
 
 
 @require_safe

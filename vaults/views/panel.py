@@ -10,9 +10,9 @@ from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from atoms.models import Atom
 from atoms.views.atom import READ, atom_page, find_atom
-from vaults.actions import SETTINGS, file_of, refuse_forged, settings_of
 from vaults.models import KmsAccount
-from vaults.panel import panel_of
+from vaults.panel.settings import SETTINGS, file_of, refuse_forged, settings_of
+from vaults.panel.status import panel_of
 
 
 @require_safe

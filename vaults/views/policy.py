@@ -15,10 +15,10 @@ from django.views.decorators.http import require_safe
 from accounts.access import AccountRequest, account_member
 from atoms.models import Atom
 from atoms.views.atom import READ, atom_page, find_atom
-from vaults import policy
-from vaults.actions import SETTINGS, file_of, refuse_forged, settings_of
-from vaults.customer import holds_placeholder, normalised_namespace
-from vaults.policy import Need
+from kmscore.byov import policy
+from kmscore.byov.customer import holds_placeholder, normalised_namespace
+from kmscore.byov.policy import Need
+from vaults.panel.settings import SETTINGS, file_of, refuse_forged, settings_of
 
 NAMESPACE = r"\A[A-Za-z0-9_./@:+=,~-]{0,128}\Z"
 

@@ -10,9 +10,9 @@ from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from atoms.models import Atom, Node
 from atoms.views.atom import atom_page, find_atom
-from vaults import rekeying
+from vaults.keys import rekey
+from vaults.keys.rekey import RekeyRefused
 from vaults.models import KmsAccount
-from vaults.rekeying import RekeyRefused
 
 SHOWN = 10  # containers that are waited for
 
@@ -21,13 +21,13 @@ def rekey_card(request: AccountRequest) -> dict[str, object]:
     """Of `_account_rekey.html`: a constant number of queries."""
     if getattr(request.account, "kms", None) is None:
         return {}
-    nodes = rekeying.containers_of(Atom.objects.visible_to(request.membership))
-    left = rekeying.waiting(nodes)
+    nodes = rekey.containers_of(Atom.objects.visible_to(request.membership))
+    left = rekey.waiting(nodes)
     return {
         "rekey": {
             "count": nodes.count(),
             "oldest": nodes.aggregate(oldest=Min("report__sealed_at"))["oldest"],
-            "unfinished": rekeying.unfinished_rekeys(request.account).visible_to(request.membership)[:3],
+            "unfinished": rekey.unfinished_rekeys(request.account).visible_to(request.membership)[:3],
             "left": left.count(),
             "waiting": left[:SHOWN],
         }
@@ -62,7 +62,7 @@ def rekey_atom(request: AccountRequest, atom_id: object) -> HttpResponse:
 def _asked(request: AccountRequest, atoms: QuerySet[Atom]) -> str | None:
     """Ask for it; why it was refused, None when it was not."""
     try:
-        rekeying.request_rekey(request.account, list(atoms.only("pk")), actor=request.user)
+        rekey.request_rekey(request.account, list(atoms.only("pk")), actor=request.user)
     except RekeyRefused as refused:
         return refused.sentence
     messages.success(request, "New at-rest data keys were asked for: each container takes one at its next sync.")
@@ -70,7 +70,7 @@ def _asked(request: AccountRequest, atoms: QuerySet[Atom]) -> str | None:
 
 
 def _counts(request: AccountRequest, atoms: QuerySet[Atom]) -> dict[str, object]:
-    nodes = list(rekeying.containers_of(atoms).select_related("atom").order_by("last_seen_at"))
+    nodes = list(rekey.containers_of(atoms).select_related("atom").order_by("last_seen_at"))
     offline: list[Node] = [node for node in nodes if not node.is_online]
     return {
         "containers": len(nodes),

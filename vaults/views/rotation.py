@@ -14,9 +14,9 @@ from accounts.models import Privilege
 from atoms.models import Atom, Environment
 from atoms.views.atom import atom_page, find_atom
 from atoms.views.environment import environment_page, find_environment
-from vaults import rotation
+from vaults.keys import rotation
+from vaults.keys.rotation import RotationRefused
 from vaults.models import KmsAccount, Recipient
-from vaults.rotation import RotationRefused
 
 SHOWN = 8  # keys in the card, those not rotated for longest first
 

@@ -17,11 +17,11 @@ from accounts.access import AccountRequest, account_member
 from accounts.models import Privilege
 from atoms.models import Atom
 from atoms.views.atom import READ, find_atom
-from vaults import actions
-from vaults.consequences import Consequences, consequences_of
-from vaults.forms import KmsSettingsForm, read_upload
-from vaults.sealing import KmsInactive, NotProvisioned
-from vaults.transit import VaultError
+from kmscore.vaultclient.client import VaultError
+from vaults.hosted.sealing import KmsInactive, NotProvisioned
+from vaults.panel import settings
+from vaults.panel.confirmation import Consequences, consequences_of
+from vaults.panel.form import KmsSettingsForm, read_upload
 from vaults.views.panel import form_context, panel_page
 
 
@@ -31,13 +31,13 @@ from vaults.views.panel import form_context, panel_page
 @account_member(*READ)
 def kms_settings(request: AccountRequest, atom_id: object) -> HttpResponse:
     """The form. Saving answers with the form as it is stored; a refusal leaves every input in place."""
-    atom = actions.refuse_forged(find_atom(request, atom_id, *actions.SETTINGS))
+    atom = settings.refuse_forged(find_atom(request, atom_id, *settings.SETTINGS))
     if request.method == "GET":
         return _form_fragment(request, atom) if request.htmx else panel_page(request, atom)
     if not request.may(Privilege.ATOM_MANAGEMENT):
         raise PermissionDenied("Saving these settings needs the privilege Atom Management.")
     _refuse_huge(request)
-    current, stored = actions.settings_of(atom), actions.file_of(atom)
+    current, stored = settings.settings_of(atom), settings.file_of(atom)
     form = KmsSettingsForm(request.POST, request.FILES, atom=atom, current=current, stored=stored)
     if not form.is_valid():
         return _refused(request, atom, form, 422)
@@ -54,7 +54,7 @@ def kms_settings(request: AccountRequest, atom_id: object) -> HttpResponse:
 
 def _save(request: AccountRequest, atom: Atom, form: KmsSettingsForm) -> HttpResponse:
     try:
-        saved = actions.save_kms_settings(
+        saved = settings.save_kms_settings(
             atom,
             mode=form.mode,
             wrapped=form.cleaned_data["wrapped"],
@@ -62,9 +62,9 @@ def _save(request: AccountRequest, atom: Atom, form: KmsSettingsForm) -> HttpRes
             expected_revision=form.cleaned_data["expected_revision"],
             actor=request.user,
         )
-    except actions.StaleSettings as stale:
+    except settings.StaleSettings as stale:
         return _refused(request, atom, form, 409, edits=stale.edits)
-    except actions.SettingsRefused as refusal:
+    except settings.SettingsRefused as refusal:
         form.add_error(refusal.field, refusal.sentence)
         return _refused(request, atom, form, 422)
     except KmsInactive as error:
@@ -77,7 +77,7 @@ def _save(request: AccountRequest, atom: Atom, form: KmsSettingsForm) -> HttpRes
     messages.success(request, "Saved." if saved.changed else "Nothing was changed, nothing was saved.")
     if not request.htmx:
         return redirect("vaults:kms_panel", request.account.code, atom.pk)
-    context = form_context(request, find_atom(request, atom.pk, *actions.SETTINGS)) | {"just_saved": True}
+    context = form_context(request, find_atom(request, atom.pk, *settings.SETTINGS)) | {"just_saved": True}
     response = render(request, "vaults/_kms_settings.html", context)
     return trigger_client_event(response, "poll-now", after="settle")  # state, panel and tree follow at once
 
@@ -134,7 +134,7 @@ def _form_fragment(request: AccountRequest, atom: Atom) -> HttpResponse:
 @account_member(Privilege.ATOM_MANAGEMENT)
 def kms_check(request: AccountRequest, atom_id: object) -> HttpResponse:
     """What the linter says about a chosen file, and a preview without its secrets. Nothing is kept."""
-    atom = actions.refuse_forged(find_atom(request, atom_id, *actions.SETTINGS))
+    atom = settings.refuse_forged(find_atom(request, atom_id, *settings.SETTINGS))
     _refuse_huge(request)
     file = request.FILES.get("file")
     reading = read_upload(file) if file else None

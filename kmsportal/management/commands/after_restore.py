@@ -16,14 +16,17 @@ from accounts.models import Account
 from accounts.rows import RowForged
 from extensions.actions import StaleRevision
 from extensions.restoring import publish_extensions, to_enter_again
+from kmscore.vaultclient.client import VaultError
 from kmsportal.backups import record, restored
-from vaults import hosted, readers, restored_readers, restoring
-from vaults.ending import NotNow
+from vaults.hosted import calls
+from vaults.hosted.sealing import KmsInactive, NotProvisioned
+from vaults.keys.disable import NotNow
+from vaults.keys.shred import shred_again
+from vaults.logins import watch
 from vaults.models import KmsAccount
-from vaults.restoring import Restore
-from vaults.sealing import KmsInactive, NotProvisioned
-from vaults.shredding import shred_again
-from vaults.transit import VaultError
+from vaults.restore import account as account_restore
+from vaults.restore import logins as login_restore
+from vaults.restore.account import Restore
 
 SHOWN = 50
 NO_ROLE = """\
@@ -46,7 +49,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--only", choices=("database", "vault"), help="what was put back, with --restore; else both"
         )
-        parser.add_argument("--above", type=int, default=restoring.JUMP, metavar="N", help="how far to raise revisions")
+        parser.add_argument(
+            "--above", type=int, default=account_restore.JUMP, metavar="N", help="how far to raise revisions"
+        )
         parser.add_argument("--adopt", action="store_true", help="take over logins that nodes renewed since the backup")
         parser.add_argument(
             "--from", type=Path, metavar="DIR", dest="source", help="the backup: compare audit logs with it"
@@ -54,7 +59,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         restore = self._which(options)
-        hosted.hold([options["credentials"] / name for name in ("web.json", "worker.json")])
+        calls.hold([options["credentials"] / name for name in ("web.json", "worker.json")])
         try:
             self._all(restore, adopt=options["adopt"])
             if options["source"]:
@@ -64,7 +69,7 @@ class Command(BaseCommand):
         except (RowForged, StaleRevision, KmsInactive, NotProvisioned, record.BackupBroken) as error:
             raise CommandError(str(error)) from None
         finally:
-            hosted.hold(())
+            calls.hold(())
 
     def _which(self, options: dict[str, Any]) -> Restore:
         now, only = datetime.now(UTC), options["only"]
@@ -81,14 +86,14 @@ class Command(BaseCommand):
         accounts = list(Account.objects.select_related("kms").exclude(kms=None).order_by("code"))
         for account in accounts:
             self._account(account, restore)
-        found = restored_readers.listed()
-        roles = set(hosted.roles("environments")) | set(hosted.roles("atoms"))
+        found = login_restore.listed()
+        roles = set(calls.roles("environments")) | set(calls.roles("atoms"))
         for account in accounts:
             self._readers(account, found, restore, adopt=adopt)
-            without = restoring.without_role(account, roles)
+            without = account_restore.without_role(account, roles)
             if without:
                 self._say(account, NO_ROLE.format(without))
-        look = readers.look()
+        look = watch.look()
         if look is not None:
             self.stdout.write(
                 f"Logins that were taken back and destroyed again: {look.destroyed}. New alarms: {len(look.alarms)}."
@@ -103,18 +108,18 @@ class Command(BaseCommand):
         if account.kms.verified().state == KmsAccount.State.SHREDDED:
             self._shred_again(account, restore)
             return
-        missing = restoring.provision_again(account, restore)
-        compared = restoring.compare_data_keys(account)
+        missing = account_restore.provision_again(account, restore)
+        compared = account_restore.compare_data_keys(account)
         self._say(account, f"data keys missing in the vault: {compared.lost}; there again: {compared.found}.")
         if missing:
             self._say(
                 account,
                 f"environments and Atoms without a key in the vault, because they were shredded or deleted: {len(missing)}.",
             )
-        if not restoring.is_active(account):
+        if not account_restore.is_active(account):
             self._say(account, "disabled: nothing can be sealed. Run this again once it is enabled.")
             return
-        anew = restoring.publish_settings(account, restore, missing)
+        anew = account_restore.publish_settings(account, restore, missing)
         published = publish_extensions(account, restore, compared.changed, missing)
         for environment, revision in published:
             self._say(account, f"{environment.name} is revision {revision} now.")
@@ -131,21 +136,23 @@ class Command(BaseCommand):
             self.stdout.write(f"  and {len(names) - SHOWN} more")
 
     def _shred_again(self, account: Account, restore: Restore) -> None:
-        if not restore.vault or restoring.done_before(account, restore, "RESTORE_SHRED"):
+        if not restore.vault or account_restore.done_before(account, restore, "RESTORE_SHRED"):
             return
         try:
             shred_again(account)
         except NotNow as refused:
             self._say(account, str(refused))
             return
-        restoring.tell(account, restore, "RESTORE_SHRED", account.pk, "Shredded keys may be back; asked to shred again")
+        account_restore.tell(
+            account, restore, "RESTORE_SHRED", account.pk, "Shredded keys may be back; asked to shred again"
+        )
         self._say(account, "its keys were shredded and may be back: start the shred worker.")
 
-    def _readers(self, account: Account, found: restored_readers.Readers, restore: Restore, *, adopt: bool) -> None:
-        for node in restored_readers.cut_off_since(account, found, restore):
+    def _readers(self, account: Account, found: login_restore.Readers, restore: Restore, *, adopt: bool) -> None:
+        for node in login_restore.cut_off_since(account, found, restore):
             self._say(account, f"{node} of {node.atom.name} was cut off after the backup; it is revoked again.")
         if adopt:
-            self._say(account, f"logins adopted: {len(restored_readers.adopt(account, found, restore))}.")
+            self._say(account, f"logins adopted: {len(login_restore.adopt(account, found, restore))}.")
 
     def _compare_audit(self, source: Path) -> None:
         for code, (seq, kept) in sorted(record.read(source).audit.items()):

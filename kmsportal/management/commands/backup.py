@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts import audit
 from accounts.models import Account
 from kmsportal.backups import database, record, vault
-from vaults.layout import LAYOUT_VERSION
+from vaults.hosted.layout import LAYOUT_VERSION
 
 APART = """\
 Not in it, and needed to use it: KMS_ROW_KEY, KMS_AUDIT_KEY, KMS_SECRET_KEY, the vault's seal key and its recovery key.

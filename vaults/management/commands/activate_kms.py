@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import Account
-from vaults import actions
+from vaults.panel import settings
 
 
 class Command(BaseCommand):
@@ -18,5 +18,5 @@ class Command(BaseCommand):
         account = Account.objects.filter(code=options["code"]).first()
         if account is None:
             raise CommandError(f"There is no account {options['code']}.")
-        actions.activate_kms(account, actor="operator")
+        settings.activate_kms(account, actor="operator")
         self.stdout.write(f"The Key Management Service of {account.code} is active.")

@@ -9,7 +9,7 @@ from django.db import transaction
 from accounts import actions as accounts
 from accounts.management.commands._people import find_or_create_user
 from accounts.models import ADMINISTRATOR, Role
-from vaults.actions import activate_kms
+from vaults.panel.settings import activate_kms
 
 
 class Command(BaseCommand):

@@ -13,9 +13,16 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from vaults import layout
-from vaults.credentials import FILES, Credential, Credentials, CredentialsBroken, read_credentials, write_credentials
-from vaults.transit import Vault, VaultError, VaultRefused
+from kmscore.vaultclient.client import Vault, VaultError, VaultRefused
+from vaults.hosted import layout
+from vaults.hosted.credentials import (
+    FILES,
+    Credential,
+    Credentials,
+    CredentialsBroken,
+    read_credentials,
+    write_credentials,
+)
 
 
 class Command(BaseCommand):

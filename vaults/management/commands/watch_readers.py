@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from vaults import readers
-from vaults.transit import VaultError
+from kmscore.vaultclient.client import VaultError
+from vaults.logins import watch
 
 
 class Command(BaseCommand):
@@ -13,7 +13,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            found = readers.look()
+            found = watch.look()
         except VaultError as error:
             raise CommandError(f"Nothing was compared. {error.sentence}") from None
         if found is None:

@@ -1,0 +1,186 @@
+"""What a vault answers, read: four errors with our words, and values of the shape we expect.
+
+Pure of Django. No exception here holds an answer's text: it could hold plaintexts of a batch.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import requests
+from urllib3.exceptions import ReadTimeoutError
+
+from kmscore.sealed.envelope import KEY_BYTES
+
+ANSWER_BYTES: Final = 16 * 1024 * 1024  # more is no vault's answer; a document of 500 data keys has about 75 KB
+
+
+class VaultError(Exception):
+    """The vault did not do what was asked. `code` is for machines, the text is a sentence for people."""
+
+    def __init__(self, code: str, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+        self.status = status
+
+
+class VaultUnavailable(VaultError):
+    """No answer, sealed, overloaded or failing: the same call may work later."""
+
+
+class VaultRefused(VaultError):
+    """The vault answered no (400, 403, 404, 405): the same call will be refused again."""
+
+
+class VaultMisconfigured(VaultError):
+    """What answers is not a vault we can talk to: a redirect, a web page, a wrong certificate."""
+
+
+class DataKeysBroken(VaultError):
+    """Some wrapped data keys of a batch did not unwrap; `positions` says which."""
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__("data_keys_broken", f"{len(positions)} wrapped data keys could not be unwrapped.")
+        self.positions = tuple(positions)
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A data key as the vault made it: 32 bytes in the clear and the same, wrapped by version `key_version`."""
+
+    plaintext: bytes = field(repr=False)
+    wrapped: str = field(repr=False)
+    key_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A vault token and the seconds it lives."""
+
+    token: str = field(repr=False)
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """A response-wrapping token, where it was made (`creation_path`) and the accessor of what it wraps, if any."""
+
+    token: str = field(repr=False)
+    creation_path: str
+    accessor: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrappingOrigin:
+    """Where a wrapping token was made, when (the vault's clock, seconds since 1970), and the seconds it was given."""
+
+    creation_path: str
+    created: int
+    seconds: int
+
+
+def read_body(response: requests.Response) -> bytes:
+    """The body, never more than ANSWER_BYTES of it in memory. Raises requests' errors."""
+    content = bytearray()
+    for piece in response.iter_content(64 * 1024):
+        content += piece
+        if len(content) > ANSWER_BYTES:
+            response.close()
+            raise requests.exceptions.ContentDecodingError
+    return bytes(content)
+
+
+def is_late(error: requests.exceptions.ConnectionError) -> bool:
+    """Whether the body stopped coming: requests has a name of its own only for headers that do."""
+    return any(isinstance(one, ReadTimeoutError) for one in error.args)
+
+
+def decoded(response: requests.Response, content: bytes) -> dict[str, Any]:
+    """The JSON object of an answer of any status, {} when it is empty. Raises VaultMisconfigured for anything else."""
+    if 300 <= response.status_code < 400:
+        raise VaultMisconfigured(
+            "vault_redirects", "The vault's address answers with a redirect; name the address it leads to."
+        )
+    if not content:
+        return {}
+    failure = VaultMisconfigured("not_a_vault", "What answers at the vault's address is not a vault.")
+    if not response.headers.get("Content-Type", "").startswith("application/json"):
+        if response.status_code >= 500:
+            failure = VaultMisconfigured(
+                "not_a_vault", "The vault's address answers with an error page.", response.status_code
+            )
+        raise failure
+    try:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise failure
+    return answer
+
+
+def refusal(status: int) -> VaultError:
+    """The error an HTTP status of 300 and above stands for, with our words; not raised here."""
+    if status == 503:
+        return VaultUnavailable("vault_sealed", "The vault is sealed.", status)
+    if status == 429:
+        return VaultUnavailable("vault_busy", "The vault is at its rate limit.", status)
+    if status >= 500:
+        return VaultUnavailable("vault_failing", "The vault reports an internal error.", status)
+    if status == 403:
+        return VaultRefused(
+            "permission_denied", "The vault refused: the token or its policy does not allow it.", status
+        )
+    if status == 404:
+        return VaultRefused("not_found", "The vault has nothing at this path.", status)
+    return VaultRefused("request_refused", "The vault refused the request.", status)
+
+
+def member_of(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object within an answer. Raises VaultMisconfigured (answer_invalid), as all of these do."""
+    member = answer.get(name)
+    if not isinstance(member, dict):
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return member
+
+
+def text_of(data: Mapping[str, Any], name: str) -> str:
+    """A text within an object."""
+    if not isinstance(data.get(name), str):
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return str(data[name])
+
+
+def version_of(data: Mapping[str, Any], ciphertext: str) -> int:
+    """Of the transit key: `key_version`, or what the ciphertext begins with: "vault:v3:…"."""
+    found = data.get("key_version")
+    begins = re.match(r"vault:v([0-9]{1,9}):", ciphertext)
+    version = found if type(found) is int else int(begins[1]) if begins else 0
+    if not 0 < version < 1 << 31:
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return version
+
+
+def data_key_of(data: Mapping[str, Any]) -> bytes:
+    """The 32 bytes of `plaintext`."""
+    key = bytes_of(text_of(data, "plaintext"))
+    if len(key) != KEY_BYTES:
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return key
+
+
+def bytes_of(text: str) -> bytes:
+    """Of base64 as the vault writes it."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")

@@ -1,0 +1,108 @@
+"""TLS towards a vault: whom to trust, which client certificate to show, and why it failed.
+
+Pure. Everything is explicit: PEM files by path, and the public authorities that `requests` brings when no CA is named.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from contextlib import suppress
+from typing import Any, Final
+
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+
+from kmscore.vaultclient.deadline import timely
+
+TLS_SENTENCES: Final = {
+    "tls_name": "The vault's certificate names another host.",
+    "tls_ca": "The vault's certificate is not trusted here.",
+    "tls_expired": "The vault's certificate is not valid at this time.",
+    "tls_client_cert": "The vault wants a client certificate that it accepts.",
+    "tls_failed": "TLS with the vault failed: it speaks another protocol or another version.",
+}
+_FILE_SENTENCES: Final = {
+    "ca_invalid": "The CA file for the vault is not readable, or holds no certificates (PEM).",
+    "cert_invalid": "The client certificate for the vault is not readable: PEM with certificate and key, and the key's password.",
+}
+_VERIFY_CODES: Final = {62: "tls_name", 64: "tls_name", 9: "tls_expired", 10: "tls_expired"}  # OpenSSL: X509_V_ERR_…
+_REFUSES_CERTIFICATE: Final = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
+
+
+class TlsFileInvalid(ValueError):
+    """A PEM file cannot be used; `code` says which: ca_invalid, cert_invalid."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code, self.sentence = code, _FILE_SENTENCES[code]
+
+
+def client_context(ca: str = "", cert: str = "", cert_password: str = "") -> ssl.SSLContext:
+    """A context that trusts the PEM file `ca`, and shows the certificate in the PEM file `cert` (with its key) if named.
+
+    The password opens the key here and is not kept. Raises TlsFileInvalid.
+    """
+    code = "ca_invalid"
+    with suppress(OSError, ValueError):  # ssl.SSLError is an OSError
+        _refuse_odd(ca)
+        context = ssl.create_default_context(cafile=ca or DEFAULT_CA_BUNDLE_PATH)
+        if cert:
+            code = "cert_invalid"
+            _refuse_odd(cert)
+            # A function: without one, OpenSSL would ask a terminal for the password of an encrypted key.
+            context.load_cert_chain(cert, password=lambda: cert_password)
+        return context
+    raise TlsFileInvalid(code)
+
+
+def _refuse_odd(path: str) -> None:
+    """A device or a pipe, which OpenSSL would read for ever. Raises OSError, ValueError."""
+    if path and not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError
+
+
+def tls_code(error: BaseException) -> str:
+    """Why TLS failed, a key of TLS_SENTENCES. Looks through the exceptions that libraries put around ssl's."""
+    found = _ssl_error(error, 8)
+    if isinstance(found, ssl.SSLCertVerificationError):
+        return _VERIFY_CODES.get(found.verify_code, "tls_ca")
+    reason = str(getattr(found, "reason", "") or "")
+    # An alert is what the server sent us: about a certificate it can only mean ours.
+    if "ALERT" in reason and any(part in reason for part in _REFUSES_CERTIFICATE):
+        return "tls_client_cert"
+    return "tls_failed"
+
+
+def _ssl_error(error: BaseException, depth: int) -> ssl.SSLError | None:
+    if isinstance(error, ssl.SSLError) or depth == 0:
+        return error if isinstance(error, ssl.SSLError) else None
+    around = (*error.args, getattr(error, "reason", None), error.__context__)
+    inner = (one for one in around if isinstance(one, BaseException))
+    return next((found for one in inner if (found := _ssl_error(one, depth - 1))), None)
+
+
+class Adapter(HTTPAdapter):
+    """Connections of one session under one TLS context: files are read once, and the session holds no password.
+
+    seconds: from a request to the end of its answer; then requests.Timeout, or its ConnectionError around a timeout.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, pool: int, seconds: float) -> None:
+        self._context = context
+        self._pools = {"http": timely(HTTPConnectionPool, seconds), "https": timely(HTTPSConnectionPool, seconds)}
+        super().__init__(pool_connections=2, pool_maxsize=pool, max_retries=0)
+
+    def init_poolmanager(self, *positional: Any, **named: Any) -> None:
+        super().init_poolmanager(*positional, **named | {"ssl_context": self._context})
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **named | {"ssl_context": self._context})
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """The context says whom to trust, and always asks."""

@@ -1,0 +1,145 @@
+"""`run`: sync every few seconds, back off while something is wrong, stop cleanly when told to.
+
+Waiting is on the monotonic clock, so a jump of the wall clock neither stops nor floods the portal.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Final
+
+from kmsruntime.disk.home import Home
+from kmsruntime.errors import RuntimeProblem, unforeseen
+from kmsruntime.keysource.token_renewer import TokenWatch
+from kmsruntime.sync import Synchroniser
+
+POLL_SECONDS: Final = 5.0
+MOST_SECONDS: Final = 300.0
+HANDOVER_SECONDS: Final = 60.0
+WATCH_SECONDS: Final = 1.0  # between two looks at whether the customer's token is to be renewed
+FIRST_CHECK_SECONDS: Final = 10.0  # a thousand containers that start at once spread out
+STOP_SECONDS: Final = 3.0  # from SIGTERM until a call that has not ended is broken off
+JITTER: Final = 0.2  # each wait is up to this part shorter or longer: a thousand containers spread out
+
+
+class _BrokenOff(BaseException):
+    """A call took too long after SIGTERM: it is left as `kill -9` would leave it, which loses nothing."""
+
+
+class Daemon:
+    """Runs until SIGTERM or SIGINT, or until `stop()`."""
+
+    def __init__(self, home: Home, say: Callable[[str], None], poll: float = POLL_SECONDS) -> None:
+        self._home, self._say, self._poll = home, say, poll
+        self._stopping = threading.Event()
+        self._failures = 0
+        self._said = ""
+        self._patience = 0.0
+        self._next_check = time.monotonic() + random.uniform(0, FIRST_CHECK_SECONDS)  # noqa: S311 as below
+        self._ended = False
+
+    def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
+        if signal_number and not self._stopping.is_set():
+            signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Raises Busy when another daemon runs here, NotEnrolled, StoreDamaged for damaged credentials."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        signal.signal(signal.SIGALRM, self._break_off)
+        with suppress(_BrokenOff):
+            self._keep_up()
+        self._ended = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._say("Stopped.")
+
+    def _break_off(self, signal_number: int, frame: FrameType | None) -> None:
+        """In the middle of whatever it waits for: a vault, the portal, a name server."""
+        if not self._ended:
+            raise _BrokenOff
+
+    def _keep_up(self) -> None:
+        with self._home.only_daemon():
+            synchroniser = Synchroniser(self._home, self._wait_for_portal, self._say)
+            watch = TokenWatch(synchroniser.sources, self._say)
+            self._say("Started.")
+            while not self._stopping.is_set():
+                self._sync(synchroniser)
+                self._check_itself(synchroniser)
+                self._wait_watching(self._pause(), synchroniser, watch)
+
+    def _check_itself(self, synchroniser: Synchroniser) -> None:
+        """Every few minutes; whatever comes of it, syncing goes on."""
+        if self._stopping.is_set() or time.monotonic() < self._next_check:
+            return
+        wait = synchroniser.self_check.run()
+        self._next_check = time.monotonic() + wait * (1 + random.uniform(-JITTER, JITTER))  # noqa: S311 as below
+
+    def _wait_watching(self, seconds: float, synchroniser: Synchroniser, watch: TokenWatch) -> None:
+        """Wait, and in the meantime keep the customer's token alive."""
+        ends = time.monotonic() + seconds
+        while not self._stopping.is_set():
+            try:
+                self._watch(synchroniser, watch)
+            except RuntimeProblem:
+                pass  # the next sync meets the same trouble and says it
+            except Exception as error:  # noqa: BLE001 the values are kept up to date all the same
+                self._failures += 1
+                self._tell(unforeseen(error))
+                self._wait(ends - time.monotonic())
+                return
+            left = ends - time.monotonic()
+            if left <= 0 or not self._wait(min(left, WATCH_SECONDS) if watch.is_watching else left):
+                return
+
+    def _watch(self, synchroniser: Synchroniser, watch: TokenWatch) -> None:
+        if synchroniser.holding.is_open() and watch.look(synchroniser.holding.header()):
+            synchroniser.telling.about_token(watch.facts)
+            synchroniser.telling.again()
+
+    def _sync(self, synchroniser: Synchroniser) -> None:
+        self._patience = time.monotonic() + HANDOVER_SECONDS
+        try:
+            outcome = synchroniser.sync()
+        except RuntimeProblem as problem:
+            self._failures += 1
+            self._tell(f"{problem.sentence} [{problem.code}]")
+            return
+        except Exception as error:  # noqa: BLE001 whatever a server says, the next sync is tried
+            self._failures += 1
+            self._tell(unforeseen(error))
+            return
+        if self._failures:
+            self._say("Works again.")
+        self._failures, self._said = 0, ""
+        if outcome.result == "unchanged":
+            return
+        if outcome.result == "detached":
+            self._tell(outcome.sentence)
+        else:
+            self._say(outcome.sentence)
+
+    def _tell(self, line: str) -> None:
+        """The same line once, not every five seconds."""
+        if line != self._said and not self._stopping.is_set():
+            self._say(line)
+        self._said = line
+
+    def _pause(self) -> float:
+        """5 s; while something is wrong 5 s, 10 s, 20 s … 5 min; each with jitter."""
+        base = min(self._poll * 2 ** max(self._failures - 1, 0), MOST_SECONDS)
+        return base * (1 + random.uniform(-JITTER, JITTER))  # noqa: S311 spreads load, hides nothing
+
+    def _wait_for_portal(self, seconds: float) -> bool:
+        """Within one sync; a hand-over that takes longer goes on in the next one."""
+        return time.monotonic() < self._patience and self._wait(seconds)
+
+    def _wait(self, seconds: float) -> bool:
+        return not self._stopping.wait(seconds)

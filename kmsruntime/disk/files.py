@@ -1,0 +1,152 @@
+"""Files that must survive a power cut and be read by nobody else.
+
+A file is written beside its place, fsynced, renamed over it, and the directory fsynced: a reader sees the old content or
+the new one, never a part. A full disk leaves the old content.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kmsruntime.errors import Busy, StorageFailed
+
+
+def make_private_directory(path: Path) -> None:
+    """A directory of mode 0700 that belongs to us; not one that others use too. Raises StorageFailed."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_shared(path):
+            raise StorageFailed(
+                "directory_shared", f"{path} serves other things too; choose one of its own with --dir."
+            )
+        found = path.stat()
+        if found.st_uid != os.geteuid():
+            raise StorageFailed("directory_foreign", f"{path} belongs to another user; choose a directory with --dir.")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise _failed(path, error) from None
+
+
+def is_shared(path: Path) -> bool:
+    """Whether this is a home, a temporary directory or the root: never to be closed to others, however empty it is."""
+    found, home = path.resolve(), Path(os.path.expanduser("~")).resolve()  # noqa: PTH111 Path.home() may raise
+    return found in (home, found.parent) or bool(found.stat().st_mode & stat.S_ISVTX)
+
+
+def write_durably(path: Path, parts: Sequence[bytes]) -> None:
+    """Replace the file's content (mode 0600) so that a crash at any moment leaves old or new. Raises StorageFailed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        try:
+            _write_new(temporary, parts)
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise _failed(path, error) from None
+
+
+def _write_new(path: Path, parts: Sequence[bytes]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        os.fchmod(descriptor, 0o600)
+        view = memoryview(b"".join(parts))
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_private(path: Path) -> bytes | None:
+    """The file's content, None when there is no such file. Raises StorageFailed, also for a file others can read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise StorageFailed("file_open_to_others", f"Others may read {path}; run: chmod 600 {path}")
+            return file.readall()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _failed(path, error) from None
+
+
+def signature(path: Path) -> object:
+    """Tells whether a file was replaced or touched since; None when there is none."""
+    with suppress(OSError):
+        found = path.stat()
+        return (found.st_ino, found.st_size, found.st_mtime_ns)
+    return None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, durably; none there is fine. Raises StorageFailed."""
+    try:
+        path.unlink()
+        sync_directory(path.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _failed(path, error) from None
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove temporary files of runs that were killed; only called while holding the lock."""
+    for path in directory.glob(".*.new"):
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def locked(path: Path, *, wait: float, sentence: str) -> Iterator[None]:
+    """Hold an exclusive lock on a lock file; waits up to `wait` seconds, then raises Busy(sentence).
+
+    The kernel drops the lock with the process, so a killed run never blocks the next one.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _failed(path, error) from None
+    try:
+        _take(descriptor, wait, sentence)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, wait: float, sentence: str) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise Busy("busy", sentence) from None
+        time.sleep(0.05)
+
+
+def _failed(path: Path, error: OSError) -> StorageFailed:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageFailed(
+            "disk_full", f"No space left to write {path}: free some and run this again; what was there is unharmed."
+        )
+    return StorageFailed("storage_failed", f"{path} cannot be used: {error.strerror or 'input/output error'}.")

@@ -1,0 +1,147 @@
+"""The directory of one enrolled container: where each file is, and the addresses it was enrolled with.
+
+config.json       addresses, CA files, where the at-rest key is      atom.json         what reaches the Atom's settings
+handover.json     an enrolment or hand-over that is under way        environment.json  what reaches the values
+store             the values, sealed                                 state.json        how the last contact went
+kms-settings.json the Atom's KMS settings as they were delivered, sealed for it
+at-rest-key.<id>  the store's data key (its place can be elsewhere)  lock, run.lock
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from kmsruntime.disk import files
+from kmsruntime.errors import NotEnrolled, RuntimeProblem, StorageFailed, StoreDamaged
+
+FORMAT: Final = 1
+DEFAULT: Final = Path("~/.kms-runtime")
+LOCK_SECONDS: Final = 60.0
+_TEXTS: Final = ("portal", "vault", "portal_ca", "vault_ca", "key_file")
+_LISTS: Final = ("allow_vaults", "allow_env")  # not in files of earlier versions
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Addresses and paths as the command line gave them at enrolment; "" where none was given.
+
+    allow_vaults: addresses of customer's vaults that may get what is held on this container. allow_env: names of variables
+    that a properties file may ask for, besides kmscore.byov.customer.ALLOWED_NAMES.
+    """
+
+    portal: str
+    vault: str
+    portal_ca: str = ""
+    vault_ca: str = ""
+    key_file: str = ""
+    allow_vaults: tuple[str, ...] = ()
+    allow_env: tuple[str, ...] = ()
+
+
+class Home:
+    """The directory, and the lock that lets one run at a time change it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.expanduser().absolute()
+        self.config = self.directory / "config.json"
+        self.atom = self.directory / "atom.json"
+        self.environment = self.directory / "environment.json"
+        self.handover = self.directory / "handover.json"
+        self.store = self.directory / "store"
+        self.state = self.directory / "state.json"
+        self.settings = self.directory / "kms-settings.json"
+
+    def prepare(self) -> None:
+        """Make the directory, mode 0700; one that is there must be empty or a container's. Raises StorageFailed."""
+        if not self._is_free():
+            raise StorageFailed(
+                "directory_in_use", f"{self.directory} holds other files; choose a new or empty directory with --dir."
+            )
+        files.make_private_directory(self.directory)
+
+    def _is_free(self) -> bool:
+        """Nothing here, or a container's files, or what a first run leaves that was killed before it wrote its first."""
+        try:
+            names = {path.name for path in self.directory.iterdir()}
+        except OSError:
+            return True  # no such directory; what else is wrong is told when it is made
+        with suppress(RuntimeProblem):
+            self.read_config()
+            return True
+        return all(name == "lock" or name.startswith(f".{self.config.name}.") for name in names)
+
+    @contextmanager
+    def lock(self, wait: float = LOCK_SECONDS) -> Iterator[None]:
+        """Alone in the directory, for a change. Raises Busy, NotEnrolled without a directory."""
+        if not self.directory.is_dir():
+            raise not_enrolled(self)
+        sentence = f"Another kms-runtime is changing {self.directory}; try again when it is done."
+        with files.locked(self.directory / "lock", wait=wait, sentence=sentence):
+            files.remove_leftovers(self.directory)
+            yield
+
+    @contextmanager
+    def only_daemon(self) -> Iterator[None]:
+        """The one `run` of this directory. Raises Busy."""
+        if not self.directory.is_dir():
+            raise not_enrolled(self)
+        sentence = f"kms-runtime run is at work in {self.directory} already."
+        with files.locked(self.directory / "run.lock", wait=0, sentence=sentence):
+            yield
+
+    def read_config(self) -> Config:
+        """Raises NotEnrolled when there is none, StoreDamaged when it cannot be understood."""
+        document = read_document(self.config)
+        if document is None:
+            raise not_enrolled(self)
+        try:
+            texts = {name: str(document[name]) for name in _TEXTS}
+            lists = {name: tuple(map(str, document.get(name, ()))) for name in _LISTS}
+            return Config(**texts, **lists)  # type: ignore[arg-type]
+        except (KeyError, TypeError):
+            raise damaged(self.config) from None
+
+    def write_config(self, config: Config) -> None:
+        write_document(self.config, asdict(config))
+
+    def key_path(self, config: Config) -> Path:
+        """Where at-rest key files are; each file's name ends with its key's id."""
+        return Path(config.key_file) if config.key_file else self.directory / "at-rest-key"
+
+
+def read_document(path: Path) -> dict[str, Any] | None:
+    """A JSON object of this format, None when there is no file. Raises StoreDamaged, StorageFailed."""
+    content = files.read_private(path)
+    if content is None:
+        return None
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise damaged(path)
+    return document
+
+
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON object durably, with the format's number."""
+    files.write_durably(path, [orjson.dumps({"format": FORMAT} | document)])
+
+
+def damaged(path: Path) -> StoreDamaged:
+    return StoreDamaged(
+        "file_damaged",
+        f"{path} is damaged: restore it, or empty the directory and enrol again with a new installer token.",
+    )
+
+
+def not_enrolled(home: Home) -> NotEnrolled:
+    return NotEnrolled(
+        "not_enrolled", f"{home.directory} holds no enrolment: run kms-runtime enrol, or name the directory with --dir."
+    )

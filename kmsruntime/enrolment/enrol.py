@@ -1,0 +1,197 @@
+"""Enrolment and every later hand-over: begins or resumes the journal, drives it, and puts the result in its place.
+
+The old credentials stay in use until the new ones have logged in and the portal knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from kmsruntime.disk import credentials, files
+from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf, VaultLogin
+from kmsruntime.disk.home import Config, Home
+from kmsruntime.disk.journal import Grant, Journal, Purpose, fingerprint, read_journal, write_journal
+from kmsruntime.enrolment.handover import Handover, HandoverVoid
+from kmsruntime.errors import EnrolmentRefused, Intrusion, NotEnrolled, PortalUnavailable, RuntimeProblem, VaultDown
+from kmsruntime.remote.hosted_vault import hosted_vault
+from kmsruntime.remote.portal import Portal
+from kmsruntime.store.sealed_state import Holding
+
+Keep = Callable[[EnvironmentHalf], None]
+# Returns False when there is no time left to wait (asked to stop, or the caller's limit is reached).
+Wait = Callable[[float], bool]
+RETRY_SECONDS: Final = 2.0
+
+
+class NotYet(RuntimeProblem):
+    """The hand-over is not finished; running the same command again goes on with it."""
+
+    kind = "portal_unavailable"
+
+
+def enrol(home: Home, config: Config, installer_token: str, wait: Wait) -> AtomHalf:
+    """Enrol this container, or go on where an earlier run with the same token stopped. Returns who it is now.
+
+    Raises EnrolmentRefused, Intrusion, NotYet and the portal's, vault's and storage's errors.
+    """
+    home.prepare()
+    with home.lock():
+        begun = begin(home, config, installer_token)
+        if isinstance(begun, AtomHalf):
+            return begun
+        _drive(home, begun, wait)
+        return credentials.read_atom(home)
+
+
+def begin(home: Home, config: Config, installer_token: str) -> Handover | AtomHalf:
+    """The hand-over to be driven, new or as an earlier run left it; who this container is when it is enrolled already."""
+    journal = read_journal(home)
+    enrolled = credentials.read_atom(home) if home.atom.exists() else None
+    if enrolled is not None and (journal is None or journal.purpose != "installation"):
+        return _already(home, enrolled, installer_token)
+    home.write_config(config)
+    if journal is None or journal.installer != fingerprint(installer_token):
+        # Our own two credentials, durable before the portal hears of them: a lost reply is asked for again.
+        journal = Journal(
+            "installation",
+            fingerprint(installer_token),
+            credentials.new_portal_credential(),
+            credentials.new_portal_credential(),
+        )
+        write_journal(home, journal)
+    return Handover(Portal(config.portal, config.portal_ca), hosted_vault(config), journal, installer_token)
+
+
+def _already(home: Home, enrolled: AtomHalf, installer_token: str) -> AtomHalf:
+    if enrolled.installer == fingerprint(installer_token):
+        return enrolled
+    raise EnrolmentRefused(
+        "already_enrolled",
+        f"{home.directory} is enrolled as a node of {enrolled.atom_name}; enrol another one with another --dir.",
+    )
+
+
+def new_credentials(home: Home, config: Config, portal: Portal, purpose: Purpose, wait: Wait, holding: Holding) -> None:
+    """Fetch vault credentials again, or go on with a hand-over that is under way. The lock is held by the caller.
+
+    Raises NotYet and the errors of `enrol`; the credentials in use are kept until the new ones work. With a wrapped
+    encryption key no secret of it is written but into the store.
+    """
+    journal, public = read_journal(home), holding.is_memory_only()
+    if journal is not None and journal.purpose == "installation" and not journal.enrolment:
+        raise NotEnrolled(
+            "enrolment_unfinished", "The enrolment was not finished: run kms-runtime enrol again with the same token."
+        )
+
+    def begun(journal: Journal) -> None:
+        if not journal.sync_token:
+            journal.sync_token = holding.environment().sync_token
+            journal.settings_token = credentials.read_atom(home).settings_token
+        handover = Handover(portal, hosted_vault(config), journal)
+        _drive(home, handover, wait, keep=holding.put_half, public=public)
+
+    if journal is not None:
+        try:
+            begun(journal)
+            return
+        except HandoverVoid as void:
+            # A run that died between confirming and its store: what it opened was in its memory only.
+            if not (public and void.code == "already_confirmed"):
+                raise
+    begun(Journal(purpose, "", "", ""))
+
+
+def under_way(home: Home) -> Purpose | None:
+    """What a hand-over that was begun and not finished is for."""
+    journal = read_journal(home)
+    return journal.purpose if journal else None
+
+
+def _drive(home: Home, handover: Handover, wait: Wait, *, keep: Keep | None = None, public: bool = False) -> None:
+    try:
+        while not handover.done:
+            if public and handover.journal.logged_in:
+                _keep_next_login(home, handover.journal)
+            pause = _step(home, handover, public)
+            if pause and not wait(pause):
+                raise NotYet(
+                    "handover_waiting",
+                    "The portal has not handed over the credentials yet; run this again to go on waiting.",
+                )
+    except (HandoverVoid, Intrusion):
+        files.remove(home.handover)
+        raise
+    adopt(home, handover.journal, keep)
+
+
+def _keep_next_login(home: Home, journal: Journal) -> None:
+    """Confirming destroys the old login. A wrapped container that dies right then must be able to start again."""
+    logins = {grant.mount: _login(grant) for grant in journal.grants}
+    credentials.write_atom(home, replace(credentials.read_atom(home), next_login=logins["atoms"]))
+
+
+def _step(home: Home, handover: Handover, public: bool) -> float:
+    try:
+        return handover.advance()
+    except (PortalUnavailable, VaultDown):
+        # At an installation somebody is watching and wants it to go on by itself; a daemon has a back-off of its own.
+        if handover.journal.purpose != "installation" or not handover.journal.enrolment:
+            raise
+        return RETRY_SECONDS
+    finally:
+        write_journal(home, handover.journal, public=public)
+
+
+def adopt(home: Home, journal: Journal, keep: Keep | None = None) -> None:
+    """Put confirmed credentials in their place and end the journal. Safe to do again after a crash in between.
+
+    keep: where the environment's half goes, environment.json by default.
+    """
+    delivery = journal.delivery
+    if delivery is None or not journal.confirmed:
+        raise RuntimeError("only a confirmed hand-over is adopted")
+    logins = {grant.mount: _login(grant) for grant in journal.grants}
+    installer = journal.installer
+    if home.atom.exists():
+        known = credentials.read_atom(home)
+        installer = installer or known.installer
+        if (known.account, known.atom) != (delivery.account, delivery.atom):
+            files.remove(home.handover)
+            raise EnrolmentRefused(
+                "atom_changed", "The portal handed over another Atom's credentials; they were not taken."
+            )
+    half = EnvironmentHalf(
+        journal.sync_token,
+        delivery.environment,
+        delivery.environment_name,
+        delivery.attachment_revision,
+        logins.get("environments"),
+    )
+    if keep is None:
+        credentials.write_environment(home, half)
+    else:
+        keep(half)
+    credentials.write_atom(
+        home,
+        AtomHalf(
+            account=delivery.account,
+            account_code=delivery.account_code,
+            atom=delivery.atom,
+            atom_name=delivery.atom_name,
+            atom_type=delivery.atom_type,
+            node=delivery.node,
+            installer=installer,
+            settings_token=journal.settings_token,
+            login=logins["atoms"],
+        ),
+    )
+    files.remove(home.handover)
+
+
+def _login(grant: Grant) -> VaultLogin:
+    half = grant.secret_id
+    return VaultLogin(
+        grant.mount, grant.recipient, grant.role_id.value, half.value, half.accessor, half.created, half.seconds
+    )

@@ -1,0 +1,281 @@
+"""The Atom's KMS settings on this container: fetched, kept as they were delivered (sealed for the Atom), opened in memory.
+
+Two answers of the portal are kept at most: the one the store is sealed for and the newest. Settings name their properties
+file by revision and data key, and a revision below any that was ever taken is refused, so the portal's database can neither
+swap nor roll back what a store is sealed with. With the portal down what is kept is used.
+"""
+
+from __future__ import annotations
+
+import binascii
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault, CustomerVaultBroken, decode_customer_vault
+from kmscore.sealed.envelope import Place, SealBroken, open_sealed
+from kmscore.sealed.kms_settings import KmsDocument, KmsDocumentBroken, decode_kms_document
+from kmscore.vaultclient.client import DataKeysBroken, Vault, VaultRefused
+from kmsruntime.disk import credentials, files
+from kmsruntime.disk.credentials import AtomHalf
+from kmsruntime.disk.home import Home, damaged, read_document, write_document
+from kmsruntime.errors import PortalUnavailable, SettingsRefused
+from kmsruntime.remote.hosted_vault import DATAKEYS, INTRANSIT, log_in_as_atom, vault_errors
+from kmsruntime.remote.portal import Portal
+
+FORMAT: Final = 1
+NEVER_SAVED: Final = 1  # the revision of settings nobody saved: hosted mode
+LOWER: Final = "settings_lower"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Settings and the properties file that goes with them; no file in hosted mode, where it is not needed."""
+
+    document: KmsDocument
+    vault: CustomerVault | None = field(repr=False)
+
+    @property
+    def wrapped(self) -> bool:
+        return self.document.wrapped
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """kms-settings.json. announced: the revision the portal named last, 0 when that is not known here.
+
+    answers: as delivered, by revision; each opened once before it was kept.
+    """
+
+    announced: int = 0
+    answers: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+
+class KmsSettings:
+    """Settings of one directory. What was opened stays in memory for as long as this object lives."""
+
+    def __init__(self, home: Home, vault: Vault, portal: Portal) -> None:
+        self._home, self._vault, self._portal = home, vault, portal
+        self._kept = _Kept()
+        self._signature: object = ""
+        self._opened: dict[int, Opened] = {}
+
+    # -- which ones ------------------------------------------------------------------------------------------------
+
+    def wanted(self, current: int) -> int:
+        """The newest revision the portal named; `current` is the store's, and stands when neither was ever saved."""
+        announced = self._read().announced or current
+        return current if max(announced, current) <= NEVER_SAVED else announced
+
+    def announce(self, revision: int, current: int) -> None:
+        """Remember durably which revision the portal names: after a crash it says so no more (304)."""
+        kept = self._read()
+        if revision != kept.announced and max(revision, current) > NEVER_SAVED:
+            self._write(replace(kept, announced=revision))
+
+    def is_lower(self, revision: int, current: int) -> bool:
+        """Whether newer settings than this revision were ever taken here."""
+        return revision < max((current, *self._read().answers))
+
+    def settle(self, revision: int) -> None:
+        """The store is sealed for this revision now; older settings are needed no more."""
+        kept = self._read()
+        answers = {number: answer for number, answer in kept.answers.items() if number >= revision}
+        self._opened = {number: one for number, one in self._opened.items() if number in answers}
+        if answers != kept.answers:
+            self._write(replace(kept, answers=answers))
+
+    def forget_above(self, revision: int) -> None:
+        """After an announced restore: newer settings than this revision are from a future that did not happen."""
+        kept = self._read()
+        self._opened = {number: one for number, one in self._opened.items() if number <= revision}
+        self._write(replace(kept, answers={number: one for number, one in kept.answers.items() if number <= revision}))
+
+    def latest(self, current: int) -> int:
+        """The newest settings there are: the portal's, or with the portal down what is kept. Raises as `fetch`."""
+        try:
+            answer = self._portal.get("settings", credentials.read_atom(self._home).settings_token).document
+        except PortalUnavailable:
+            return max((current, *self._read().answers))
+        revision = _revision(answer)
+        if self.is_lower(revision, current):
+            raise lower()
+        self.announce(revision, current)
+        return self.fetch(revision) if max(revision, current) > NEVER_SAVED else revision
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def fetch(self, wanted: int) -> int:
+        """Fetch the newest settings, open and keep them. Returns their revision, `wanted` or a newer one.
+
+        Raises SettingsRefused, the portal's and the hosted vault's errors.
+        """
+        if wanted in self._read().answers or wanted in self._opened:
+            return wanted
+        atom = credentials.read_atom(self._home)
+        answer = self._portal.get("settings", atom.settings_token).document
+        revision = _revision(answer)
+        if revision < wanted:
+            raise lower()
+        self._opened[revision] = self._open(atom, answer)
+        self._write(_Kept(revision, self._read().answers | {revision: answer}))
+        return revision
+
+    def open(self, revision: int) -> Opened:
+        """Settings that are kept, opened with the Atom's login at the hosted vault, once; fetched again when they got lost.
+
+        Raises SettingsRefused, the hosted vault's errors, the portal's when nothing is kept.
+        """
+        if revision not in self._opened:
+            self._opened[revision] = self._open_kept(revision)
+        return self._opened[revision]
+
+    def _open_kept(self, revision: int) -> Opened:
+        answer = self._read().answers.get(revision)
+        if answer is not None:
+            return self._open(credentials.read_atom(self._home), answer)
+        if revision <= NEVER_SAVED:
+            return _hosted(revision)
+        if self.fetch(revision) == revision:
+            return self._opened[revision]
+        raise SettingsRefused(
+            "settings_missing",
+            f"{self._home.settings} lacks the settings the store is sealed for: restore it, or enrol this container again.",
+        )
+
+    def _open(self, atom: AtomHalf, answer: dict[str, Any]) -> Opened:
+        revision = _revision(answer)
+        if (answer.get("account"), answer.get("atom")) != (atom.account, atom.atom):
+            raise SettingsRefused(
+                "settings_foreign", "The portal answered with another Atom's KMS settings; they were not taken."
+            )
+        if answer.get("settings") is None:
+            if revision > NEVER_SAVED:
+                raise _unreadable()
+            return _hosted(revision)
+        keys = _DataKeys(self._vault, atom)
+        document = _document(atom, answer, keys)
+        if document.mode == "hosted":
+            return Opened(document, None)
+        return Opened(document, _file(atom, answer, document, keys))
+
+    # -- on disk ---------------------------------------------------------------------------------------------------
+
+    def _read(self) -> _Kept:
+        """What is kept, read again only when the file was replaced. Raises StoreDamaged, StorageFailed."""
+        signature = files.signature(self._home.settings)
+        if signature != self._signature:
+            self._kept, self._signature = self._decoded(), signature
+        return self._kept
+
+    def _decoded(self) -> _Kept:
+        document = read_document(self._home.settings)
+        if document is None:
+            return _Kept()
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            return _Kept(int(document["announced"]), {int(number): one for number, one in document["answers"].items()})
+        raise damaged(self._home.settings)
+
+    def _write(self, kept: _Kept) -> None:
+        answers = {str(number): answer for number, answer in kept.answers.items()}
+        write_document(self._home.settings, {"announced": kept.announced, "answers": answers})
+        self._kept, self._signature = kept, files.signature(self._home.settings)
+
+
+class _DataKeys:
+    """The data keys of one answer, which settings and file often share. Raises SettingsRefused, the vault's errors."""
+
+    def __init__(self, vault: Vault, atom: AtomHalf) -> None:
+        self._vault, self._atom = vault, atom
+        self._opened: dict[str, bytes] = {}
+        self._reader: Vault | None = None
+
+    def get(self, data_key: str, document: int) -> bytes:
+        if data_key not in self._opened:
+            with vault_errors():
+                self._opened[data_key] = self._fetched(data_key, document)
+        return self._opened[data_key]
+
+    def _fetched(self, data_key: str, document: int) -> bytes:
+        atom = self._atom.atom
+        reader = self._reader = self._reader or log_in_as_atom(self._vault, self._atom)
+        wrapped = ""
+        try:
+            wrapped = reader.read_document(DATAKEYS, f"{atom}/{document}").get(data_key, "")
+        except VaultRefused as refusal:
+            if refusal.status != 404:
+                raise
+        with suppress(DataKeysBroken):
+            if wrapped:
+                return reader.unwrap_data_keys(INTRANSIT, atom, [wrapped])[0]
+        raise SettingsRefused(
+            "settings_key_missing", "The hosted vault has no usable key for these KMS settings: save them again."
+        )
+
+
+def lower() -> SettingsRefused:
+    return SettingsRefused(
+        LOWER,
+        "The portal names older KMS settings than this container has taken. If its operator announced a restore, run "
+        "kms-runtime sync --accept-restore.",
+    )
+
+
+def _hosted(revision: int) -> Opened:
+    return Opened(KmsDocument(revision, "hosted", False, None), None)
+
+
+def _document(atom: AtomHalf, answer: dict[str, Any], keys: _DataKeys) -> KmsDocument:
+    revision = _revision(answer)
+    with suppress(KmsDocumentBroken):
+        found = decode_kms_document(_unsealed(atom, answer["settings"], SETTINGS_PATH, revision, keys))
+        if found.revision == revision:
+            return found
+    raise _broken()
+
+
+def _file(atom: AtomHalf, answer: dict[str, Any], document: KmsDocument, keys: _DataKeys) -> CustomerVault:
+    row, named = answer.get("file"), document.file
+    assert named is not None
+    if not isinstance(row, dict) or (row.get("revision"), row.get("data_key")) != (named.revision, named.data_key):
+        raise SettingsRefused(
+            "file_swapped", "The properties file is not the one these KMS settings name; nothing was taken."
+        )
+    with suppress(CustomerVaultBroken):
+        return decode_customer_vault(_unsealed(atom, row, FILE_PATH, named.revision, keys))
+    raise _broken()
+
+
+def _unsealed(atom: AtomHalf, row: dict[str, Any], path: tuple[str, ...], revision: int, keys: _DataKeys) -> bytes:
+    try:
+        data_key, document = str(uuid.UUID(row["data_key"])), row["document"]
+        sealed = binascii.a2b_base64(row["sealed"], strict_mode=True)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _unreadable() from None
+    if type(document) is not int:
+        raise _unreadable()
+    key = keys.get(data_key, document)
+    with suppress(SealBroken):
+        return open_sealed(key, sealed, Place(atom.account, atom.atom, "kms-file", path, revision, data_key))
+    raise _broken()
+
+
+def _revision(answer: dict[str, Any]) -> int:
+    revision = answer.get("revision")
+    if answer.get("format") != FORMAT or type(revision) is not int or revision < 0:
+        raise _unreadable()
+    return revision
+
+
+def _broken() -> SettingsRefused:
+    return SettingsRefused(
+        "settings_broken",
+        "The KMS settings the portal delivered were tampered with or damaged; they were not taken. Tell its operator.",
+    )
+
+
+def _unreadable() -> SettingsRefused:
+    return SettingsRefused(
+        "answer_invalid", "The portal's KMS settings could not be read; update kms-runtime or the portal."
+    )

@@ -1,0 +1,51 @@
+"""Checks the addresses and CA files that come from the command line.
+
+They are the only addresses this program ever talks to: no answer of the portal can change them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kmsruntime.errors import AddressRefused
+
+
+def checked_address(option: str, address: str) -> str:
+    """The address without a trailing slash. Raises AddressRefused unless it is https, or http to this machine."""
+    try:
+        parts = urlsplit(address.strip())
+        host, _ = parts.hostname, parts.port  # a port that is no number raises
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if not host or parts.scheme not in ("https", "http") or not address.isprintable():
+        raise AddressRefused("address_invalid", f"{option} must be an address such as https://kms.example.com.")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise AddressRefused(
+            "address_invalid", f"{option} must be a plain address, without a user name, a password, ? or #."
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise AddressRefused("address_not_https", f"{option} must start with https:// (http is for this machine only).")
+    return address.strip().rstrip("/")
+
+
+def checked_ca(option: str, path: Path | None) -> str:
+    """The absolute path of a file of CA certificates, "" for none. Raises AddressRefused when it holds none."""
+    if path is None:
+        return ""
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except (OSError, ssl.SSLError):
+        raise AddressRefused(
+            "ca_invalid", f"{option}: {path} is not a readable file of CA certificates (PEM)."
+        ) from None
+    return str(path.resolve())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

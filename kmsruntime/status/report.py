@@ -1,0 +1,149 @@
+"""Tells the portal which key protects what this container holds, and what is wrong; keeps the same for `status`."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from kmsruntime import VERSION
+from kmsruntime.disk import credentials
+from kmsruntime.disk.home import Home
+from kmsruntime.disk.state import State, judged, read_state, write_state
+from kmsruntime.errors import RuntimeProblem, StoreDamaged
+from kmsruntime.keysource.switch import Examined
+from kmsruntime.remote.portal import Portal
+from kmsruntime.store.format import Header, Store
+from kmsruntime.store.sealed_state import Holding
+
+_PORTAL_KINDS = ("portal_unavailable", "portal_misconfigured")
+_SENTENCE_CHARACTERS = 300
+
+
+class Telling:
+    """Keeps the verdict of each sync and reports it unless the portal knows it; a report that fails goes with the next.
+
+    examined: the customer's vault looked at last; None when this run had no reason to, and what is known of it stands.
+    """
+
+    def __init__(self, home: Home, portal: Portal, holding: Holding) -> None:
+        self._home, self._portal, self._holding = home, portal, holding
+        self.examined: Examined | None = None
+        self.token: dict[str, Any] | None = None
+        self._is_token_known = False
+
+    def went_well(self, verdict: str, sentence: str, *, news: bool) -> None:
+        """news: the store was replaced, or the token's facts changed, so the portal shows something old."""
+        self._tell(verdict, sentence, reachable=True, news=news)
+
+    def failed(self, problem: RuntimeProblem) -> None:
+        self._tell(problem.code, problem.sentence, reachable=problem.kind not in _PORTAL_KINDS, news=False)
+
+    def shows_failed_step(self) -> bool:
+        """Whether a step of the customer's vault is known to have failed."""
+        return any(step["state"] == "failed" for step in read_state(self._home).preflight)
+
+    def about_token(self, facts: dict[str, Any] | None) -> None:
+        """What is known of the customer's token from now on; None in hosted mode, and after a switch."""
+        self.token, self._is_token_known = facts, True
+
+    def again(self) -> None:
+        """Report the same verdict once more, with what is known of the token now."""
+        state = read_state(self._home)
+        if state.verdict:
+            self._tell(state.verdict, state.sentence, reachable=True, news=True)
+
+    def _tell(self, verdict: str, sentence: str, *, reachable: bool, news: bool) -> None:
+        at = int(time.time())
+        state = judged(read_state(self._home), verdict, sentence, at)
+        preflight = state.preflight if self.examined is None else _steps(self.examined)
+        store = _name_of(self._holding.header())  # a run that was killed has told nobody of the one it sealed
+        if news or preflight != state.preflight or store != state.store:
+            state = replace(state, reported=False)
+        token = self.token if self._is_token_known else state.token  # a `sync` beside a daemon does not look at it
+        state = replace(state, preflight=preflight, token=token, store=store)
+        if reachable:
+            state = replace(state, contact=at)
+            if not state.reported:
+                state = replace(state, reported=self._report(state))
+        write_state(self._home, state)
+
+    def _report(self, state: State) -> bool:
+        with suppress(RuntimeProblem):
+            if not self._holding.is_open():
+                self._report_closed(state)
+                return True
+            token = self._holding.environment().sync_token
+            store = self._store()
+            body = report_of(store.header, store.index.sealed, state.verdict, state.sentence)
+            self._portal.post("report", token, body | self._about_vault(state))
+            return True
+        return False
+
+    def _report_closed(self, state: State) -> None:
+        """The credential that reports lies in the store, which the customer's vault does not open: say that at least."""
+        header = self._holding.header()
+        body = {
+            "verdict": state.verdict,
+            "sentence": state.sentence[:_SENTENCE_CHARACTERS],
+            "settings_revision": header.settings_revision if header else 0,
+            "preflight": state.preflight,
+            "token": _known(state.token),
+        }
+        self._portal.post("settings/verdict", credentials.read_atom(self._home).settings_token, body)
+
+    def _about_vault(self, state: State) -> dict[str, object]:
+        return {
+            "preflight": state.preflight,
+            "token": _known(state.token),
+            "variables": list(self.examined.missing)[:20] if self.examined else [],
+        }
+
+    def _store(self) -> Store:
+        atom = credentials.read_atom(self._home)
+        nothing = Store(Header(atom.account, atom.atom))
+        with suppress(StoreDamaged):
+            return self._holding.store() or nothing
+        return nothing
+
+
+def report_of(header: Header, values: int, verdict: str, sentence: str) -> dict[str, object]:
+    """The body of a report. values: how many encrypted values the container holds."""
+    return {
+        "source": header.source,
+        "wrapped": header.memory_only,
+        "key_name": header.key_name,
+        "key_version": header.key_version,
+        "sealed_at": header.sealed_at or None,
+        "environment": header.environment or None,
+        "revision": header.revision,
+        "values": values,
+        "verdict": verdict,
+        "sentence": sentence[:_SENTENCE_CHARACTERS],
+        "settings_revision": header.settings_revision,
+        "rekey_revision": header.rekey_revision,
+        "attachment_revision": header.attachment_revision,
+        "version": VERSION,
+        "host_name": socket.gethostname(),
+    }
+
+
+def _name_of(header: Header | None) -> str:
+    """Tells one state of the store from another, empty ones included."""
+    if header is None:
+        return ""
+    revisions = (header.settings_revision, header.attachment_revision, header.revision, header.rekey_revision)
+    return " ".join(map(str, (header.key_id, *revisions)))
+
+
+def _steps(examined: Examined) -> list[dict[str, str]]:
+    return [
+        {"step": step.id, "state": step.state, "code": step.code, "detail": step.detail[:200]}
+        for step in examined.steps
+    ]
+
+
+def _known(token: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if token is None else {name: value for name, value in token.items() if value is not None}

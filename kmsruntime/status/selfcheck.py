@@ -1,0 +1,125 @@
+"""The self-check: opens a worthless value that the portal sealed like a secret, and shows the portal that it did.
+
+The whole way in transit is gone: log in at the hosted vault, read the document of wrapped keys, unwrap, open. It says
+nothing here and changes nothing; what fails is told to the portal as a code, and syncing goes on whatever comes of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from kmscore.sealed import selfcheck
+from kmscore.sealed.envelope import SealBroken, open_sealed
+from kmscore.vaultclient.client import DataKeysBroken, Vault, VaultError, VaultRefused
+from kmsruntime.disk import credentials
+from kmsruntime.disk.credentials import EnvironmentHalf, VaultLogin
+from kmsruntime.disk.home import Home
+from kmsruntime.disk.state import read_state, write_state
+from kmsruntime.errors import PortalMisconfigured, PortalRefused, RuntimeProblem
+from kmsruntime.remote.hosted_vault import DATAKEYS, INTRANSIT, log_in
+from kmsruntime.remote.portal import Portal
+from kmsruntime.store.sealed_state import Holding
+
+EVERY_SECONDS: Final = 300.0
+SOON_SECONDS: Final = 60.0  # the portal was not ready, or something crossed the question
+NOT_HERE_SECONDS: Final = 3600.0  # a portal that does not know of it yet
+SOON: Final = ("canary_not_ready", "canary_changed", "not_provisioned", "challenge_unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What the portal sent to be opened. Raises ValueError for anything else (`read`)."""
+
+    environment: str
+    data_key: str
+    document: int
+    revision: int
+    sealed: bytes
+    challenge: bytes
+
+
+class SelfCheck:
+    """Of one directory; `run` is called by whoever holds no lock of it."""
+
+    def __init__(self, home: Home, portal: Portal, vault: Vault, holding: Holding) -> None:
+        self._home, self._portal, self._vault, self._holding = home, portal, vault, holding
+
+    def run_if_due(self) -> None:
+        """Unless this directory was checked within EVERY_SECONDS, by a daemon perhaps."""
+        checked = read_state(self._home).self_checked
+        if not 0 <= time.time() - checked < EVERY_SECONDS:  # a clock that was put back counts as due
+            self.run()
+
+    def run(self) -> float:
+        """One check. Returns after how many seconds the next one is wanted; raises nothing."""
+        try:
+            with self._home.lock():
+                return self._run()
+        except PortalMisconfigured:
+            return NOT_HERE_SECONDS
+        except PortalRefused as refused:
+            return SOON_SECONDS if refused.code in SOON else EVERY_SECONDS
+        except RuntimeProblem:
+            return EVERY_SECONDS  # the sync meets the same trouble and says it
+        except Exception:  # noqa: BLE001 whatever a server answers, this decides nothing
+            return EVERY_SECONDS
+
+    def _run(self) -> float:
+        if not self._holding.is_open():
+            return EVERY_SECONDS  # wrapped, and the customer's vault has not opened it: nothing is proved
+        half = self._holding.environment()
+        if half.login is None:
+            return EVERY_SECONDS
+        answer = self._portal.post("canary", half.sync_token, {})
+        write_state(self._home, replace(read_state(self._home), self_checked=int(time.time())))
+        canary = read(answer.document)
+        if canary.environment != half.environment:
+            return SOON_SECONDS  # the Atom has moved; the next sync follows
+        self._portal.post("canary/proof", half.sync_token, self._answer(half, half.login, canary))
+        return EVERY_SECONDS
+
+    def _answer(self, half: EnvironmentHalf, login: VaultLogin, canary: Canary) -> dict[str, Any]:
+        atom = credentials.read_atom(self._home)
+        place = selfcheck.place(atom.account, half.environment, canary.revision, canary.data_key)
+        try:
+            value = open_sealed(self._data_key(login, canary), canary.sealed, place)
+        except SealBroken:
+            return {"code": "canary_broken"}
+        except DataKeysBroken:
+            return {"code": "data_key_broken"}
+        except KeyError:
+            return {"code": "data_key_missing"}
+        except VaultError as error:
+            return {"code": error.code}
+        given = selfcheck.answer(selfcheck.digest(value), canary.challenge, atom.node)
+        return {"proof": given.hex(), "revision": canary.revision}
+
+    def _data_key(self, login: VaultLogin, canary: Canary) -> bytes:
+        """Raises KeyError when the vault has none for it, DataKeysBroken, and kmscore.vaultclient.client's other errors."""
+        reader = log_in(self._vault, login)
+        try:
+            document = reader.read_document(DATAKEYS, f"{canary.environment}/{canary.document}")
+        except VaultRefused as refusal:
+            if refusal.status != 404:
+                raise
+            document = {}
+        return reader.unwrap_data_keys(INTRANSIT, canary.environment, [document[canary.data_key]])[0]
+
+
+def read(document: dict[str, Any]) -> Canary:
+    """Raises ValueError for what is not of the API's form."""
+    try:
+        return Canary(
+            str(document["environment"]),
+            str(document["data_key"]),
+            int(document["document"]),
+            int(document["revision"]),
+            base64.b64decode(document["sealed"], validate=True),
+            bytes.fromhex(document["challenge"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise ValueError("not a canary")

@@ -1,0 +1,79 @@
+"""At-rest data keys: where they come from (the seam for Bring Your Own Vault) and where they lie on this machine.
+
+A store names its key by id. A new key's file is durable before the store that needs it, and the old key's file goes after
+it, so at every moment the key of the store in use is there. A wrapped encryption key has no file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from kmscore.sealed.envelope import KEY_BYTES
+from kmsruntime.disk import files
+from kmsruntime.disk.home import read_document, write_document
+from kmsruntime.errors import StoreDamaged
+
+
+@dataclass(frozen=True, slots=True)
+class AtRestKey:
+    """A data key for one state of the store. source: ``hosted`` or ``byov``; name and version say which vault key made it.
+
+    memory_only: a wrapped encryption key, which is never written in the clear; only the vault opens `wrapped` again.
+    """
+
+    plaintext: bytes = field(repr=False)
+    wrapped: str = field(repr=False)
+    source: str
+    name: str
+    version: int
+    memory_only: bool = False
+
+
+class KeySource(Protocol):
+    """A vault that makes at-rest data keys and opens the ones it made.
+
+    Pure, like all of this file: what talks to a vault is in keysource/hosted.py and keysource/customer.py. Both raise their
+    vault's errors; `unwrap` of the hosted vault raises StoreDamaged for a key it cannot open (any more).
+    """
+
+    def new_data_key(self) -> AtRestKey: ...
+
+    def unwrap(self, wrapped: str) -> bytes: ...
+
+
+class KeyFile:
+    """The files `<path>.<key id>`, mode 0600; the path can be on a tmpfs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def of(self, key_id: str) -> Path:
+        return self._path.with_name(f"{self._path.name}.{key_id}")
+
+    def write(self, key_id: str, key: bytes) -> None:
+        """Durable before this returns. Raises StorageFailed."""
+        if not self._path.parent.is_dir():
+            files.make_private_directory(self._path.parent)
+        write_document(self.of(key_id), {"id": key_id, "key": base64.b64encode(key).decode()})
+
+    def read(self, key_id: str) -> bytes | None:
+        """The key, None when its file is missing or damaged. Raises StorageFailed."""
+        with suppress(StoreDamaged, KeyError, TypeError, binascii.Error):
+            document = read_document(self.of(key_id))
+            if document is not None and document["id"] == key_id:
+                key = base64.b64decode(document["key"], validate=True)
+                return key if len(key) == KEY_BYTES else None
+        return None
+
+    def keep_only(self, key_id: str) -> None:
+        """Remove the files of other keys: of the store before, and of runs that did not finish."""
+        name = self._path.name
+        for path in (*self._path.parent.glob(f"{name}.*"), *self._path.parent.glob(f".{name}.*.new")):
+            if path.name != f"{name}.{key_id}":
+                with suppress(OSError):
+                    path.unlink()

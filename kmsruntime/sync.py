@@ -1,0 +1,307 @@
+"""One sync: ask the portal what changed, follow the Atom's settings and attachment, take what was delivered, report.
+
+What goes wrong leaves the store as it is, is kept for `status`, reported to the portal when it can be reached, and raised.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kmscore.vaultclient.client import Vault
+from kmsruntime.delivery import verify
+from kmsruntime.delivery.apply import RESTORED, take, uncollected
+from kmsruntime.delivery.read import Delivery, read_delivery
+from kmsruntime.disk import credentials
+from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf
+from kmsruntime.disk.home import Config, Home
+from kmsruntime.disk.state import OK
+from kmsruntime.enrolment.enrol import Wait
+from kmsruntime.enrolment.renewal import Renewal
+from kmsruntime.errors import (
+    CustomerVaultUnfit,
+    DeliveryRefused,
+    RuntimeProblem,
+    SettingsRefused,
+    StoreDamaged,
+    StoreForeign,
+    VaultSaysNo,
+)
+from kmsruntime.keysource.settings import NEVER_SAVED, KmsSettings
+from kmsruntime.keysource.sources import Sources
+from kmsruntime.keysource.switch import PENDING, Switching
+from kmsruntime.remote.hosted_vault import LOGIN_REFUSED, hosted_vault
+from kmsruntime.remote.portal import Portal
+from kmsruntime.status.report import Telling
+from kmsruntime.status.selfcheck import SelfCheck
+from kmsruntime.store.format import Header, Store
+from kmsruntime.store.sealed_state import VAULT_TROUBLE, Holding
+
+ROUNDS: Final = 8  # of wiping, fetching credentials and asking again, in one sync
+CROSSED_SECONDS: Final = 0.2
+DETACHED: Final = ("detached", "The Atom is attached to no environment; everything it held was wiped.")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a sync came to: ``unchanged``, ``updated`` or ``detached``, with a line for people.
+
+    pending: why the switch to the newest KMS settings has not succeeded yet, "" when there is none.
+    """
+
+    result: str
+    sentence: str
+    pending: str = ""
+
+
+class Synchroniser:
+    """Syncs one directory. Keeps its connections, so a daemon uses one for as long as it runs."""
+
+    def __init__(
+        self, home: Home, wait: Wait, say: Callable[[str], None], environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self.home, self._say = home, say
+        self._config: Config = home.read_config()
+        self._portal = Portal(self._config.portal, self._config.portal_ca)
+        self._vault: Vault = hosted_vault(self._config)
+        self._settings = KmsSettings(home, self._vault, self._portal)
+        self.sources = Sources(home, self._vault, self._settings, environment)
+        self.holding = Holding(home, self._config, self.sources.of)
+        self._file = self.holding.file
+        self._renewal = Renewal(home, self._config, self._portal, self._vault, self.holding, wait, say)
+        self._switching = Switching(self.holding, self._settings, self.sources, say)
+        self.telling = Telling(home, self._portal, self.holding)
+        self.self_check = SelfCheck(home, self._portal, self._vault, self.holding)
+        self._switched = False
+        self._refused: SettingsRefused | None = None
+        self._anew = False  # ask for everything
+        self._newer: tuple[int, ...] = ()  # settings that were tried because the store's own do not open it
+
+    def sync(self, *, accept_restore: bool = False) -> Outcome:
+        """Raises every error of this program; the store in use is whole whatever happens."""
+        with self.home.lock():
+            self._switched, self._refused, self._newer, self._anew = False, None, (), False
+            try:
+                outcome = self._rounds(accept_restore)
+                if self._refused is not None:
+                    raise self._refused
+            except RuntimeProblem as problem:
+                raise self._told(problem) from None
+            verdict = DETACHED if outcome.result == "detached" else (OK, "")
+            if outcome.pending:
+                verdict = (PENDING, outcome.pending)
+            else:
+                self._look_again()
+            self._tell_examined()
+            self.telling.went_well(*verdict, news=self._switched or outcome.result != "unchanged")
+            return outcome
+
+    def _told(self, problem: RuntimeProblem) -> RuntimeProblem:
+        """The problem as it was reported: trouble at the customer's vault by the step that fails."""
+        header = self.holding.header()
+        if header is not None and problem.code != PENDING:
+            problem = self._switching.explained(problem, *self._newer, header.settings_revision)
+        self._tell_examined()
+        self.telling.failed(problem)
+        return problem
+
+    def _look_again(self) -> None:
+        """A step that failed before is not shown as failing once all is well."""
+        header = self.holding.header()
+        if header is not None and not self._switched and self.telling.shows_failed_step():
+            self._switching.look_again(header.settings_revision)
+
+    def _tell_examined(self) -> None:
+        self.telling.examined = self._switching.examined
+        if self._switched:
+            self.telling.about_token(None)
+
+    def _rounds(self, accept_restore: bool) -> Outcome:
+        self.holding.tidy()
+        self._open()
+        self._renewal.go_on()
+        left = {LOGIN_REFUSED: 1, verify.MISMATCH: 3, RESTORED: 1}
+        for _ in range(ROUNDS):
+            try:
+                with uncollected():
+                    outcome = self._once(accept_restore)
+            except (VaultSaysNo, DeliveryRefused) as refusal:
+                if not left.get(refusal.code):
+                    raise
+                left[refusal.code] -= 1
+                self._mend(refusal.code)
+                continue
+            if outcome is not None:
+                if self._switched and self.holding.is_memory_only():
+                    self._renewal.in_time()  # the login that lay in the clear until now
+                return outcome
+        raise DeliveryRefused(
+            "attachment_unsteady", "The Atom is being moved again and again; the next sync tries once more."
+        )
+
+    def _open(self) -> None:
+        """With a wrapped encryption key everything begins at the customer's vault. Raises the vaults' errors.
+
+        When its own settings do not open the store (their token was revoked, say), the newest ones may: they are fetched
+        with a credential that lies outside of it.
+        """
+        header = self.holding.header()
+        if header is None or self.holding.is_open():
+            return
+        try:
+            self.holding.environment()
+        except VAULT_TROUBLE:
+            if not self._opens_with_newer(header.settings_revision):
+                raise
+
+    def _opens_with_newer(self, current: int) -> bool:
+        with suppress(RuntimeProblem):
+            newest = self._settings.latest(current)
+            if newest != current and self.sources.customer(newest) is not None:
+                self._newer = (newest,)
+                self.holding.file.open_with(self.sources.of(newest))
+                return True
+        return False
+
+    def _mend(self, code: str) -> None:
+        """What may help: new credentials, or asking again after a save that crossed our question."""
+        if code == LOGIN_REFUSED:
+            self._say("The vault does not accept the credentials any more: asking for new ones.")
+            self._renewal.fetch("lost")
+        elif code == RESTORED:
+            self._anew = True
+        else:
+            time.sleep(CROSSED_SECONDS)
+
+    def _once(self, accept_restore: bool) -> Outcome | None:
+        """One question to the portal and what follows from it; None when it has to be asked again."""
+        atom = credentials.read_atom(self.home)
+        held = self._held(atom)
+        environment = self.holding.environment()
+        header = held.header
+        asked_anew = accept_restore or self._anew or not header.etag
+        answer = self._portal.get(
+            "sync",
+            environment.sync_token,
+            query={"environment": header.environment, "since": "0" if asked_anew else str(header.revision)},
+            etag="" if asked_anew else header.etag,
+        )
+        if answer.status == 304:
+            self._follow(held, accept_restore)
+            return self._outcome(
+                "unchanged", f"Nothing new: revision {header.revision} of {header.environment_name or 'none'}."
+            )
+        delivery = read_delivery(answer.document)
+        if (delivery.account, delivery.atom) != (atom.account, atom.atom):
+            raise DeliveryRefused("atom_changed", "The portal answered for another Atom; nothing was taken.")
+        if header.environment and header.environment != delivery.environment:
+            self._wipe(held, environment)
+            return None
+        self._settings.announce(delivery.settings_revision, header.settings_revision)
+        if self._follow(held, accept_restore):
+            held, environment = self._held(atom), self.holding.environment()
+        self._refuse_first_without_vault(held)
+        if not delivery.environment:
+            return self._detached(held, delivery, environment, answer.etag)
+        if not _fits(environment, delivery):
+            self._renewal.fetch("attachment")
+            return None
+        said = take(
+            self.holding, self._vault, held, delivery, answer.etag, accept_restore=accept_restore, whole=asked_anew
+        )
+        return self._outcome("updated", said)
+
+    def _outcome(self, result: str, sentence: str) -> Outcome:
+        pending = self._switching.pending
+        return Outcome(result, sentence, pending.sentence if pending else "")
+
+    def _follow(self, held: Store, accept_restore: bool) -> bool:
+        """Switch vaults when the settings say so. Settings that are refused keep no value from being synced."""
+        try:
+            switched = self._switching.follow(held, accept_restore=accept_restore)
+        except SettingsRefused as refused:
+            self._refused = refused
+            return False
+        self._switched = self._switched or switched
+        return switched
+
+    def _refuse_first_without_vault(self, held: Store) -> None:
+        """A container that never held anything has no old vault to go on with: its values wait for the one that was chosen."""
+        if held.header.settings_revision:
+            return
+        if self._refused is not None:
+            raise self._refused
+        if self._switching.pending is not None:
+            raise CustomerVaultUnfit(PENDING, self._switching.pending.sentence)
+
+    # -- what is held ----------------------------------------------------------------------------------------------
+
+    def _held(self, atom: AtomHalf) -> Store:
+        """The store; an empty one when there is none, or when it is damaged, which is healed by fetching everything.
+
+        A damaged one still belongs to the environment its login is for: if the Atom has left that, it is wiped as well.
+        """
+        header = Header(atom.account, atom.atom)
+        try:
+            held = self.holding.store() or Store(header)
+        except StoreDamaged as problem:
+            held = self._healing(header, problem)
+        if (held.header.account, held.header.atom) != (atom.account, atom.atom):
+            raise StoreForeign(
+                "store_foreign", f"{self.home.store} belongs to another Atom: name this one's directory with --dir."
+            )
+        return held
+
+    def _healing(self, header: Header, problem: StoreDamaged) -> Store:
+        environment = self.holding.environment()
+        self._say(f"{problem.sentence.partition(':')[0]}: fetching everything anew.")
+        known = self.holding.header()
+        if known is None:
+            self._say("Which revisions were seen before is lost with it.")
+            known = header
+        return Store(
+            replace(
+                header,
+                environment=environment.environment,
+                environment_name=environment.environment_name,
+                seen=known.seen,
+                settings_revision=known.settings_revision,
+                rekey_revision=known.rekey_revision,
+                source=known.source,
+            )
+        )
+
+    def _wipe(self, held: Store, environment: EnvironmentHalf) -> None:
+        """Nothing of the old environment stays: first its values, then the login that could fetch them again."""
+        header = replace(held.header, environment="", environment_name="", revision=0, etag="")
+        self.holding.put_nothing(
+            header, replace(environment, environment="", environment_name="", login=None, exposed=False)
+        )
+        self._say(f"The Atom left {held.header.environment_name}: wiped its {len(held.index)} entries.")
+
+    def _detached(self, held: Store, delivery: Delivery, environment: EnvironmentHalf, etag: str) -> Outcome:
+        at = delivery.attachment_revision
+        settings_revision = held.header.settings_revision or NEVER_SAVED
+        rekey_revision = max(held.header.rekey_revision, delivery.rekey_revision)
+        header = replace(
+            held.header,
+            attachment_revision=at,
+            settings_revision=settings_revision,
+            rekey_revision=rekey_revision,
+            etag=etag,
+        )
+        nowhere = replace(
+            environment, environment="", environment_name="", attachment_revision=at, login=None, exposed=False
+        )
+        self.holding.put_nothing(header, nowhere)
+        return self._outcome(*DETACHED)
+
+
+def _fits(environment: EnvironmentHalf, delivery: Delivery) -> bool:
+    """Whether the login is for this very attachment; one from before a move is destroyed, even if the Atom came back."""
+    current = (environment.environment, environment.attachment_revision)
+    return environment.login is not None and current == (delivery.environment, delivery.attachment_revision)

@@ -1,0 +1,217 @@
+"""The end of an account's Key Management Service, and the way back: disable, enable, activate again after shredding.
+
+Disabling deletes the roles of its environments and Atoms from the hosted vault and nothing else. Until the end of the grace
+period enabling makes them again; each container then fetches new credentials by itself, and nothing has to be entered again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Count, F, Q, QuerySet
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import Account, User
+from atoms.models import Atom, Environment, Node
+from operations import actions as operations
+from operations.models import Operation
+from vaults.hosted import calls
+from vaults.logins.handlers import vault_operation
+from vaults.models import KmsAccount, Recipient, RecipientRotation, SecretId, ShredApproval
+
+GRACE_DAYS = (7, 30, 90)  # least, usual, most
+LANE = "keys"  # what changes an account's keys or roles happens one after the other
+SHRED = "vaults.shred"
+
+
+class NotNow(Exception):
+    """The Key Management Service is not in a state for this; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What an account's KMS holds together: counts for whoever is about to end it."""
+
+    environments: int
+    atoms: int
+    nodes: int
+    values: int
+    held_at_containers: int
+
+
+def reach_of(account: Account) -> Reach:
+    """Three queries, whatever the size."""
+    counts = account.environments.aggregate(
+        values=Count("extension_values", filter=Q(extension_values__form="sealed")), number=Count("pk", distinct=True)
+    )
+    nodes = Node.objects.filter(atom__account=account, state=Node.State.ENROLLED)
+    enrolled = nodes.aggregate(number=Count("pk"), holding=Count("pk", filter=Q(report__values__gt=0)))
+    atoms = account.atoms.count()
+    return Reach(counts["number"], atoms, enrolled["number"], counts["values"], enrolled["holding"])
+
+
+# -- disable ------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def disable_kms(account: Account, *, days: int, actor: User) -> KmsAccount:
+    """Cut every container off and refuse new values, for a grace period of 7 to 90 days. Raises NotNow, RowForged."""
+    if not GRACE_DAYS[0] <= days <= GRACE_DAYS[-1]:
+        raise ValueError("the grace period has 7 to 90 days")
+    kms = locked(account)
+    if kms.state != KmsAccount.State.ACTIVE:
+        raise NotNow("Only an active Key Management Service can be disabled.")
+    now = timezone.now()
+    put_state(kms, KmsAccount.State.DISABLED, actor, ends_at=now + timedelta(days=days))
+    recipients = kms.account.recipients.count()
+    operations.request(
+        "vaults.disable",
+        account=account,
+        subject_id=account.pk,
+        title=f"Delete the roles of {recipients} environments and Atoms",
+        actor=actor,
+        total=max(recipients, 1),
+        lane=LANE,
+    )
+    message = f"Key Management Service disabled; its keys are kept until {kms.ends_at:%d %B %Y, %H:%M} UTC"
+    record(account, actor, "DISABLE", message, ends_at=str(kms.ends_at), recipients=recipients)
+    return kms
+
+
+@vault_operation("vaults.disable")
+def delete_roles(operation: Operation) -> None:
+    """Delete every role of an account whose KMS is disabled; nobody logs in with it any more."""
+
+    def delete(recipient: Recipient) -> None:
+        calls.delete_role(recipient.mount, recipient.pk)
+        now = timezone.now()
+        gone = SecretId.objects.filter(recipient_id=recipient.pk, mount=recipient.mount, destroyed_at=None)
+        gone.update(destroyed_at=now, superseded_at=now)
+
+    _each(operation, KmsAccount.State.DISABLED, delete)
+
+
+# -- and back -----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def enable_kms(account: Account, *, actor: User) -> KmsAccount:
+    """Undo disabling: everything works again, without entering anything again. Raises NotNow, RowForged."""
+    kms = locked(account)
+    if kms.state != KmsAccount.State.DISABLED:
+        raise NotNow("Only a disabled Key Management Service can be enabled again.")
+    withdraw(account)
+    put_state(kms, KmsAccount.State.ACTIVE, actor)
+    _request_roles(account, actor)
+    record(account, actor, "ENABLE", "Key Management Service enabled again: every container fetches new credentials")
+    return kms
+
+
+def withdraw(account: Account) -> int:
+    """End what was asked for and has not begun of shredding; the account's row is locked. Returns how many."""
+    now = timezone.now()
+    asked = account.operations.unfinished().filter(kind=SHRED)
+    ShredApproval.objects.filter(operation__in=asked).delete()  # a word that was given for this does for nothing else
+    count = asked.update(cancel_asked_at=now)  # one that a worker has just claimed looks at this under the same lock
+    asked.exclude(state=Operation.State.RUNNING).update(state=Operation.State.CANCELLED, finished_at=now)
+    return count
+
+
+@transaction.atomic
+def activate_again(account: Account, *, actor: User) -> KmsAccount:
+    """After shredding: new keys under the old names. What was sealed stays lost. Raises NotNow, RowForged."""
+    kms = locked(account)
+    last = account.operations.filter(kind=SHRED).exclude(state=Operation.State.CANCELLED).first()
+    done = last is not None and last.state == Operation.State.DONE
+    if kms.state != KmsAccount.State.SHREDDED or not done or account.recipients.filter(shredded_at=None).exists():
+        raise NotNow("Only when all of its keys are shredded can it be activated again.")
+    put_state(kms, KmsAccount.State.ACTIVE, actor)
+    account.recipients.update(shredded_at=None, in_transit_version=1, oldest_version=1, rotated_at=None)
+    begun = RecipientRotation.objects.filter(recipient__account=account).exclude(state=RecipientRotation.State.SETTLED)
+    begun.update(state=RecipientRotation.State.PENDING, from_version=None, to_version=None, settle_at=None)
+    _request_roles(account, actor)
+    record(account, actor, "ACTIVATE", "Key Management Service activated again, with new keys")
+    return kms
+
+
+def _request_roles(account: Account, actor: User) -> None:
+    """Have keys and roles made where they are missing. A new attachment revision makes containers ask for credentials,
+    which wait until `provisioned_at` says that the roles are there."""
+    account.environments.update(provisioned_at=None)
+    account.atoms.update(provisioned_at=None, attachment_revision=F("attachment_revision") + 1)
+    total = account.environments.count() + account.atoms.count()
+    operations.request(
+        "vaults.enable",
+        account=account,
+        subject_id=account.pk,
+        title=f"Make the roles of {total} environments and Atoms",
+        actor=actor,
+        total=max(total, 1),
+        lane=LANE,
+    )
+
+
+@vault_operation("vaults.enable")
+def make_roles(operation: Operation) -> None:
+    """Keys and roles of everything an account has that is not provisioned."""
+    account = operation.account
+    subjects: list[tuple[type[Atom] | type[Environment], str, Callable[[object], None]]] = [
+        (Environment, Recipient.Kind.ENVIRONMENT, calls.provision_environment),
+        (Atom, Recipient.Kind.ATOM, calls.provision_atom),
+    ]
+    for model, kind, provision in subjects:
+        waiting: QuerySet[Environment] | QuerySet[Atom] = model.objects.filter(account=account, provisioned_at=None)
+        for subject in waiting.order_by("pk"):
+            if not _is(account, KmsAccount.State.ACTIVE):
+                return  # disabled again meanwhile: its own operation comes next
+            provision(subject.pk)
+            now = timezone.now()
+            with transaction.atomic():
+                Recipient.objects.get_or_create(id=subject.pk, defaults={"account": account, "kind": kind})
+                model.objects.filter(pk=subject.pk).update(provisioned_at=now)
+            left = sum(one.objects.filter(account=account, provisioned_at=None).count() for one, _, _ in subjects)
+            operations.breathe(operation, max(operation.total - left, 0))
+
+
+def _each(operation: Operation, state: str, do: Callable[[Recipient], None]) -> None:
+    """For each recipient of the account, as long as its KMS is in this state; goes on where a killed worker was."""
+    recipients = operation.account.recipients.order_by("pk")
+    total = max(recipients.count(), 1)
+    for done, recipient in enumerate(recipients.iterator(500)):
+        if done < operation.done:
+            continue
+        if not _is(operation.account, state):
+            return
+        do(recipient)
+        operations.breathe(operation, done + 1, total)
+
+
+def _is(account: Account, state: str) -> bool:
+    return KmsAccount.objects.filter(account=account, state=state).exists()
+
+
+def locked(account: Account) -> KmsAccount:
+    """The account's row, locked and genuine. Raises NotNow when it was never activated, RowForged."""
+    kms = KmsAccount.objects.select_for_update().filter(account=account).first()
+    if kms is None:
+        raise NotNow("The Key Management Service of this account was never activated.")
+    return kms.verified()
+
+
+def put_state(kms: KmsAccount, state: str, actor: User | None, *, ends_at: object = None) -> None:
+    kms.state, kms.since, kms.ends_at, kms.changed_by = state, timezone.now(), ends_at, actor  # type: ignore[assignment]
+    kms.save()
+
+
+def record(account: Account, actor: User | str, action: str, message: str, **properties: object) -> None:
+    audit.record(
+        account,
+        actor=actor,
+        type="as.atom.kms",
+        action=action,
+        subject_id=account.pk,
+        message=message,
+        properties=properties,
+    )

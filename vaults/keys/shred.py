@@ -1,0 +1,352 @@
+"""Shredding: the keys of an account destroyed, with a proof for each and a certificate for all.
+
+Done by the shred worker alone. It checks itself what allows it: the end of the grace period, or the word of two
+administrators; the portal's signature on both. Once it has begun there is no way back.
+"""
+
+import hashlib
+import hmac
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import structlog
+from celery import shared_task
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts import audit
+from accounts.access import genuine_roles
+from accounts.models import Account, Membership, Privilege, User
+from atoms.models import Node
+from operations import actions as operations
+from operations.actions import Cancelled, CannotBeDone, LeaseLost, WaitUntil
+from operations.models import Operation
+from vaults.hosted import calls
+from vaults.keys import disable
+from vaults.keys.disable import LANE, SHRED, NotNow
+from vaults.keys.losses import mark_lost
+from vaults.logins.alarms import is_uuid
+from vaults.logins.handlers import vault_operation
+from vaults.models import DataKey, KmsAccount, Recipient, ShredApproval, ShredCertificate, ShredProof
+
+log = structlog.get_logger()
+APPROVAL_LASTS = timedelta(hours=24)
+SAMPLES = 20  # data keys of a document that are tried, should the first not live
+NOTHING_WRAPPED = 0  # stands in a proof for a status: there was no wrapped data key to try
+
+
+# -- asking -------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def request_shred(account: Account, *, actor: User) -> Operation:
+    """Ask for the keys to be destroyed before the grace period ends; a second administrator has to approve it.
+
+    Raises NotNow, RowForged.
+    """
+    kms = disable.locked(account)
+    if kms.state != KmsAccount.State.DISABLED:
+        raise NotNow("Disable the Key Management Service first: that shows whether anybody still needs it.")
+    if account.operations.unfinished().filter(kind=SHRED).exists():
+        raise NotNow("Shredding was asked for already.")
+    operation = _request(account, actor, kms.ends_at)
+    _approve(operation, actor)
+    disable.record(
+        account, actor, "SHRED_ASKED", "Shredding at once was asked for; a second administrator has to approve"
+    )
+    return operation
+
+
+@transaction.atomic
+def approve_shred(operation: Operation, *, actor: User) -> None:
+    """The second administrator's word. Raises NotNow."""
+    locked = Operation.objects.select_for_update(of=("self",)).select_related("account").get(pk=operation.pk)
+    if locked.is_finished or locked.kind != SHRED:
+        raise NotNow("There is nothing to approve any more.")
+    if locked.shred_approvals.filter(user=actor).exists():
+        raise NotNow("You have asked for it: somebody else has to approve.")
+    _approve(locked, actor)
+    Operation.objects.filter(pk=locked.pk).update(run_after=timezone.now())
+    disable.record(locked.account, actor, "SHRED_APPROVED", "Shredding at once was approved")
+    transaction.on_commit(lambda: operations.wake(locked))
+
+
+@transaction.atomic
+def withdraw_shred(account: Account, *, actor: User) -> None:
+    """Take the request back, as long as it has not begun; the grace period goes on. Raises NotNow, RowForged."""
+    if disable.locked(account).state != KmsAccount.State.DISABLED:
+        raise NotNow("It has begun; there is no way back.")
+    if disable.withdraw(account):
+        disable.record(account, actor, "SHRED_WITHDRAWN", "The request for shredding at once was taken back")
+
+
+def _request(account: Account, actor: User | None, run_after: datetime | None) -> Operation:
+    recipients = account.recipients.count()
+    return operations.request(
+        SHRED,
+        account=account,
+        subject_id=account.pk,
+        title=f"Shred the keys of {recipients} environments and Atoms",
+        actor=actor,
+        queue=Operation.Queue.SHRED,
+        total=max(recipients, 1),
+        lane=LANE,
+        run_after=run_after,
+    )
+
+
+def _approve(operation: Operation, actor: User) -> None:
+    ShredApproval(operation=operation, account=operation.account, user=actor).save(force_insert=True)
+
+
+@operations.chore
+def ask_for_what_is_due() -> None:
+    """Ask for the shredding of every account whose grace period is over."""
+    late = KmsAccount.objects.filter(state=KmsAccount.State.DISABLED, ends_at__lte=timezone.now())
+    asked = Operation.objects.unfinished().filter(kind=SHRED).values("account")
+    for kms in late.exclude(account__in=asked).select_related("account"):
+        if not kms.is_genuine():
+            log.error("kms_row_forged", account=kms.account.code)
+            continue
+        with transaction.atomic():
+            disable.locked(kms.account)
+            if not kms.account.operations.unfinished().filter(kind=SHRED).exists():
+                _request(kms.account, None, None)
+                disable.record(kms.account, "portal", "SHRED_DUE", "The grace period is over: the keys are shredded")
+
+
+@shared_task(name="vaults.shred_due")
+def shred_what_is_due() -> None:
+    ask_for_what_is_due()
+
+
+@transaction.atomic
+def shred_again(account: Account) -> Operation:
+    """After a vault's restore: what was shredded before and is there again is destroyed again. Raises NotNow, RowForged."""
+    if disable.locked(account).state != KmsAccount.State.SHREDDED:
+        raise NotNow("The keys of this account are not shredded.")
+    disable.record(
+        account, "operator", "SHRED_AGAIN", "A restored vault has the shredded keys again; they are shredded"
+    )
+    account.recipients.update(shredded_at=None)
+    return _request(account, None, None)
+
+
+# -- doing --------------------------------------------------------------------------------------------------------------
+
+
+@vault_operation(SHRED)
+def shred(operation: Operation) -> None:
+    """Destroy every key and document of the account, one recipient after the other, each with its proof."""
+    _begin(operation)
+    recipients = operation.account.recipients.order_by("pk")
+    total = max(recipients.count(), 1)
+    for recipient in recipients.filter(shredded_at=None):
+        _still_ours(operation)
+        _shred_recipient(operation, recipient)
+        operation.progress(total - recipients.filter(shredded_at=None).count(), total)
+    mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.Loss.SHREDDED)  # shredded again
+    _certify(operation)
+
+
+def _still_ours(operation: Operation) -> None:
+    """Before each thing that cannot be undone: a worker that slept through its lease must not meet new keys.
+
+    Raises LeaseLost.
+    """
+    shredding = KmsAccount.objects.filter(account=operation.account, state=KmsAccount.State.SHREDDED).exists()
+    if not shredding or not operation.note():
+        raise LeaseLost
+
+
+def _begin(operation: Operation) -> None:
+    """Check what allows it, and close the way back. Raises WaitUntil, CannotBeDone, RowForged."""
+    with transaction.atomic():
+        kms = disable.locked(operation.account)
+        if kms.state == KmsAccount.State.SHREDDED:
+            return  # begun by a worker that died, or asked for again after a restore
+        if operation.is_cancel_asked():
+            raise Cancelled
+        if kms.state != KmsAccount.State.DISABLED or kms.ends_at is None:
+            raise CannotBeDone("not_disabled", "The Key Management Service was enabled again; nothing was destroyed.")
+        by = _approved_by(operation)
+        if kms.ends_at > timezone.now() and len(by) < 2:
+            sentence = f"Waits for a second administrator's approval, or for {kms.ends_at:%d %B %Y, %H:%M} UTC."
+            raise WaitUntil(kms.ends_at, "approval_missing", sentence)
+        if not _was_disabled_until(operation.account, kms.ends_at):
+            sentence = "The audit log does not say that it was disabled like this; an operator has to look at the rows."
+            raise CannotBeDone("record_forged", sentence)
+        facts = {"disabled_at": kms.since.isoformat(), "approved_by": by}
+        disable.put_state(kms, KmsAccount.State.SHREDDED, operation.requested_by)
+        if not operation.note(**facts):
+            raise LeaseLost
+        mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.Loss.SHREDDED)
+        disable.record(
+            operation.account, "shred worker", "SHRED", "The keys of this account are being destroyed", **facts
+        )
+
+
+def _was_disabled_until(account: Account, ends_at: datetime) -> bool:
+    """Whether the audit log says that disabling came last, with this very grace period.
+
+    A genuine row of an earlier day, put back into the database, is not enough to destroy anything.
+    """
+    deeds = ("ACTIVATE", "DISABLE", "ENABLE")
+    entry = account.audit_entries.filter(type="as.atom.kms", subject_id=str(account.pk), action__in=deeds).first()
+    if entry is None or bytes(entry.mac) != entry.expected_mac():
+        return False
+    return entry.action == "DISABLE" and entry.properties.get("ends_at") == str(ends_at)
+
+
+def _approved_by(operation: Operation) -> list[str]:
+    """Administrators whose genuine, fresh word there is, each once. Anything else counts for nothing."""
+    found: dict[str, str] = {}
+    for row in operation.shred_approvals.select_related("user"):
+        fresh = timezone.now() - row.given_at < APPROVAL_LASTS
+        if row.is_genuine() and fresh and row.account_id == operation.account_id and row.user.is_active:
+            membership = Membership.objects.filter(account=operation.account_id, user=row.user).first()
+            if membership is not None and _may_shred(membership):
+                found[str(row.user_id)] = row.user.email
+    return sorted(found.values())
+
+
+def _may_shred(membership: Membership) -> bool:
+    return any(Privilege.ACCOUNT_ADMIN in row.role.privilege_set() for row in genuine_roles(membership))
+
+
+def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
+    """Prove that its key lives, delete it, prove that it does not, and only then delete the documents that proved it."""
+    proof, _ = ShredProof.objects.get_or_create(operation=operation, recipient=recipient)
+    documents = range(recipient.next_document() + 1)
+    if proof.before is None:
+        proof.data_key, proof.before, proof.data_keys = _sample(recipient, documents)
+        proof.save()
+    _still_ours(operation)
+    calls.delete_keys(recipient.pk, at_rest=recipient.kind == Recipient.Kind.ATOM)
+    if proof.after is None:
+        wrapped = _wrapped(recipient, documents, str(proof.data_key)) if proof.data_key else ""
+        proof.after = calls.rewrap_status(recipient.pk, wrapped) if wrapped else NOTHING_WRAPPED
+        if proof.after and proof.after < 400:
+            raise CannotBeDone(
+                "key_alive", "The vault still opens what a deleted key wrapped; nothing more was destroyed."
+            )
+        proof.save()
+    _still_ours(operation)
+    for document in documents:
+        calls.delete_document(recipient.pk, document)
+    now = timezone.now()
+    with transaction.atomic():
+        ShredProof.objects.filter(pk=proof.pk).update(shredded_at=now)
+        Recipient.objects.filter(pk=recipient.pk).update(shredded_at=now)
+
+
+def _sample(recipient: Recipient, documents: range) -> tuple[Any, int, int]:
+    """A data key of its documents, how the vault answers to a rewrap of it, and how many there are.
+
+    Of the data keys that the portal made, one that lives: somebody may have put others into the documents. The documents keep
+    it until the end.
+    """
+    found: tuple[Any, int] = (None, NOTHING_WRAPPED)
+    count = 0
+    for document in documents:
+        entries = calls.read_document(recipient.pk, document) or {}
+        count += len(entries)
+        if found[1] != 200 and entries:
+            ids = [name for name in entries if is_uuid(name)]
+            made = recipient.data_keys.filter(pk__in=ids).values_list("pk", flat=True)[:SAMPLES]
+            for data_key in made:
+                wrapped = entries.get(str(data_key))
+                if wrapped and found[1] != 200:
+                    found = data_key, calls.rewrap_status(recipient.pk, wrapped)
+    return *found, count
+
+
+def _wrapped(recipient: Recipient, documents: range, data_key: str) -> str:
+    for document in documents:
+        entries = calls.read_document(recipient.pk, document) or {}
+        if data_key in entries:
+            return entries[data_key]
+    return ""
+
+
+# -- certifying ---------------------------------------------------------------------------------------------------------
+
+
+def _certify(operation: Operation) -> None:
+    """Write the certificate, once."""
+    with transaction.atomic():
+        disable.locked(operation.account)
+        if ShredCertificate.objects.filter(operation=operation).exists():
+            return
+        disable.record(operation.account, "shred worker", "SHREDDED", "The keys of this account are destroyed")
+        now = timezone.now()
+        document = _document(operation, now)
+        ShredCertificate.objects.create(
+            account=operation.account,
+            operation=operation,
+            made_at=now,
+            document=document,
+            mac=certificate_mac(document),
+        )
+
+
+def certificate_mac(document: dict[str, Any]) -> bytes:
+    """HMAC-SHA-256 over a certificate's canonical JSON, under the audit key."""
+    text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    return hmac.digest(settings.AUDIT_KEY, b"shred certificate\0" + text, hashlib.sha256)
+
+
+def _document(operation: Operation, now: datetime) -> dict[str, Any]:
+    account = operation.account
+    seq, fingerprint = audit.head(account)
+    names = dict(account.environments.values_list("pk", "name")) | dict(account.atoms.values_list("pk", "name"))
+    proofs = list(operation.shred_proofs.select_related("recipient"))
+    return {
+        "format": 1,
+        "account": {"id": str(account.pk), "code": account.code, "name": account.name},
+        "operation": str(operation.pk),
+        "requested_by": operation.requested_by.email if operation.requested_by else "the end of the grace period",
+        "approved_by": operation.details.get("approved_by", []),
+        "disabled_at": operation.details.get("disabled_at"),
+        "shredded_at": now.isoformat(),
+        "keys": [
+            {
+                "recipient": str(proof.recipient_id),
+                "kind": proof.recipient.kind,
+                "name": names.get(proof.recipient_id, "deleted before"),
+                "versions": proof.recipient.in_transit_version,
+                "data_keys": proof.data_keys,
+                "proof": _proof(proof),
+            }
+            for proof in proofs
+        ],
+        "data_keys": sum(proof.data_keys for proof in proofs),
+        "audit": {"seq": seq, "fingerprint": fingerprint},
+        "vault_snapshots_expire": (now + timedelta(days=settings.BACKUP_RETENTION_DAYS)).isoformat(),
+        "containers": _containers(account),
+    }
+
+
+def _proof(proof: ShredProof) -> dict[str, Any]:
+    if not proof.data_key:
+        return {"note": "nothing was ever sealed for it"}
+    return {"data_key": str(proof.data_key), "rewrap_before": proof.before, "rewrap_after": proof.after}
+
+
+def _containers(account: Account) -> list[dict[str, Any]]:
+    """What remains out of the portal's reach, by each container's last report."""
+    nodes = Node.objects.filter(Q(report__values__gt=0), atom__account=account).select_related("atom", "report")
+    return [
+        {
+            "atom": node.atom.name,
+            "node": str(node),
+            "values": node.report.values,
+            "sealed_by": "hosted vault" if node.report.source == "hosted" else "own vault",
+            "plaintext_key_on_disk": not node.report.wrapped,
+            "reported_at": node.report.reported_at.isoformat(),
+        }
+        for node in nodes.order_by("atom__name", "pk")
+    ]

@@ -1,0 +1,116 @@
+"""Alarms about readers nobody enrolled: whose they are, who sees them, and what people do about them."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import Account, Membership, User
+from accounts.rows import RowForged
+from atoms.models import Atom, Environment
+from operations import actions as operations
+from operations.models import Operation
+from vaults.hosted.identities import ENVIRONMENTS
+from vaults.models import ReaderAlarm, Recipient
+
+DESTROY = "vaults.destroy_reader"
+
+
+def owner(mount: str, role: str) -> tuple[Account | None, str]:
+    """The account whose secrets a role can read, and the role's name for people: by the signed row of its environment or
+    Atom, else by what was made in the vault for it; (None, …) for a role that is no account's."""
+    if not is_uuid(role):
+        return None, "an unknown role"
+    model = Environment if mount == ENVIRONMENTS else Atom
+    row: Any = model._default_manager.select_related("account").filter(pk=role).first()
+    if row is not None and row.is_genuine():
+        return row.account, row.name
+    recipient = Recipient.objects.select_related("account").filter(pk=role).first()
+    deleted = "a deleted environment" if mount == ENVIRONMENTS else "a deleted Atom"
+    return (recipient.account, deleted) if recipient else (None, "an unknown role")
+
+
+def record(
+    alarm: ReaderAlarm, account: Account, action: str, message: str, *, actor: User | str, **properties: object
+) -> None:
+    """An audit entry about an alarm, in the caller's transaction."""
+    audit.record(
+        account,
+        actor=actor,
+        type="as.atom.kms",
+        action=action,
+        subject_id=alarm.role,
+        message=message,
+        properties={"alarm": str(alarm.pk), "login": alarm.mount, **properties},
+    )
+
+
+def visible_to(membership: Membership, *, is_admin: bool) -> QuerySet[ReaderAlarm]:
+    """The account's open alarms; without those about environments and Atoms the member does not see."""
+    alarms = ReaderAlarm.objects.filter(account=membership.account_id, closed_at=None)
+    if is_admin:
+        return alarms
+    seen = [
+        *Environment.objects.visible_to(membership).values_list("pk", flat=True),
+        *Atom.objects.visible_to(membership).values_list("pk", flat=True),
+    ]
+    return alarms.filter(role__in=[str(pk) for pk in seen])
+
+
+@transaction.atomic
+def request_destruction(alarm: ReaderAlarm, *, actor: User) -> Operation:
+    """Destroy the secret_id of an alarm at the vault; asked twice, it is the same operation. Raises RowForged."""
+    locked = ReaderAlarm.objects.select_for_update(of=("self",)).select_related("account").get(pk=alarm.pk).verified()
+    account = _account(locked)
+    under_way = Operation.objects.unfinished().about(locked.pk).filter(kind=DESTROY).first()
+    if under_way is not None:
+        return under_way
+    name = owner(locked.mount, locked.role)[1]
+    message = f"Asked to destroy a login as {name} that nobody enrolled"
+    record(locked, account, "ALARM_DESTROY", message, actor=actor)
+    return operations.request(
+        DESTROY,
+        account=account,
+        subject_id=locked.pk,
+        title="Destroy a login that nobody enrolled",  # not whose: members who do not see that environment see this
+        actor=actor,
+    )
+
+
+@transaction.atomic
+def close(alarm: ReaderAlarm, *, note: str, actor: User) -> None:
+    """Somebody looked into it; the note is kept in the audit. Raises RowForged."""
+    locked = ReaderAlarm.objects.select_for_update(of=("self",)).select_related("account").get(pk=alarm.pk).verified()
+    if locked.closed_at is not None:
+        return
+    locked.closed_at, locked.closed_by = timezone.now(), actor
+    locked.save(update_fields=["closed_at", "closed_by"])
+    state = "destroyed" if locked.destroyed_at else "still there"
+    message = f"Alarm about {owner(locked.mount, locked.role)[1]} closed, its login {state}: {note}"
+    record(locked, _account(locked), "ALARM_CLOSED", message, actor=actor, note=note)
+
+
+def destroyed(alarm: ReaderAlarm) -> None:
+    """The vault has it no more: note it, once, with an audit entry."""
+    with transaction.atomic():
+        if not ReaderAlarm.objects.filter(pk=alarm.pk, destroyed_at=None).update(destroyed_at=timezone.now()):
+            return
+        if alarm.account is not None:
+            message = f"A login as {owner(alarm.mount, alarm.role)[1]} that nobody enrolled was destroyed"
+            record(alarm, alarm.account, "ALARM_DESTROYED", message, actor="revoker")
+
+
+def is_uuid(text: object) -> bool:
+    try:
+        return isinstance(text, str) and len(text) == 36 and str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _account(alarm: ReaderAlarm) -> Account:
+    if alarm.account is None:
+        raise RowForged(f"Reader alarm {alarm.pk} is of no account.")
+    return alarm.account

@@ -1,0 +1,270 @@
+"""The watch for readers: whatever can log in at the vault as a runtime is explained by an enrolment, or raises an alarm.
+
+The vault's own list is compared with the portal's signed rows (DESIGN.md §1, I1): whoever has the credentials of web and
+worker together can make a login of their own, and this is how it is found. An alarm destroys nothing by itself: after an
+older database was restored, the newest logins of real containers are unknown too.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from accounts import audit
+from accounts.models import Account
+from atoms.models import Node
+from kmscore.vaultclient.client import VaultError, chunks
+from operations.actions import chore
+from vaults.hosted import calls
+from vaults.hosted.identities import ATOMS, ENVIRONMENTS
+from vaults.logins import alarm_mail, alarms
+from vaults.logins.alarms import is_uuid
+from vaults.models import ReaderAlarm, ReaderWatch, Recipient, SecretId
+
+log = structlog.get_logger()
+
+EVERY = timedelta(seconds=20)  # so that a reader is found within 60 s, whatever else the worker does
+PAUSE_SECONDS = 2.0  # a secret_id is issued a moment before its row is written
+SETTLED = timedelta(minutes=10)  # by then the operation that destroys a secret_id has done so
+ROWS = 500  # accessors in one query
+BACK_AFTER = timedelta(minutes=1)  # a look may have listed it a moment before it was destroyed
+CLAIMS = ("atom", "node", "enrolment")  # what the portal writes beside a secret_id
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A secret_id as the vault lists it."""
+
+    mount: str
+    role: str
+    accessor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look found: how many roles and secret_ids there are, new alarms, and what was destroyed again."""
+
+    roles: int
+    secret_ids: int
+    alarms: list[ReaderAlarm]
+    destroyed: int
+
+
+@chore
+def look_if_due() -> Look | None:
+    """A look, unless one began or ended a moment ago. Raises the errors of kmscore.vaultclient.client."""
+    recent = ReaderWatch.objects.filter(pk=1, looked_at__gt=timezone.now() - EVERY / 2)
+    return None if recent.exists() else look()
+
+
+def look() -> Look | None:
+    """Compare the vault with the enrolments, raise alarms, send their mail; None while another look is under way.
+
+    Raises the errors of kmscore.vaultclient.client; then nothing is known anew, and the watch says since when.
+    """
+    lease = ReaderWatch.take()
+    if lease is None:
+        return None
+    ours = ReaderWatch.objects.filter(pk=1, lease=lease)
+    try:
+        found, counts = _look()
+        changes: dict[str, Any] = {"roles": found.roles, "secret_ids": found.secret_ids, "counts": counts}
+        ours.update(looked_at=timezone.now(), failed_at=None, error_code="", error_sentence="", **changes)
+    except VaultError as error:
+        ours.update(
+            failed_at=Coalesce("failed_at", timezone.now()),
+            error_code=error.code,
+            error_sentence=error.sentence[:300],
+        )
+        raise
+    finally:
+        ours.update(lease=None, lease_until=None)
+        alarm_mail.send_due()
+    return found
+
+
+def _look() -> tuple[Look, dict[str, int]]:
+    roles = [(mount, role) for mount in (ENVIRONMENTS, ATOMS) for role in calls.roles(mount)]
+    listed = [Reader(mount, role, name) for mount, role in roles for name in calls.secret_ids(mount, role)]
+    unexplained, over = _judged(listed)
+    known = _known_alarms(unexplained)
+    new = [reader for reader in unexplained if reader.accessor not in known]
+    if new:
+        time.sleep(PAUSE_SECONDS)
+        new, _ = _judged(new)
+    raised = [_raise_alarm(reader) for reader in new]
+    _settle_alarms(listed, {reader.accessor for reader in unexplained})
+    destroyed = _destroy_again(over)
+    return Look(len(roles), len(listed), raised, destroyed), _counts(listed)
+
+
+# -- judging ------------------------------------------------------------------------------------------------------------
+
+
+def _judged(listed: list[Reader]) -> tuple[list[Reader], list[SecretId]]:
+    """Those that nothing explains, and the rows of those that should be gone."""
+    unexplained, over = list[Reader](), list[SecretId]()
+    for part in chunks(listed, ROWS):
+        names = [reader.accessor for reader in part]
+        rows = SecretId.objects.filter(accessor__in=names).select_related("enrolment__node")
+        by_accessor = {row.accessor: row for row in rows}
+        for reader in part:
+            row = by_accessor.get(reader.accessor)
+            if row is None or not _explains(row, reader):
+                unexplained.append(reader)
+            elif _is_over(row):
+                over.append(row)
+    return unexplained, over
+
+
+def _explains(row: SecretId, reader: Reader) -> bool:
+    """Whether the portal issued it for this very role, on an enrolment that holds (or whose node was deleted since)."""
+    enrolment = row.enrolment
+    if not row.is_genuine() or (row.mount, str(row.recipient_id)) != (reader.mount, reader.role):
+        return False
+    return enrolment is None or (enrolment.holds() and enrolment.atom_id == row.atom_id)
+
+
+def _is_over(row: SecretId) -> bool:
+    """Whether it was destroyed, or should have been long ago: the vault has it still, or again after a restore."""
+    node = row.enrolment.node if row.enrolment else None
+    since = row.destroyed_at or row.superseded_at
+    if since is None and node is not None and node.state == Node.State.REVOKED:
+        since = row.issued_at  # handed out while it was being revoked, by a process that died before it took it back
+    return since is not None and since < timezone.now() - SETTLED
+
+
+def _known_alarms(unexplained: Iterable[Reader]) -> set[str]:
+    """The accessors that an alarm was raised for. A row that is not the portal's own is none."""
+    names = [reader.accessor for reader in unexplained]
+    rows = [row for part in chunks(names, ROWS) for row in ReaderAlarm.objects.filter(accessor__in=part)]
+    return {row.accessor for row in rows if row.is_genuine()}
+
+
+def _counts(listed: list[Reader]) -> dict[str, int]:
+    """How many secret_ids each account has at the vault."""
+    by_role = Counter(reader.role for reader in listed)
+    found = Counter[str]()
+    for part in chunks([role for role in by_role if is_uuid(role)], ROWS):
+        for pk, account in Recipient.objects.filter(pk__in=part).values_list("pk", "account_id"):
+            found[account.hex] += by_role[str(pk)]
+    return dict(found)
+
+
+# -- alarms -------------------------------------------------------------------------------------------------------------
+
+
+def _raise_alarm(reader: Reader) -> ReaderAlarm:
+    """Its row and its audit entry; mail follows, and is sent again by the next look if this process dies."""
+    told = calls.look_up_secret_id(reader.mount, reader.role, reader.accessor)
+    account, name = alarms.owner(reader.mount, reader.role)
+    alarm = ReaderAlarm(
+        account=account,
+        mount=reader.mount,
+        role=reader.role[:64],
+        accessor=reader.accessor[:64],
+        metadata=claims_of(told),
+        issued_at=made_at(told),
+        destroyed_at=timezone.now() if told is None else None,
+    )
+    with transaction.atomic():
+        ReaderAlarm.objects.filter(accessor=alarm.accessor).delete()  # a forged one
+        alarm.save(force_insert=True)
+        if account is not None:
+            message = f"Somebody can log in at the hosted vault as {name}, and nobody enrolled it"
+            alarms.record(alarm, account, "ALARM", message, actor="watch for readers")
+    log.error("reader_alarm", mount=reader.mount, account=account.code if account else None, alarm=str(alarm.pk))
+    return alarm
+
+
+def _settle_alarms(listed: list[Reader], unexplained: set[str]) -> None:
+    """Alarms whose secret_id is gone say so; those that an enrolment explains by now are closed."""
+    present = {reader.accessor for reader in listed}
+    for alarm in ReaderAlarm.objects.filter(closed_at=None, destroyed_at=None).select_related("account"):
+        if alarm.accessor not in present:
+            alarms.destroyed(alarm)
+        elif alarm.accessor not in unexplained and alarm.is_genuine():
+            _close_explained(alarm)
+    back = ReaderAlarm.objects.filter(destroyed_at__lt=timezone.now() - BACK_AFTER, accessor__in=unexplained & present)
+    for alarm in back.select_related("account"):
+        _raise_again(alarm)
+
+
+def _raise_again(alarm: ReaderAlarm) -> None:
+    """It was destroyed, and the vault has it again: an older snapshot was put back, or the row was written past the portal."""
+    with transaction.atomic():
+        alarm.destroyed_at = alarm.closed_at = alarm.closed_by = alarm.mailed_at = None
+        alarm.found_at = timezone.now()
+        alarm.save()
+        if alarm.account is not None:
+            message = "A login nobody enrolled that was destroyed is there again"
+            alarms.record(alarm, alarm.account, "ALARM", message, actor="watch for readers")
+    log.error("reader_alarm", mount=alarm.mount, alarm=str(alarm.pk))
+
+
+def _close_explained(alarm: ReaderAlarm) -> None:
+    with transaction.atomic():
+        alarm.closed_at = timezone.now()
+        alarm.save(update_fields=["closed_at"])
+        if alarm.account is not None:
+            message = "A login nobody seemed to have enrolled is explained by an enrolment now"
+            alarms.record(alarm, alarm.account, "ALARM_CLOSED", message, actor="watch for readers")
+
+
+def claims_of(told: dict[str, Any] | None) -> dict[str, str]:
+    """What its metadata says of it. Whoever made it wrote that, so only what has our form is kept."""
+    metadata = (told or {}).get("metadata")
+    found = metadata if isinstance(metadata, dict) else {}
+    return {name: str(found[name]) for name in CLAIMS if is_uuid(found.get(name))}
+
+
+def made_at(told: dict[str, Any] | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str((told or {})["creation_time"]))
+    except (KeyError, ValueError):
+        return None
+
+
+# -- what should be gone ------------------------------------------------------------------------------------------------
+
+
+def _destroy_again(over: list[SecretId]) -> int:
+    """Destroy what the portal took back and the vault has all the same; a restored vault has many of them."""
+    for account, rows in _by_account(over):
+        for row in rows:
+            calls.destroy_secret_id(row.mount, row.recipient_id, row.accessor)  # no call does several at once
+        now, ids = timezone.now(), [row.pk for row in rows]
+        with transaction.atomic():
+            SecretId.objects.filter(pk__in=ids).update(destroyed_at=now, superseded_at=Coalesce("superseded_at", now))
+            if account is not None:
+                audit.record(
+                    account,
+                    actor="watch for readers",
+                    type="as.atom.kms",
+                    action="DESTROY",
+                    subject_id=account.pk,
+                    message=f"The hosted vault still had {len(rows)} logins that were taken back; they were destroyed again",
+                    properties={"Atoms": sorted({str(row.atom_id) for row in rows})[:20]},
+                )
+    return len(over)
+
+
+def _by_account(rows: list[SecretId]) -> Iterator[tuple[Account | None, list[SecretId]]]:
+    found: dict[UUID, Account] = {}
+    for part in chunks(list({row.recipient_id for row in rows}), ROWS):
+        recipients = Recipient.objects.filter(pk__in=part).select_related("account")
+        found |= {recipient.pk: recipient.account for recipient in recipients}
+    grouped: dict[Account | None, list[SecretId]] = {}
+    for row in rows:
+        grouped.setdefault(found.get(row.recipient_id), []).append(row)
+    yield from (
+        (account, part[at : at + ROWS]) for account, part in grouped.items() for at in range(0, len(part), ROWS)
+    )

@@ -1,0 +1,377 @@
+"""What the Key Management Service panel says about one Atom, worked out from rows; nothing here asks a vault."""
+
+import hashlib
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from atoms.models import Atom, Environment, Node
+from kmscore.byov import token, verdicts
+from kmscore.byov.customer import key_name
+from operations.models import Operation
+from vaults.models import ContainerReport, Enrolment, KmsAccount, KmsSettings, PropertiesFile, ReaderAlarm, Recipient
+from vaults.panel.settings import file_of, settings_of
+from vaults.selfcheck import ProofLine, proof_line
+
+STATES = {"ok": "pass", "failed": "fail", "warning": "warn", "skipped": "skipped"}
+WELL = ("ok", "switch_pending", "detached")  # verdicts that are told elsewhere or nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A badge and its sentence: tone is ok, warn, bad or info; `since` a time or None; `mend` what to do, or "";
+    `command` to paste for that, or ""."""
+
+    tone: str
+    word: str
+    sentence: str
+    since: object = None
+    mend: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """One step of a container's checks, in the words of ui/_steps.html."""
+
+    state: str
+    title: str
+    detail: str
+    command: str
+    id: str
+    at: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """How long the customer's token works, as a container last saw it. tone: ok, warn or bad; ends: a time or None.
+
+    broken: it is not accepted or not renewed any more, which is the panel's state and not only a warning.
+    """
+
+    sentence: str
+    tone: str
+    ends: datetime | None
+    looked_up_at: datetime | None
+    mend: str
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What one container's checks of the customer's vault gave."""
+
+    node: Node
+    report: ContainerReport
+    steps: list[StepLine]
+    skipped: int  # how many more wait for the failed one
+    failed: StepLine | None
+    token: Token | None
+    pending: bool  # its store is not sealed for the present settings yet
+
+    @property
+    def warnings(self) -> list[StepLine]:
+        return [line for line in self.steps if line.state == "warn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Everything the panel shows."""
+
+    atom: Atom
+    settings: KmsSettings
+    file: PropertiesFile | None
+    status: Status
+    nodes: list[Node]
+    reports: list[ContainerReport]
+    checks: list[Checks]
+    in_transit: Recipient | None
+    operations: list[Operation]
+    intruded_at: object
+    proofs: list[ProofLine]
+    alarms: list[ReaderAlarm]
+
+    @property
+    def is_byov(self) -> bool:
+        return self.settings.is_byov
+
+    @property
+    def key_name(self) -> str:
+        """Of the transit key in the customer's vault."""
+        return key_name(self.atom.account.code, str(self.atom.pk))
+
+    @property
+    def at_rest_version(self) -> int | None:
+        """Of the Atom's at-rest key: the newest a container reported, else the first; None before it is made."""
+        source = self.settings.mode
+        reported = max((report.key_version for report in self.reports if report.source == source), default=0)
+        return reported or (1 if self.atom.provisioned_at and not self.is_byov else None)
+
+    @property
+    def confirm_command(self) -> str:
+        """What lets the container send what is its own to the vault the file names; "" when nothing is to be confirmed."""
+        address = str(self.file.facts.get("confirm") or "") if self.file else ""
+        return f"kms-runtime allow-vault {shlex.quote(address)}" if address else ""
+
+    @property
+    def variables(self) -> list[dict[str, Any]]:
+        """Environment variables the container must have, as the file names them."""
+        return list(self.file.facts.get("variables", [])) if self.file and self.is_byov else []
+
+    def etag(self) -> str:
+        """Changes exactly when what the panel shows changes (relative times are kept by the browser)."""
+        parts = [
+            self.status,
+            [(n.pk, n.state, n.last_seen_at, n.is_online, n.delivered_revision) for n in self.nodes],
+            [(r.node_id, r.reported_at, r.verdict, r.revision, r.settings_revision) for r in self.reports],
+            (self.settings.mode, self.settings.wrapped, self.settings.revision),
+            [(c.steps, c.token, c.pending) for c in self.checks],
+            (self.in_transit.in_transit_version, self.in_transit.data_keys_made) if self.in_transit else None,
+            [(o.pk, o.state, o.done) for o in self.operations],
+            (self.atom.name, self.atom.attachment_revision, self.atom.rekey_revision, str(self.intruded_at)),
+            [(p.node.pk, p.word, p.sentence, p.at, p.since) for p in self.proofs],
+            [(a.pk, a.destroyed_at) for a in self.alarms],
+            self.atom.environment and (self.atom.environment.name, self.atom.environment.extensions_revision),
+        ]
+        return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+
+
+def panel_of(atom: Atom) -> Panel:
+    """The panel of an Atom; a constant number of queries."""
+    nodes = list(atom.nodes.exclude(state=Node.State.REVOKED).select_related("report__environment", "proof"))
+    reports = [node.report for node in nodes if hasattr(node, "report")]
+    environment = atom.environment
+    ids = [atom.pk, *(node.pk for node in nodes), *([environment.pk] if environment else [])]
+    operations: QuerySet[Operation] = atom.account.operations.unfinished().filter(subject_id__in=ids)
+    intruded = Enrolment.objects.filter(node__atom=atom, state=Enrolment.State.INTRUDED).exclude(
+        node__state=Node.State.REVOKED  # revoking the node is what the call-out asks for
+    )
+    settings, file = settings_of(atom), file_of(atom)
+    checks = [_checks(atom, node, settings, file) for node in nodes if hasattr(node, "report")]
+    checked = nodes if KmsAccount.is_active(atom.account) else []
+    proofs = [line for line in (proof_line(node, environment) for node in checked) if line]
+    return Panel(
+        atom=atom,
+        settings=settings,
+        file=file,
+        status=_doubted(_status(atom, settings, nodes, reports, checks), proofs),
+        nodes=nodes,
+        reports=reports,
+        checks=checks,
+        in_transit=Recipient.objects.filter(pk=environment.pk).first() if environment else None,
+        operations=list(operations),
+        intruded_at=intruded.values_list("requested_at", flat=True).first(),
+        proofs=proofs,
+        alarms=list(_alarms(atom, environment)),
+    )
+
+
+def _alarms(atom: Atom, environment: Environment | None) -> QuerySet[ReaderAlarm]:
+    """Open ones about this Atom's login or its environment's."""
+    roles = [str(row.pk) for row in (atom, environment) if row is not None]
+    return ReaderAlarm.objects.filter(account=atom.account_id, role__in=roles, closed_at=None)
+
+
+# -- what the container found at the customer's vault -------------------------------------------------------------------
+
+
+def _checks(atom: Atom, node: Node, settings: KmsSettings, file: PropertiesFile | None) -> Checks:
+    report = node.report
+    made = [step for step in report.preflight if step["state"] != "skipped"]
+    lines = [_line(atom, node, step, report, settings, file) for step in made]
+    failed = next((line for line in lines if line.state == "fail"), None)
+    skipped = len(report.preflight) - len(made)
+    return Checks(
+        node, report, lines, skipped, failed, _token(atom, report), report.settings_revision < settings.revision
+    )
+
+
+def _line(
+    atom: Atom, node: Node, told: dict[str, Any], report: ContainerReport, settings: KmsSettings, file: Any
+) -> StepLine:
+    """A container reports codes; the words are ours, so that no container writes on this page."""
+    facts = file.facts if file else {}
+    step = verdicts.Step(told["step"], told["state"], told["code"], told["detail"])
+    said = verdicts.explain(
+        step,
+        key=key_name(atom.account.code, str(atom.pk)),
+        namespace=str(facts.get("namespace", "")),
+        uri=str(facts.get("uri", "")),
+        wrapped=settings.wrapped,
+    )
+    plain = step.state in ("ok", "skipped")
+    return StepLine(
+        STATES[step.state],
+        said.title,
+        "" if plain else said.sentence,
+        "" if plain else said.command,
+        f"step-{node.pk}-{step.id}",
+    )
+
+
+def _token(atom: Atom, report: ContainerReport) -> Token | None:
+    told = report.token
+    if report.source != KmsSettings.Mode.BYOV or not told:
+        return None
+    looked = _moment(told.get("looked_up_at"))
+    mend = "Make a periodic orphan token (see Policy and commands) and upload a file with it."
+    if told.get("problem"):
+        step = verdicts.Step("token", "failed", str(told["problem"]), "")
+        said = verdicts.explain(step, key=key_name(atom.account.code, str(atom.pk)))
+        dropped = bool(told.get("dropped"))
+        return Token(said.sentence, "bad" if dropped else "warn", None, looked, mend, broken=dropped)
+    names = ("renews_every", "next_renewal", "ends", "because", "certain")
+    found = token.Forecast(*(told.get(name) for name in names))
+    now = timezone.now().timestamp()
+    level = token.warning_level(found.ends, now)
+    tone = {0: "ok", 1: "bad"}.get(level, "warn")
+    sentence = token.sentence_of(found, now)
+    return Token(f"{sentence[:1].upper()}{sentence[1:]}.", tone, _moment(found.ends), looked, mend if level else "")
+
+
+def _moment(seconds: object) -> datetime | None:
+    """Of a moment that a container told; nothing that is not a date."""
+    if not isinstance(seconds, int) or not 0 < seconds < 1 << 34:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+# -- the state, in one sentence -----------------------------------------------------------------------------------------
+
+
+def _status(
+    atom: Atom, settings: KmsSettings, nodes: list[Node], reports: list[ContainerReport], checks: list[Checks]
+) -> Status:
+    """The first thing that is not as it should be, else that all is well."""
+    kms = getattr(atom.account, "kms", None)
+    if kms is None:
+        sentence = "The Key Management Service of this account was never activated."
+        return Status("info", "Off", sentence, None, "Ask the portal's operator to activate it.")
+    if kms.state != KmsAccount.State.ACTIVE:
+        return _ended_status(kms)
+    if atom.provisioned_at is None:
+        return Status("info", "Preparing", "The hosted vault is making this Atom's keys.", atom.created_at)
+    enrolled = [node for node in nodes if node.state == Node.State.ENROLLED]
+    if not enrolled:
+        mend = "Make an installer token under Installation and run the lines shown there."
+        return Status("info", "No container", "No container has enrolled yet.", atom.created_at, mend)
+    pending = _pending_status(settings, enrolled, checks)
+    if pending is not None:
+        return pending
+    failing = [found for found in checks if found.report.verdict not in WELL]
+    if failing:
+        return _failing_status(failing[0])
+    broken = next((found for found in checks if found.token and found.token.broken), None)
+    if broken is not None and broken.token is not None:
+        sentence = f"{broken.token.sentence} The container goes on from its store and takes nothing new."
+        return Status("bad", "Failing", sentence, broken.report.reported_at, broken.token.mend)
+    silent = [node for node in enrolled if not node.is_online]
+    return _silent_status(silent, len(enrolled)) if silent else _content_status(atom, settings, reports)
+
+
+def _doubted(status: Status, proofs: list[ProofLine]) -> Status:
+    """What reports say is well, unless the self-check says otherwise: that is proved, and the rest is told."""
+    doubts = sorted((line for line in proofs if line.tone in ("bad", "warn")), key=lambda line: line.tone)
+    if status.tone != "ok" or not doubts:
+        return status
+    first = doubts[0]
+    return Status(first.tone, first.word, f"{first.node}: {first.sentence}", first.since or first.at, first.mend)
+
+
+def _ended_status(kms: KmsAccount) -> Status:
+    """Disabled, with the way back; or shredded, without one."""
+    if kms.state == KmsAccount.State.DISABLED and kms.ends_at is not None:
+        sentence = (
+            "The Key Management Service of this account is disabled: its containers are cut off, its keys are kept."
+        )
+        mend = f"An administrator can enable it again under Keys, until {kms.ends_at:%-d %B %Y}."
+        return Status("warn", "Disabled", sentence, kms.since, mend)
+    mend = "Under Keys an administrator can activate it with new keys. Then its values have to be entered again."
+    return Status("bad", "Shredded", "The keys of this account are destroyed.", kms.since, mend)
+
+
+def _pending_status(settings: KmsSettings, enrolled: list[Node], checks: list[Checks]) -> Status | None:
+    """The switch to the present settings, while it is not done everywhere."""
+    if settings.revision == 1:
+        return None
+    waiting = [found for found in checks if found.pending]
+    stuck = next((found for found in waiting if found.failed), None)
+    if stuck is not None and stuck.failed is not None:
+        sentence = f"Switch pending: {stuck.failed.title}: {stuck.failed.detail}"
+        mend = "The container goes on working from its present store and tries again by itself."
+        return Status("warn", "Switch pending", sentence, stuck.report.preflight_at, mend, stuck.failed.command)
+    told = [found for found in waiting if found.report.verdict not in WELL]
+    if told:
+        sentence = f"Switch pending: {told[0].report.sentence or told[0].report.verdict}"
+        return Status("warn", "Switch pending", sentence, told[0].report.reported_at)
+    silent = [node for node in enrolled if node.pk not in {found.node.pk for found in checks if not found.pending}]
+    if not silent:
+        return None
+    mend = "" if any(node.is_online for node in silent) else "Start it with `kms-runtime run`."
+    who = "The container takes" if len(enrolled) == 1 else f"{len(silent)} of {len(enrolled)} nodes take"
+    return Status("info", "Switch pending", f"{who} the new settings at the next contact.", settings.changed_at, mend)
+
+
+def _failing_status(found: Checks) -> Status:
+    report = found.report
+    if found.failed is not None:
+        sentence = f"{found.failed.title}: {found.failed.detail}"
+        return Status("bad", "Failing", sentence, report.reported_at, "", found.failed.command)
+    return Status("bad", "Failing", report.sentence or f"A container reports: {report.verdict}.", report.reported_at)
+
+
+def _silent_status(silent: list[Node], enrolled: int) -> Status:
+    seen = max((node.last_seen_at for node in silent if node.last_seen_at), default=None)
+    word = "Offline" if len(silent) == enrolled else "Cluster issues"
+    sentence = "The container does not ask the portal."
+    if enrolled > 1:
+        sentence = f"{len(silent)} of {enrolled} nodes do not ask the portal."
+    mend = "It goes on working from its store. Start it with `kms-runtime run`."
+    return Status("warn", word, sentence, seen, mend)
+
+
+def _content_status(atom: Atom, settings: KmsSettings, reports: list[ContainerReport]) -> Status:
+    environment = atom.environment
+    if environment is None:
+        holding = sum(report.values for report in reports)
+        sentence = "Unattached: its containers may read nothing."
+        if holding:
+            sentence += f" A container still holds {holding} values and drops them at its next contact."
+        return Status("info", "Unattached", sentence)
+    if environment.extensions_revision == 0:
+        mend = "Save its environment extensions once."
+        return Status("info", "Nothing saved", f"{environment.name} holds nothing yet.", environment.created_at, mend)
+    revision = environment.extensions_revision
+    behind = [r for r in reports if r.environment_id != environment.pk or r.revision < revision]
+    if behind or not reports:
+        sentence = f"Revision {revision} of {environment.name} is on its way."
+        return Status("info", "Delivering", sentence, environment.extensions_changed_at)
+    other = next((r for r in reports if (r.source, r.wrapped) != (settings.mode, settings.wrapped)), None)
+    if other is not None:
+        return _mismatch_status(other)
+    since = min((report.sealed_at for report in reports if report.sealed_at), default=None)
+    return Status("ok", "Sealed", _sealed_sentence(settings), since)
+
+
+def _mismatch_status(report: ContainerReport) -> Status:
+    """A store that is not protected as the settings say, though the container takes them for done."""
+    by = "your own vault" if report.source == KmsSettings.Mode.BYOV else "the hosted vault"
+    key = "without a plaintext key" if report.wrapped else "with the data key in a file"
+    sentence = f"A container reports a store sealed by {by}, {key}; these settings say otherwise."
+    mend = "Save the settings again. If this stays, revoke the node and enrol it anew."
+    return Status("bad", "Mismatch", sentence, report.reported_at, mend)
+
+
+def _sealed_sentence(settings: KmsSettings) -> str:
+    if not settings.is_byov:
+        return "Sealed by the hosted vault: in transit for this environment only, at rest under a key of this Atom."
+    sentence = (
+        "Sealed in transit for this environment only; re-encrypted on the container with a key of your own vault."
+    )
+    if settings.wrapped:
+        return f"{sentence} No plaintext key is kept there: it opens nothing without your vault."
+    return sentence

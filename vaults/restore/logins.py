@@ -1,0 +1,123 @@
+"""After a restore: logins at the vault that the database does not know, and nodes that were cut off since the backup."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db import transaction
+
+from accounts import audit
+from accounts.models import Account
+from atoms.models import Atom, Node
+from atoms.revocation import revoke_node
+from kmscore.vaultclient.client import chunks
+from vaults.hosted import calls
+from vaults.hosted.identities import ATOMS, ENVIRONMENTS
+from vaults.logins.alarms import is_uuid
+from vaults.logins.watch import ROWS, Reader, claims_of, made_at
+from vaults.models import SecretId
+from vaults.restore.account import ACTOR, Restore
+
+
+@dataclass(slots=True)
+class Readers:
+    """What the vault lists. accessors: of all secret_ids; strangers: (reader, node it names, when it was made) of those
+    the database does not know."""
+
+    accessors: set[str] = field(default_factory=set)
+    roles: set[tuple[str, str]] = field(default_factory=set)  # (mount, name) of all roles
+    strangers: list[tuple[Reader, str, datetime | None]] = field(default_factory=list)
+
+
+def listed() -> Readers:
+    """Every secret_id of runtimes: a call for each role, and one for each that the database does not know."""
+    found = Readers(roles={(mount, role) for mount in (ENVIRONMENTS, ATOMS) for role in calls.roles(mount)})
+    for part in chunks(list(_all(found.roles)), ROWS):
+        accessors = {reader.accessor for reader in part}
+        known = set(SecretId.objects.filter(accessor__in=accessors).values_list("accessor", flat=True))
+        found.accessors |= accessors
+        for reader in part:
+            if reader.accessor not in known:
+                told = calls.look_up_secret_id(reader.mount, reader.role, reader.accessor)
+                found.strangers.append((reader, claims_of(told).get("node", ""), made_at(told)))
+    return found
+
+
+def _all(roles: set[tuple[str, str]]) -> Iterator[Reader]:
+    for mount, role in sorted(roles):
+        yield from (Reader(mount, role, accessor) for accessor in calls.secret_ids(mount, role))
+
+
+def cut_off_since(account: Account, readers: Readers, restore: Restore) -> list[Node]:
+    """Nodes the older database believes in, though the newer vault has no login of theirs: they were revoked since.
+
+    They are revoked again. Only where the vault is the newer one: an older vault lacks logins that are good. Not where the
+    Atom's role is gone as well: then its account was disabled since, which cuts off and revokes nobody.
+    """
+    if restore.vault or not restore.database:
+        return []
+    renewed = {node for _, node, _ in readers.strangers}
+    nodes = Node.objects.filter(atom__account=account, state=Node.State.ENROLLED).select_related("atom__account")
+    gone = [node for node in nodes.prefetch_related("secret_ids") if _is_cut_off(node, readers, renewed)]
+    for node in gone:
+        revoke_node(node, actor=ACTOR)
+    return gone
+
+
+def _is_cut_off(node: Node, readers: Readers, renewed: set[str]) -> bool:
+    good = [row for row in node.secret_ids.all() if row.confirmed_at and not row.superseded_at and not row.destroyed_at]
+    if (ATOMS, str(node.atom_id)) not in readers.roles:
+        return False
+    return bool(good) and str(node.pk) not in renewed and not any(row.accessor in readers.accessors for row in good)
+
+
+def adopt(account: Account, readers: Readers, restore: Restore) -> list[SecretId]:
+    """Take over logins whose metadata names an enrolled node of this account, made before the restore.
+
+    An older database does not know what its containers renewed since. Whoever held the identities of web and worker could
+    have made such a login too, so an operator has to ask for it, and each is an audit row.
+    """
+    adopted = []
+    for reader, claimed, made in readers.strangers:
+        if made is None or made > restore.restored_at or not is_uuid(claimed):
+            continue
+        node = _claimed(account, uuid.UUID(claimed), reader)
+        if node is not None:
+            adopted.append(_adopt(node, reader, made))
+    return adopted
+
+
+def _claimed(account: Account, pk: uuid.UUID, reader: Reader) -> Node | None:
+    """The enrolled node, if this role is its Atom's or its environment's."""
+    enrolled = Node.objects.filter(pk=pk, atom__account=account, state=Node.State.ENROLLED)
+    node = enrolled.select_related("atom__attachment__environment", "atom__account").first()
+    if node is None:
+        return None
+    atom: Atom = node.atom
+    own = atom.pk if reader.mount == ATOMS else getattr(atom.environment, "pk", None)
+    return node if str(own) == reader.role else None
+
+
+def _adopt(node: Node, reader: Reader, made: datetime) -> SecretId:
+    row = SecretId(
+        node=node,
+        atom_id=node.atom_id,
+        attachment_revision=node.atom.attachment_revision,
+        mount=reader.mount,
+        recipient_id=uuid.UUID(reader.role),
+        accessor=reader.accessor,
+        confirmed_at=made,
+    )
+    with transaction.atomic():
+        row.save(force_insert=True)
+        audit.record(
+            node.atom.account,
+            actor=ACTOR,
+            type="as.atom.kms",
+            action="ADOPT",
+            subject_id=node.atom_id,
+            message=f"A login that {node} of {node.atom.name} got after the backup was adopted",
+            properties={"node": str(node.pk), "mount": reader.mount},
+        )
+    return row

@@ -1,0 +1,207 @@
+"""The self-check: a worthless value sealed for an environment like its secrets, and which containers opened it lately.
+
+A container asks for it with a fresh challenge, opens it the whole way (log in, read the document, unwrap, open) and answers
+the challenge: so "works" is proved every few minutes, not assumed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from atoms.models import Environment, Node
+from kmscore.sealed import selfcheck
+from vaults.hosted import sealing
+from vaults.models import Canary, Proof, Recipient
+
+VALUE_BYTES = 32
+RENEWED_EVERY = timedelta(days=1)
+CLAIM = timedelta(seconds=30)  # one request seals anew, the others wait; if it dies another one may
+ANSWERED_WITHIN = timedelta(minutes=5)
+FRESH = timedelta(minutes=10)  # a container asks every 5 minutes
+OVERDUE = timedelta(minutes=15)
+
+
+class CanaryRefused(Exception):
+    """No self-check just now; `code` is for machines, the text for people."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code, self.sentence = code, sentence
+
+
+# -- sealing ------------------------------------------------------------------------------------------------------------
+
+
+def current_canary(environment: Environment) -> Canary:
+    """The environment's canary, sealed anew when it is a day old, or older than its key or a restore.
+
+    Many may ask at once: one of them seals, and as long as there is an older one the others get that.
+    Raises CanaryRefused, sealing.KmsInactive and NotProvisioned, and the errors of kmscore.vaultclient.client.
+    """
+    canary, _ = Canary.objects.select_related("data_key").get_or_create(environment=environment)
+    if _is_good(canary, environment):
+        return canary
+    now = timezone.now()
+    free = Q(claimed_at=None) | Q(claimed_at__lt=now - CLAIM)
+    if Canary.objects.filter(free, pk=canary.pk, revision=canary.revision).update(claimed_at=now):
+        _seal(canary, environment)
+    found = Canary.objects.select_related("data_key").get(pk=canary.pk)
+    if found.sealed is None or found.data_key is None or found.data_key.lost_at is not None:
+        raise CanaryRefused("canary_not_ready", "The test value is being sealed. Ask again in a minute.")
+    return found
+
+
+def _is_good(canary: Canary, environment: Environment) -> bool:
+    key = canary.data_key
+    if canary.sealed is None or key is None or key.lost_at or key.retired_at:
+        return False
+    rotated = Recipient.objects.filter(pk=environment.pk).values_list("rotated_at", flat=True).first()
+    return canary.sealed_at > timezone.now() - RENEWED_EVERY and (rotated is None or rotated < canary.sealed_at)
+
+
+def _seal(canary: Canary, environment: Environment) -> None:
+    key = sealing.new_save_key(environment.account, environment.pk)
+    value, revision = secrets.token_bytes(VALUE_BYTES), canary.revision + 1
+    sealed = key.seal_canary(revision, value)
+    with transaction.atomic():
+        # Conditional: whoever claimed it after us, because we were slow, may have been quicker.
+        if Canary.objects.select_for_update().filter(pk=canary.pk, revision=canary.revision).exists():
+            Canary.objects.filter(pk=canary.pk).update(
+                data_key=key.record(),
+                revision=revision,
+                sealed=sealed,
+                digest=selfcheck.digest(value),
+                sealed_at=timezone.now(),
+                claimed_at=None,
+            )
+
+
+# -- asking and answering -----------------------------------------------------------------------------------------------
+
+
+def challenge(node: Node, canary: Canary) -> bytes:
+    """A new challenge for a node; an earlier one counts no more."""
+    value = secrets.token_bytes(selfcheck.CHALLENGE_BYTES)
+    asked = {"challenge": value, "asked_at": timezone.now()}
+    moved = Proof.objects.filter(node=node).exclude(environment=canary.environment_id)
+    moved.update(proved_at=None, code="", failed_at=None, environment=canary.environment_id)
+    Proof.objects.update_or_create(
+        node=node, defaults=asked, create_defaults={**asked, "environment_id": canary.environment_id}
+    )
+    return value
+
+
+def take_answer(node: Node, revision: int, given: bytes) -> None:
+    """A container's answer to its challenge, which counts once. Raises CanaryRefused when it proves nothing."""
+    row, canary = _asked(node)
+    if canary is None or canary.revision != revision:
+        raise CanaryRefused("canary_changed", "The test value was sealed anew meanwhile. Ask again.")
+    if not selfcheck.is_answer(given, bytes(canary.digest), bytes(row.challenge), str(node.pk)):
+        _fail(row, "proof_wrong")
+        raise CanaryRefused("proof_wrong", "This is not the answer of somebody who opened the test value.")
+    now = timezone.now()
+    Proof.objects.filter(pk=row.pk).update(proved_at=now, code="", failed_at=None)
+
+
+def take_failure(node: Node, code: str) -> None:
+    """Why a container could not open it. Raises CanaryRefused for an answer nobody asked for."""
+    row, _ = _asked(node)
+    _fail(row, code)
+
+
+def _asked(node: Node) -> tuple[Proof, Canary | None]:
+    """The node's proof as it was asked, with its challenge used up by this."""
+    row = Proof.objects.filter(node=node).first()
+    if row is None or not row.challenge or row.asked_at < timezone.now() - ANSWERED_WITHIN:
+        raise CanaryRefused("challenge_unknown", "This challenge was answered already, or is too old. Ask again.")
+    used = Proof.objects.filter(pk=row.pk, challenge=bytes(row.challenge)).update(challenge=b"")
+    if not used:
+        raise CanaryRefused("challenge_unknown", "This challenge was answered already, or is too old. Ask again.")
+    return row, Canary.objects.filter(environment=row.environment_id).exclude(sealed=None).first()
+
+
+def _fail(row: Proof, code: str) -> None:
+    since = row.failed_at if row.code else timezone.now()
+    Proof.objects.filter(pk=row.pk).update(code=code, failed_at=since)
+
+
+# -- saying -------------------------------------------------------------------------------------------------------------
+
+# What a container reports is a code; the words are ours. By code: what is wrong, what to do.
+SENTENCES = {
+    "login_refused": (
+        "The hosted vault does not accept this container's login.",
+        "It asks for another one at its next sync. If this stays, revoke the node and enrol it anew.",
+    ),
+    "data_key_missing": (
+        "The hosted vault has no key for the test value.",
+        "Ask the portal's operator whether the vault was restored from a backup; `manage.py after_restore` mends it.",
+    ),
+    "data_key_broken": (
+        "The hosted vault does not unwrap the key of the test value.",
+        "Ask the portal's operator whether the vault was restored from a backup; `manage.py after_restore` mends it.",
+    ),
+    "canary_broken": (
+        "The test value does not open with its key: it was changed on the way or in the portal's database.",
+        "Ask the portal's operator to look into the database.",
+    ),
+    "proof_wrong": ("The container answered wrongly.", "Revoke the node and enrol it anew."),
+    "permission_denied": (
+        "The hosted vault refuses to unwrap for this container.",
+        "Ask the portal's operator to install the vault's layout again.",
+    ),
+    "vault_sealed": ("The hosted vault is sealed.", "Ask the portal's operator to unseal it."),
+}
+ELSE = ("The container could not reach the hosted vault, or not use its answer.", "It tries again by itself.")
+
+
+@dataclass(frozen=True, slots=True)
+class ProofLine:
+    """What is known of one container: tone is ok, warn, bad or "" (nothing to be said); at: a time or None."""
+
+    node: Node
+    tone: str
+    word: str
+    sentence: str
+    mend: str = ""
+    at: datetime | None = None
+    since: datetime | None = None
+
+
+def proof_line(node: Node, environment: Environment | None) -> ProofLine | None:
+    """Of an enrolled node with `proof` loaded; None while there is nothing to open."""
+    if environment is None or node.state != Node.State.ENROLLED:
+        return None
+    row: Proof | None = getattr(node, "proof", None)
+    if row is not None and row.environment_id != environment.pk:
+        row = None
+    at = row.proved_at if row else None
+    if row is not None and row.code:
+        said, mend = SENTENCES.get(row.code, ELSE)
+        return ProofLine(node, "bad", "Failing", said, mend, at, row.failed_at)
+    if at is not None and timezone.now() - at < OVERDUE:
+        return ProofLine(node, "ok", "Proved", "A test value sealed by the portal was opened by this container.", at=at)
+    if not node.is_online:
+        return ProofLine(node, "", "Offline", "It does not ask the portal, so nothing is proved just now.", at=at)
+    if at is None and (node.enrolled_at is None or timezone.now() - node.enrolled_at < OVERDUE):
+        return ProofLine(node, "", "Not yet", "It opens a test value within minutes of its start.")
+    mend = (
+        "Run `kms-runtime run`, or `kms-runtime sync` from a timer; an older program has to be replaced by the newest."
+    )
+    return ProofLine(node, "warn", "Not proved", "It syncs, and has not opened a test value lately.", mend, at)
+
+
+def unproved(nodes: QuerySet[Node]) -> QuerySet[Node]:
+    """Those of the enrolled, attached nodes that have not proved within FRESH."""
+    proved = Q(
+        proof__proved_at__gt=timezone.now() - FRESH,
+        proof__code="",
+        proof__environment=F("atom__attachment__environment"),
+    )
+    return nodes.exclude(pk__in=nodes.filter(proved).values("pk"))
