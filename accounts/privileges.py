@@ -19,6 +19,8 @@ class Privilege(models.TextChoices):
     ACCOUNT_ADMIN = "ACCOUNT_ADMIN", "Account Administration"
 
 
+READ = (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY)  # either shows what Atom Management shows
+
 # Well-known ids and names; the migration that creates them reads this table.
 BUILT_IN_ROLES: dict[uuid.UUID, tuple[str, tuple[Privilege, ...]]] = {
     uuid.UUID("fcb6dd44-0ca8-11e2-a477-1231381987a5"): ("Administrator", tuple(Privilege)),

@@ -78,3 +78,11 @@ def _canonical(value: Any) -> str:
     if hasattr(value, "isoformat"):
         return f"={value.isoformat()}"
     return f"={value}"
+
+
+def is_uuid(text: object) -> bool:
+    """Whether it is a UUID in the one form that we write: 36 characters, lower case."""
+    try:
+        return isinstance(text, str) and len(text) == 36 and str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

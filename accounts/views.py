@@ -11,7 +11,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.forms import AuditFilterForm, ThemeForm
-from accounts.models import Account, Privilege
+from accounts.models import Account
+from accounts.privileges import Privilege
 
 THEME_COOKIE = "theme"
 

@@ -11,9 +11,8 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from accounts.rows import RowForged
 from atomapi import canary, enrol, kms_settings, report, sync
+from kmscore.refused import Refused
 from kmscore.vaultclient.client import VaultError, VaultUnavailable
-from vaults.logins.enrolment import EnrolmentRefused
-from vaults.selfcheck import CanaryRefused
 
 log = structlog.get_logger()
 api = NinjaAPI(title="Atom API", version="1", urls_namespace="atomapi", docs_url=None, openapi_url="openapi.json")
@@ -27,7 +26,7 @@ REFUSALS = {
     "installer_token_unknown": 401,
     "kms_inactive": 403,
     "too_many_requests": 429,
-}  # everything else about an enrolment is a conflict
+}  # every other refusal is a conflict
 
 
 def problem(status: int, code: str, sentence: str) -> HttpResponse:
@@ -36,13 +35,8 @@ def problem(status: int, code: str, sentence: str) -> HttpResponse:
     return HttpResponse(orjson.dumps(body), status=status, content_type="application/problem+json")
 
 
-@api.exception_handler(EnrolmentRefused)
+@api.exception_handler(Refused)
 def refused(request: HttpRequest, error: Any) -> HttpResponse:
-    return problem(REFUSALS.get(error.code, 409), error.code, error.sentence)
-
-
-@api.exception_handler(CanaryRefused)
-def not_checked(request: HttpRequest, error: Any) -> HttpResponse:
     return problem(REFUSALS.get(error.code, 409), error.code, error.sentence)
 
 

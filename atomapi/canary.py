@@ -11,10 +11,9 @@ from pydantic import Field, model_validator
 from atomapi.auth import NodeRequest, sync_credential
 from atomapi.report import MAX_BIG
 from atoms.models import Atom, Environment
+from kmscore.refused import Refused
 from vaults import selfcheck as canaries
-from vaults.hosted.sealing import KmsInactive, NotProvisioned
 from vaults.models import KmsAccount
-from vaults.selfcheck import CanaryRefused
 
 router = Router()
 
@@ -38,15 +37,7 @@ def canary(request: NodeRequest) -> HttpResponse:
     """{environment, data_key, document, revision, sealed, challenge}: to be opened, and the challenge (hex) answered once."""
     node = request.auth.node
     environment = _environment(node.atom)
-    failure: CanaryRefused | None = None
-    try:
-        found = canaries.current_canary(environment)
-    except KmsInactive:
-        failure = CanaryRefused("kms_inactive", "The Key Management Service of this account is not active.")
-    except NotProvisioned:
-        failure = CanaryRefused("not_provisioned", "The hosted vault has no key for this environment yet.")
-    if failure is not None:
-        raise failure
+    found = canaries.current_canary(environment)
     assert found.data_key is not None
     answer: dict[str, Any] = {
         "environment": environment.pk,
@@ -70,9 +61,8 @@ def canary_proof(request: NodeRequest, body: ProofIn) -> HttpResponse:
 
 
 def _environment(atom: Atom) -> Environment:
-    if not KmsAccount.is_active(atom.account):
-        raise CanaryRefused("kms_inactive", "The Key Management Service of this account is not active.")
+    KmsAccount.refuse_inactive(atom.account)
     environment = atom.environment
     if environment is None:
-        raise CanaryRefused("unattached", "The Atom is attached to no environment.")
+        raise Refused("unattached", "The Atom is attached to no environment.")
     return environment

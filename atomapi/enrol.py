@@ -12,8 +12,8 @@ from ninja.security import HttpBearer
 from pydantic import AfterValidator, Field
 
 from atomapi.auth import NodeRequest, enrolling_credential, sync_credential
+from kmscore.refused import Refused
 from vaults.logins import enrolment as enrolments
-from vaults.logins.enrolment import EnrolmentRefused
 from vaults.models import Enrolment
 
 router = Router()
@@ -112,17 +112,15 @@ def _waiting(enrolment: Enrolment) -> Status[Any]:
 
 
 def _enrolment(request: NodeRequest, enrolment_id: uuid.UUID) -> Enrolment:
-    """The node's own enrolment. Raises EnrolmentRefused for any other id, existing or not."""
+    """The node's own enrolment. Raises Refused for any other id, existing or not."""
     found = Enrolment.objects.select_related("node__atom__account__kms", "environment").filter(
         pk=enrolment_id, node=request.auth.node_id
     )
     enrolment = found.first()
     if enrolment is None:
-        raise EnrolmentRefused("enrolment_unknown", "This enrolment is not known. Start it again.")
+        raise Refused("enrolment_unknown", "This enrolment is not known. Start it again.")
     if enrolment.state == Enrolment.State.INTRUDED:
-        raise EnrolmentRefused(
-            "enrolment_intruded", "This enrolment was stopped: its credentials were opened by somebody else."
-        )
+        raise Refused("enrolment_intruded", "This enrolment was stopped: its credentials were opened by somebody else.")
     return enrolment
 
 

@@ -18,8 +18,7 @@ from atomapi.auth import NodeRequest, enrolled_credential, settings_credential
 from atomapi.enrol import Printable
 from atomapi.report import MAX_INT, Preflight, TokenFacts
 from atomapi.sync import FORMAT, seen
-from atoms.models import Atom, Node
-from vaults.logins.enrolment import EnrolmentRefused
+from atoms.models import Node
 from vaults.models import ContainerReport, KmsAccount, KmsSettings, PropertiesFile
 from vaults.panel.settings import file_of, settings_of, with_settings
 
@@ -30,7 +29,7 @@ router = Router()
 def settings(request: NodeRequest) -> HttpResponse:
     """{format, account, account_code, atom, revision, settings, file}; both sealed parts null until somebody saved them."""
     node = request.auth.node
-    _refuse_inactive(node.atom)
+    KmsAccount.refuse_inactive(node.atom.account)
     atom = with_settings(node.atom)
     current, stored = settings_of(atom), file_of(atom)
     answer: dict[str, Any] = {
@@ -67,7 +66,7 @@ class VerdictIn(Schema):
 def verdict(request: NodeRequest, body: VerdictIn) -> HttpResponse:
     """For a container that cannot open its store: why. Changes nothing that was reported of what the store holds."""
     node, now = request.auth.node, timezone.now()
-    _refuse_inactive(node.atom)
+    KmsAccount.refuse_inactive(node.atom.account)
     told = {
         "reported_at": now,
         "verdict": body.verdict,
@@ -81,8 +80,3 @@ def verdict(request: NodeRequest, body: VerdictIn) -> HttpResponse:
         ContainerReport.objects.update_or_create(node=node, defaults=told, create_defaults=first)
         Node.objects.filter(pk=node.pk).update(last_seen_at=now)
     return HttpResponse(status=204)
-
-
-def _refuse_inactive(atom: Atom) -> None:
-    if not KmsAccount.is_active(atom.account):
-        raise EnrolmentRefused("kms_inactive", "The Key Management Service of this account is not active.")

@@ -15,7 +15,6 @@ from accounts import audit
 from atomapi.auth import NodeRequest, sync_credential
 from atoms.models import Atom, Environment, Node
 from extensions.models import EnvironmentManifest, ExtensionValue, ProcessProperty
-from vaults.logins.enrolment import EnrolmentRefused
 from vaults.models import KmsAccount
 
 router = Router()
@@ -31,8 +30,7 @@ def sync(request: NodeRequest, environment: str = "", since: int = 0) -> HttpRes
     """
     node = request.auth.node
     atom = node.atom
-    if not KmsAccount.is_active(atom.account):
-        raise EnrolmentRefused("kms_inactive", "The Key Management Service of this account is not active.")
+    KmsAccount.refuse_inactive(atom.account)
     attached = atom.environment
     tag = _etag(atom, attached)
     if request.headers.get("If-None-Match") == tag:

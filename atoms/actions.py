@@ -28,7 +28,8 @@ class NoFreeNode(Exception):
 def create_environment(account: Account, *, name: str, classification: str, actor: User) -> Environment:
     environment = Environment(account=account, name=name, classification=classification)
     environment.save(force_insert=True)
-    _request_keys(environment, "vaults.provision_environment", f"Make the keys of environment {name}", actor)
+    title = f"Make the keys of environment {name}"
+    _request_keys(environment, "vaults.provision_environment", title, actor, environment)
     _audit(account, actor, "as.environment", "ADD", environment, f"Environment {name} created")
     return environment
 
@@ -84,7 +85,7 @@ def set_environment_roles(environment: Environment, roles: list[Role], *, actor:
 def create_atom(account: Account, *, name: str, type: str, environment: Environment | None, actor: User) -> Atom:
     atom = Atom(account=account, name=name, type=type, created_by=actor)
     atom.save(force_insert=True)
-    _request_keys(atom, "vaults.provision_atom", f"Make the keys of {name}", actor)
+    _request_keys(atom, "vaults.provision_atom", f"Make the keys of {name}", actor, environment)
     _audit(account, actor, "as.atom", "ADD", atom, f"{atom.get_type_display()} {name} created")
     if environment is not None:
         attach(atom, environment, actor=actor)
@@ -137,6 +138,7 @@ def _leave(atom: Atom, attachment: Attachment, actor: User) -> None:
         "vaults.leave_environment",
         account=atom.account,
         subject_id=atom.pk,
+        environment_id=environment.pk,
         title=f"Take the credentials for its former environment from {atom.name}",
         actor=actor,
     )
@@ -153,6 +155,7 @@ def delete_atom(atom: Atom, *, actor: User) -> None:
         "vaults.forget_atom",
         account=atom.account,
         subject_id=atom.pk,
+        environment_id=atom.environment_id,
         title=f"Destroy the vault credentials of {atom.name}",
         actor=actor,
     )
@@ -215,10 +218,20 @@ def withdraw_installer_token(token: InstallerToken, *, actor: User) -> None:
     )
 
 
-def _request_keys(subject: Environment | Atom, kind: str, title: str, actor: User) -> None:
+def _request_keys(
+    subject: Environment | Atom, kind: str, title: str, actor: User, environment: Environment | None
+) -> None:
     """Have the vault make them. Without KMS there is nothing to make; activating it asks for all of them."""
-    if hasattr(subject.account, "kms"):
-        operations.request(kind, account=subject.account, subject_id=subject.pk, title=title, actor=actor)
+    if not hasattr(subject.account, "kms"):
+        return
+    operations.request(
+        kind,
+        account=subject.account,
+        subject_id=subject.pk,
+        environment_id=environment.pk if environment else None,
+        title=title,
+        actor=actor,
+    )
 
 
 def _audit(

@@ -12,7 +12,8 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from accounts.access import genuine_roles
-from accounts.models import ADMINISTRATOR, Account, Membership, Role, User
+from accounts.models import Account, Membership, Role, User
+from accounts.privileges import ADMINISTRATOR
 from accounts.rows import RowForged, SignedModel, UuidModel
 
 
@@ -133,6 +134,12 @@ class Atom(SignedModel):
         """Where it is attached. Raises RowForged unless Atom, attachment and environment are genuine and of one account."""
         attachment = getattr(self, "attachment", None)
         return attachment.checked_environment(self) if attachment else None
+
+    @property
+    def environment_id(self) -> uuid.UUID | None:
+        """Where its rows say that it is attached; unchecked, so it grants nothing."""
+        attachment = getattr(self, "attachment", None)
+        return attachment.environment_id if attachment else None
 
     def status(self) -> "Atom.Status":
         """From the nodes' last contact (prefetched as `nodes` where lists are shown)."""

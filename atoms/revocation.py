@@ -53,6 +53,7 @@ def _revoke(
             KIND,
             account=atom.account,
             subject_id=subject.pk,
+            environment_id=atom.environment_id,
             title=f"Destroy the vault credentials of {what} of {atom.name}",
             actor=actor if isinstance(actor, User) else None,
             total=max(len(nodes), 1),

@@ -63,7 +63,7 @@ def disable_and_enable(account: Any, user: Any) -> tuple[float, int, int]:
     from django.test.utils import CaptureQueriesContext
 
     from kmscore.vaultclient.client import Vault
-    from operations.actions import sweep
+    from operations.work import sweep
     from vaults.keys.disable import disable_kms, enable_kms
 
     calls = 0
@@ -94,7 +94,7 @@ def main() -> None:
         from django.db import connection
 
         from atoms import actions as atoms
-        from operations.actions import sweep
+        from operations.work import sweep
 
         connection.queries_log = __import__("collections").deque(maxlen=1_000_000)
         account, first, user = scene.account("Bench", kms=True)

@@ -120,7 +120,7 @@ def minimal_view() -> Callable[..., Any]:
     from django.template import engines
 
     from accounts.access import account_member
-    from atoms.views.atom import find_atom
+    from atoms.pages import find_atom
     from vaults.panel.settings import SETTINGS
 
     page = engines["django"].from_string(
@@ -149,7 +149,7 @@ def main() -> None:
 
         from atoms import actions as atoms
         from kmsportal import urls
-        from operations.actions import sweep
+        from operations.work import sweep
         from vaults.hosted import calls
 
         account, environment, user = scene.account("Panel", kms=True)

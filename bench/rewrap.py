@@ -38,8 +38,8 @@ def fill(environment: Any, count: int) -> None:
 
 
 def rotation(account: Any, environment: Any, user: Any) -> Callable[[], None]:
-    from operations.actions import run
     from operations.models import Operation
+    from operations.work import run
     from vaults.keys.rotation import request_rotation
     from vaults.models import Recipient
 
@@ -86,7 +86,7 @@ def main() -> None:
         from django.conf import settings
 
         from atoms import actions as atoms
-        from operations.actions import sweep
+        from operations.work import sweep
 
         settings.ROTATION_SETTLE_SECONDS = 0
         account, _, user = scene.account("Rewrap", kms=True)

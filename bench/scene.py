@@ -63,10 +63,11 @@ def portal() -> Iterator[Any]:
 def account(name: str, *, kms: bool) -> Any:
     """An account with an administrator, bench@example.com, and one environment."""
     from accounts import actions as accounts
-    from accounts.models import ADMINISTRATOR, Role, User
+    from accounts.models import Role, User
+    from accounts.privileges import ADMINISTRATOR
     from atoms import actions as atoms
-    from operations.actions import sweep
-    from vaults.panel.settings import activate_kms
+    from operations.work import sweep
+    from vaults.keys.provision import activate_kms
 
     user = User.objects.filter(email="bench@example.com").first() or User.objects.create_user(
         "bench@example.com", PASSWORD

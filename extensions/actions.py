@@ -14,6 +14,7 @@ from accounts.models import Account, AuditEntry, User
 from atoms.models import Environment
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
+from kmscore.refused import Refused
 from vaults.hosted import sealing
 
 
@@ -26,11 +27,11 @@ class Save:
     fields: list[list[str]]
 
 
-class StaleRevision(Exception):
+class StaleRevision(Refused):
     """Somebody saved meanwhile; nothing was written. `saves` tells who changed what, newest first."""
 
     def __init__(self, saves: list[Save]) -> None:
-        super().__init__("The environment was changed by somebody else.")
+        super().__init__("revision_stale", "The environment was changed by somebody else.")
         self.saves = saves
 
 
@@ -52,8 +53,7 @@ def save_extensions(
 ) -> Saved:
     """Save all of it or nothing. Returns after both stores have it durably.
 
-    Raises StaleRevision; sealing.KmsInactive and NotProvisioned; and the errors of kmscore.vaultclient.answers, each before
-    anything was written to the database.
+    Raises StaleRevision, and what sealing.new_save_key raises, before anything was written to the database.
     """
     environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
     _check_revision(environment, expected_revision)
@@ -93,7 +93,7 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     plan = plan_save(environment, fields_of(environment.account))
     plan.move_to(max(plan.revision, above + 1))
     plan.environment.restored += 1
-    key = sealing.new_save_key(environment.account, environment.pk)
+    key = sealing.new_save_key(environment)
     with transaction.atomic():
         locked = Environment.objects.select_for_update().get(pk=environment.pk)
         _check_revision(locked, expected)
@@ -139,7 +139,7 @@ def _key_for(plan: Plan) -> sealing.SaveKey | None:
     account = plan.environment.account
     if not plan.secrets and not hasattr(account, "kms"):
         return None
-    return sealing.new_save_key(account, plan.environment.pk)
+    return sealing.new_save_key(plan.environment)
 
 
 def _write(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> None:
@@ -213,11 +213,11 @@ class FieldSpec:
     component_value: str
 
 
-class StaleConnection(Exception):
+class StaleConnection(Refused):
     """The connection was changed or deleted meanwhile; nothing was written. `edits`: who and when, newest first."""
 
     def __init__(self, edits: list[AuditEntry]) -> None:
-        super().__init__("The connection was changed by somebody else.")
+        super().__init__("connection_stale", "The connection was changed by somebody else.")
         self.edits = edits
 
 
@@ -237,23 +237,13 @@ class Consent:
     environments: frozenset[uuid.UUID] | None = None
 
 
-class ValuesWouldBeLost(Exception):
+class ValuesWouldBeLost(Refused):
     """Environments hold values of their own for what would leave, and nobody agreed to that; nothing was written."""
 
     def __init__(self, losses: list[Loss]) -> None:
-        super().__init__("Values that environments hold would be deleted.")
+        super().__init__("values_would_be_lost", "Values that environments hold would be deleted.")
         self.losses = losses
         self.count = sum(loss.count for loss in losses)
-
-
-class HiddenValues(Exception):
-    """Values would be deleted in environments that the member does not see; nothing was written."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Environments you do not see hold values for it, which would be deleted too. "
-            "Only somebody with Account Administration can do this."
-        )
 
 
 def losses_with(connection: Connection) -> list[Loss]:
@@ -277,7 +267,7 @@ def save_connection(
     """Create or change a connection, and bring every environment's content in line with it.
 
     Only the fields in `deleted` leave; those not mentioned at all stay as they are. expected_version: Connection.version
-    as it was when the change was thought of, None when nobody asks. Raises StaleConnection, HiddenValues,
+    as it was when the change was thought of, None when nobody asks. Raises StaleConnection, Refused (hidden_values),
     ValuesWouldBeLost, and what save_extensions raises for the vault; nothing is written then.
     """
     if connection is not None:
@@ -409,7 +399,11 @@ def _publish(
 def _check_consent(plans: list[Plan], consent: Consent) -> None:
     losses = [Loss(plan.environment, plan.lost) for plan in plans if plan.lost]
     if consent.environments is not None and any(loss.environment.pk not in consent.environments for loss in losses):
-        raise HiddenValues
+        raise Refused(
+            "hidden_values",
+            "Environments you do not see hold values for it, which would be deleted too. "
+            "Only somebody with Account Administration can do this.",
+        )
     if losses and consent.count not in (None, sum(loss.count for loss in losses)):
         raise ValuesWouldBeLost(losses)
 

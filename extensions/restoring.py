@@ -10,7 +10,7 @@ from atoms.models import Environment, Node
 from extensions.actions import StaleRevision, republish
 from extensions.models import ExtensionValue
 from vaults.models import ContainerReport
-from vaults.restore.account import ACTOR, Restore, done_before, tell
+from vaults.restore.account import ACTOR, Restore, done_before, record_step
 
 TRIES = 3  # somebody may save in between
 STEP = "RESTORE_EXTENSIONS"
@@ -34,7 +34,7 @@ def publish_extensions(
             jump = restore.jump if restore.database and first else 0
             revision = _republish(environment, max(met.get(environment.pk, 0), environment.extensions_revision) + jump)
             message = f"Environment extensions of {environment.name} published anew after a restore"
-            tell(account, restore, STEP, environment.pk, message, revision=revision)
+            record_step(environment, restore, STEP, message, revision=revision)
             published.append((environment, revision))
     return published
 

@@ -10,7 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
 
 app = Celery("kmsportal")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["operations", "vaults"])
+app.autodiscover_tasks(["operations"])  # other rooms register theirs when their app is ready
 
 
 @setup_logging.connect

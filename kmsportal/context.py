@@ -5,7 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
-from accounts.models import Account, Privilege
+from accounts.models import Account
+from accounts.privileges import Privilege
 from accounts.views import THEME_COOKIE
 from vaults.models import ReaderAlarm
 

@@ -35,29 +35,29 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         return self.filter(state__in=Operation.UNFINISHED)
 
     def visible_to(self, membership: Membership) -> "OperationQuerySet":
-        """Without those about environments the member does not see, their Atoms, nodes and enrolments, or the whole account.
-
-        Rooms above know what is visible; here only their reverse relations are followed.
-        """
+        """Without those that tell of environments the member does not see, or of the whole account, if any is hidden."""
         account = membership.account
         operations = self.filter(account=account)
-        hidden = account.environments.exclude(pk__in=account.environments.visible_to(membership)).values_list(
-            "pk", flat=True
-        )
-        subjects = set(hidden)
-        if not subjects:
+        seen = account.environments.visible_to(membership).values_list("pk", flat=True)
+        hidden = account.environments.exclude(pk__in=seen)
+        if not hidden.exists():
             return operations
-        subjects.add(account.pk)  # what is about all of it tells the names of all
-        atoms = account.atoms.filter(attachment__environment__in=subjects)
-        for path in ("pk", "nodes__pk", "nodes__enrolments__pk"):
-            subjects |= set(atoms.values_list(path, flat=True))
-        return operations.exclude(subject_id__in=subjects - {None})
+        # What is about all of the account tells the names of all.
+        of_no_environment = Q(environment_id=None) & ~Q(subject_id=account.pk)
+        return operations.filter(of_no_environment | Q(environment_id__in=seen))
 
     def about(self, subject_id: uuid.UUID | str) -> "OperationQuerySet":
         return self.filter(subject_id=subject_id)
 
 
 class Operation(UuidModel):
+    """One piece of durable work: what has to be done, who asked for it, how far it is and which worker holds it.
+
+    pending ─claim─▶ running ─▶ done │ failed │ cancelled │ waiting ─claim─▶ running …
+    claim() is one UPDATE, so that of two workers one has it; it holds it by `lease` until `lease_until`, and whatever it
+    writes under a lease that is another's by then changes nothing. failed and cancelled may be resumed (─▶ pending).
+    """
+
     class State(models.TextChoices):
         PENDING = "pending", "Pending"
         RUNNING = "running", "Running"
@@ -77,9 +77,10 @@ class Operation(UuidModel):
     kind = models.CharField(max_length=64)  # the name its handler is registered under
     title = models.CharField(max_length=200)
     subject_id = models.UUIDField()
+    environment_id = models.UUIDField(null=True)  # which environment the title tells of: who does not see it, not this
     requested_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     queue = models.CharField(max_length=16, choices=Queue.choices, default=Queue.INTERACTIVE)
-    lane = models.CharField(max_length=16, blank=True)  # those of one account in the same lane run one after the other
+    exclusive_group = models.CharField(max_length=16, blank=True)  # those of an account's group run one after the other
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=1)
@@ -87,6 +88,7 @@ class Operation(UuidModel):
     attempts = models.PositiveIntegerField(default=0)
     troubles = models.PositiveIntegerField(default=0)  # attempts in a row that came to nothing
     details = models.JSONField(default=dict)  # facts for the receipt: names, counts, versions; never a secret
+    concluded_at = models.DateTimeField(null=True)  # when its result went to the receipt and the audit log, once
     cancel_asked_at = models.DateTimeField(null=True)
     run_after = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField(null=True)
@@ -129,16 +131,17 @@ class Operation(UuidModel):
     def claim(cls, operation_id: uuid.UUID | str) -> "Operation | None":
         """Take the lease if nobody has it; None when there is nothing to do. One UPDATE decides, so two workers cannot.
 
-        One with a lane is left alone while another of the same account and lane is being worked on.
+        One of an exclusive group is left alone while another of the same account and group is being worked on.
         """
-        asked = cls.objects.filter(pk=operation_id).values_list("account_id", "lane").first()
+        asked = cls.objects.filter(pk=operation_id).values_list("account_id", "exclusive_group").first()
         if asked is None:
             return None
-        account_id, lane = asked
+        account_id, group = asked
         with transaction.atomic():
-            if lane:
+            if group:
                 Account.objects.select_for_update().only("pk").get(pk=account_id)
-                if cls.objects.held().filter(account=account_id, lane=lane).exclude(pk=operation_id).exists():
+                others = cls.objects.held().filter(account=account_id, exclusive_group=group)
+                if others.exclude(pk=operation_id).exists():
                     return None
             taken = cls._take(operation_id)
         if not taken:
@@ -177,6 +180,13 @@ class Operation(UuidModel):
         self.details = {**self.details, **facts}
         return bool(self._held().update(details=self.details, lease_until=timezone.now() + LEASE))
 
+    def conclude(self, **facts: Any) -> bool:
+        """As note(), and once: the result is told. Called in the transaction of the audit entry that tells it too."""
+        if not self.note(**facts):
+            return False
+        self.concluded_at = timezone.now()
+        return bool(self._held().update(concluded_at=self.concluded_at))
+
     def is_cancel_asked(self) -> bool:
         return Operation.objects.filter(pk=self.pk).exclude(cancel_asked_at=None).exists()
 
@@ -214,11 +224,11 @@ class Operation(UuidModel):
         return round((timezone.now() - self.started_at).total_seconds() / self.done * (self.total - self.done))
 
 
-class Pressure(models.Model):
+class Load(models.Model):
     """One row: until when bulk work keeps out of the way, because people wait for the vault."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     until = models.DateTimeField()
 
     def __str__(self) -> str:
-        return f"pressure until {self.until}"
+        return f"load until {self.until}"

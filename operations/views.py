@@ -10,13 +10,12 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
-from accounts.models import Privilege
+from accounts.privileges import READ, Privilege
+from kmscore.refused import Refused
 from operations import actions
-from operations.actions import NotPossible
 from operations.models import Operation
 from operations.receipts import receipt_of
-
-READ = (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY)
+from operations.work import is_cancellable, is_for_administrators
 
 
 @require_safe
@@ -43,7 +42,7 @@ def operation_detail(request: AccountRequest, operation_id: object) -> HttpRespo
         "can_download": operation.is_finished and _sees_all_of(request, operation),
         "facts": sorted((name, value) for name, value in details.items() if not isinstance(value, dict | list)),
         "lists": [_table(name, value) for name, value in sorted(details.items()) if isinstance(value, list) and value],
-        "can_cancel": _may_change(request, operation) and actions.is_cancellable(operation),
+        "can_cancel": _may_change(request, operation) and is_cancellable(operation),
         "can_resume": _may_change(request, operation) and actions.is_resumable(operation),
     }
     if request.htmx:
@@ -73,8 +72,8 @@ def operation_cancel(request: AccountRequest, operation_id: object) -> HttpRespo
     try:
         actions.cancel(operation, actor=request.user)
         messages.success(request, "It ends at its next safe place.")
-    except NotPossible as refusal:
-        messages.error(request, str(refusal))
+    except Refused as refusal:
+        messages.error(request, refusal.sentence)
     return redirect("operations:operation_detail", request.account.code, operation.pk)
 
 
@@ -85,8 +84,8 @@ def operation_resume(request: AccountRequest, operation_id: object) -> HttpRespo
     try:
         actions.resume(operation, actor=request.user)
         messages.success(request, "It is taken up where it stopped.")
-    except NotPossible as refusal:
-        messages.error(request, str(refusal))
+    except Refused as refusal:
+        messages.error(request, refusal.sentence)
     return redirect("operations:operation_detail", request.account.code, operation.pk)
 
 
@@ -109,7 +108,7 @@ def _sees_all_of(request: AccountRequest, operation: Operation) -> bool:
 
 
 def _may_change(request: AccountRequest, operation: Operation) -> bool:
-    if actions.is_for_administrators(operation) and not request.may(Privilege.ACCOUNT_ADMIN):
+    if is_for_administrators(operation) and not request.may(Privilege.ACCOUNT_ADMIN):
         return False
     return request.may(Privilege.ATOM_MANAGEMENT) and _sees_all_of(request, operation)
 

@@ -23,14 +23,14 @@ from atoms.models import Atom, Environment
 from extensions import actions as extensions
 from extensions.models import Connection, Field
 from kmscore.vaultclient.client import Vault
-from operations.actions import sweep
+from operations.work import sweep
 from tests import guard, live
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
 from vaults.hosted import calls, layout
 from vaults.hosted.credentials import FILES, Credentials, write_credentials
+from vaults.keys.provision import activate_kms
 from vaults.models import Recipient
-from vaults.panel.settings import activate_kms
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 (for tests' own users)
 

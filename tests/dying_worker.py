@@ -24,7 +24,8 @@ from django.core.management import call_command  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 
 from kmscore.vaultclient.client import Vault  # noqa: E402
-from operations import actions  # noqa: E402
+from operations.queue import SWEPT  # noqa: E402
+from operations.work import sweep  # noqa: E402
 
 count, die_at = 0, 0
 
@@ -57,7 +58,7 @@ def work(at: int, queues: Sequence[str], answer: int) -> None:
         credentials, name = queues[1:]
         call_command("after_restore", credentials=Path(credentials), restore=name, stdout=StringIO())
     else:
-        while actions.sweep(queues=queues):
+        while sweep(queues=queues):
             pass
     os.write(answer, str(count).encode())
 
@@ -70,7 +71,7 @@ def main() -> None:
         if not child:
             status = 1
             try:
-                work(int(at), queues or actions.SWEPT, writing)
+                work(int(at), queues or SWEPT, writing)
                 status = 0
             finally:
                 os._exit(status)

@@ -7,6 +7,7 @@ the challenge: so "works" is proved every few minutes, not assumed.
 from __future__ import annotations
 
 import secrets
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +16,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from atoms.models import Environment, Node
+from kmscore.refused import Refused
 from kmscore.sealed import selfcheck
 from vaults.hosted import sealing
 from vaults.models import Canary, Proof, Recipient
@@ -27,14 +29,6 @@ FRESH = timedelta(minutes=10)  # a container asks every 5 minutes
 OVERDUE = timedelta(minutes=15)
 
 
-class CanaryRefused(Exception):
-    """No self-check just now; `code` is for machines, the text for people."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code, self.sentence = code, sentence
-
-
 # -- sealing ------------------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +36,7 @@ def current_canary(environment: Environment) -> Canary:
     """The environment's canary, sealed anew when it is a day old, or older than its key or a restore.
 
     Many may ask at once: one of them seals, and as long as there is an older one the others get that.
-    Raises CanaryRefused, sealing.KmsInactive and NotProvisioned, and the errors of kmscore.vaultclient.client.
+    Raises Refused: canary_not_ready, and what sealing.new_save_key raises.
     """
     canary, _ = Canary.objects.select_related("data_key").get_or_create(environment=environment)
     if _is_good(canary, environment):
@@ -53,7 +47,7 @@ def current_canary(environment: Environment) -> Canary:
         _seal(canary, environment)
     found = Canary.objects.select_related("data_key").get(pk=canary.pk)
     if found.sealed is None or found.data_key is None or found.data_key.lost_at is not None:
-        raise CanaryRefused("canary_not_ready", "The test value is being sealed. Ask again in a minute.")
+        raise Refused("canary_not_ready", "The test value is being sealed. Ask again in a minute.")
     return found
 
 
@@ -66,7 +60,7 @@ def _is_good(canary: Canary, environment: Environment) -> bool:
 
 
 def _seal(canary: Canary, environment: Environment) -> None:
-    key = sealing.new_save_key(environment.account, environment.pk)
+    key = sealing.new_save_key(environment)
     value, revision = secrets.token_bytes(VALUE_BYTES), canary.revision + 1
     sealed = key.seal_canary(revision, value)
     with transaction.atomic():
@@ -98,19 +92,19 @@ def challenge(node: Node, canary: Canary) -> bytes:
 
 
 def take_answer(node: Node, revision: int, given: bytes) -> None:
-    """A container's answer to its challenge, which counts once. Raises CanaryRefused when it proves nothing."""
+    """A container's answer to its challenge, which counts once. Raises Refused when it proves nothing."""
     row, canary = _asked(node)
     if canary is None or canary.revision != revision:
-        raise CanaryRefused("canary_changed", "The test value was sealed anew meanwhile. Ask again.")
+        raise Refused("canary_changed", "The test value was sealed anew meanwhile. Ask again.")
     if not selfcheck.is_answer(given, bytes(canary.digest), bytes(row.challenge), str(node.pk)):
         _fail(row, "proof_wrong")
-        raise CanaryRefused("proof_wrong", "This is not the answer of somebody who opened the test value.")
+        raise Refused("proof_wrong", "This is not the answer of somebody who opened the test value.")
     now = timezone.now()
     Proof.objects.filter(pk=row.pk).update(proved_at=now, code="", failed_at=None)
 
 
 def take_failure(node: Node, code: str) -> None:
-    """Why a container could not open it. Raises CanaryRefused for an answer nobody asked for."""
+    """Why a container could not open it. Raises Refused for an answer nobody asked for."""
     row, _ = _asked(node)
     _fail(row, code)
 
@@ -119,10 +113,10 @@ def _asked(node: Node) -> tuple[Proof, Canary | None]:
     """The node's proof as it was asked, with its challenge used up by this."""
     row = Proof.objects.filter(node=node).first()
     if row is None or not row.challenge or row.asked_at < timezone.now() - ANSWERED_WITHIN:
-        raise CanaryRefused("challenge_unknown", "This challenge was answered already, or is too old. Ask again.")
+        raise Refused("challenge_unknown", "This challenge was answered already, or is too old. Ask again.")
     used = Proof.objects.filter(pk=row.pk, challenge=bytes(row.challenge)).update(challenge=b"")
     if not used:
-        raise CanaryRefused("challenge_unknown", "This challenge was answered already, or is too old. Ask again.")
+        raise Refused("challenge_unknown", "This challenge was answered already, or is too old. Ask again.")
     return row, Canary.objects.filter(environment=row.environment_id).exclude(sealed=None).first()
 
 
@@ -174,12 +168,12 @@ class ProofLine:
     since: datetime | None = None
 
 
-def proof_line(node: Node, environment: Environment | None) -> ProofLine | None:
-    """Of an enrolled node with `proof` loaded; None while there is nothing to open."""
-    if environment is None or node.state != Node.State.ENROLLED:
+def proof_line(node: Node, environment_id: uuid.UUID | None) -> ProofLine | None:
+    """Of an enrolled node with `proof` loaded, and the environment it is in; None while there is nothing to open."""
+    if environment_id is None or node.state != Node.State.ENROLLED:
         return None
     row: Proof | None = getattr(node, "proof", None)
-    if row is not None and row.environment_id != environment.pk:
+    if row is not None and row.environment_id != environment_id:
         row = None
     at = row.proved_at if row else None
     if row is not None and row.code:

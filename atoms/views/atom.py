@@ -3,40 +3,19 @@
 from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
-from accounts.models import Privilege
+from accounts.privileges import READ, Privilege
 from atoms import actions
 from atoms.forms import AtomRenameForm, AttachForm, ConfirmNameForm
 from atoms.models import Atom, Node
+from atoms.pages import atom_page, find_atom
 from atoms.revocation import receipts_of
 from atoms.tree import atom_tree
 from operations.models import Operation
-
-READ = (Privilege.ATOM_MANAGEMENT, Privilege.ATOM_MANAGEMENT_READ_ONLY)
-
-
-def find_atom(request: AccountRequest, atom_id: object, *related: str) -> Atom:
-    """An Atom the member sees, with its attachment, and with what a higher room keeps beside it (`related`); else 404."""
-    visible = Atom.objects.visible_to(request.membership)
-    atoms = visible.select_related("attachment__environment", "account__kms", *related)
-    return get_object_or_404(atoms, pk=atom_id).verified()
-
-
-def atom_page(request: AccountRequest, atom: Atom, entry: str) -> dict[str, object]:
-    """What every page of an Atom shows around its panel: tree, middle menu (`entry` is the current one), breadcrumb."""
-    return {
-        "section": "manage",
-        "atom": atom,
-        "environment": atom.environment,
-        "entry": entry,
-        "can_edit": request.may(Privilege.ATOM_MANAGEMENT),
-        "can_attach": request.may(Privilege.ATOM_ATTACHMENT),
-        **atom_tree(request, atom.pk),
-    }
 
 
 @require_safe

@@ -4,35 +4,19 @@ from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
-from accounts.models import Privilege, Role
+from accounts.models import Role
+from accounts.privileges import READ, Privilege
 from atoms import actions
 from atoms.forms import ConfirmNameForm, EnvironmentForm, EnvironmentRenameForm, EnvironmentRolesForm
 from atoms.models import Environment
+from atoms.pages import environment_page, find_environment
 from atoms.tree import atom_tree
-from atoms.views.atom import READ
 from operations.models import Operation
-
-
-def find_environment(request: AccountRequest, environment_id: object) -> Environment:
-    """An environment the member sees; 404 otherwise."""
-    return get_object_or_404(Environment.objects.visible_to(request.membership), pk=environment_id).verified()
-
-
-def environment_page(request: AccountRequest, environment: Environment, entry: str) -> dict[str, object]:
-    """What every page of an environment shows around its panel."""
-    return {
-        "section": "manage",
-        "environment": environment,
-        "entry": entry,
-        "can_edit": request.may(Privilege.ENV_MANAGEMENT),
-        "may_rotate": request.may(Privilege.ATOM_MANAGEMENT),
-        **atom_tree(request, environment.pk),
-    }
 
 
 @require_http_methods(["GET", "POST"])

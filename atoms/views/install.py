@@ -11,12 +11,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
-from accounts.models import Privilege
+from accounts.privileges import READ, Privilege
 from atoms import actions, wheel
 from atoms.forms import AtomForm, InstallerTokenForm
 from atoms.models import Atom, InstallerToken, Node
+from atoms.pages import atom_page, find_atom
 from atoms.tree import atom_tree
-from atoms.views.atom import READ, atom_page, find_atom
 
 
 @require_http_methods(["GET", "POST"])

@@ -11,16 +11,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import AccountRequest, account_member
-from accounts.models import Privilege
+from accounts.privileges import Privilege
 from atoms.forms import ConfirmNameForm
 from atoms.models import Environment
 from extensions import actions
 from extensions.forms import ConnectionForm, FieldFormSetBase, field_formset
 from extensions.models import Connection
-from kmscore.vaultclient.client import VaultError
-from vaults.hosted.sealing import KmsInactive, NotProvisioned
-
-REFUSALS = (actions.StaleRevision, actions.HiddenValues, KmsInactive, NotProvisioned, VaultError)
+from kmscore.refused import Refused
 
 
 @require_safe
@@ -58,8 +55,8 @@ def _connection_edit(request: AccountRequest, connection: Connection | None) -> 
             return render(request, "extensions/connection_edit.html", context, status=409)
         except actions.ValuesWouldBeLost as question:
             context["question"] = question
-        except REFUSALS as error:
-            form.add_error(None, f"Nothing was saved. {error}")
+        except Refused as refusal:
+            form.add_error(None, f"Nothing was saved. {refusal.sentence}")
         else:
             messages.success(request, f"Connection {form.cleaned_data['name']} is saved.")
             return redirect("extensions:connection_list", request.account.code)
@@ -98,8 +95,8 @@ def connection_delete(request: AccountRequest, connection_id: object) -> HttpRes
     if request.method == "POST" and form.is_valid():
         try:
             actions.delete_connection(connection, consent=actions.Consent(environments=reach), actor=request.user)
-        except REFUSALS as error:
-            form.add_error(None, f"Nothing was deleted. {error}")
+        except Refused as refusal:
+            form.add_error(None, f"Nothing was deleted. {refusal.sentence}")
         else:
             messages.success(request, f"Connection {form.expected} is deleted.")
             return redirect("extensions:connection_list", request.account.code)

@@ -7,15 +7,14 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 
 from accounts.access import AccountRequest, account_member
-from accounts.models import Privilege
+from accounts.privileges import READ, Privilege
 from atoms.models import Environment
-from atoms.views.atom import READ
-from atoms.views.environment import environment_page, find_environment
+from atoms.pages import environment_page, find_environment
 from extensions import actions
 from extensions.dialog import ExtensionsForm
 from extensions.models import ExtensionValue, Field
+from kmscore.refused import Refused
 from kmscore.vaultclient.client import VaultError
-from vaults.hosted.sealing import KmsInactive, NotProvisioned
 from vaults.models import KmsAccount
 
 FILTERS = ("all", "missing", "set")
@@ -43,19 +42,24 @@ def environment_extensions(request: AccountRequest, environment_id: object) -> H
             expected_revision=form.expected_revision() or 0,
             actor=request.user,
         )
-    except actions.StaleRevision as stale:
-        return _page(request, environment, form, 409, saves=stale.saves)
-    except (KmsInactive, NotProvisioned) as error:
-        form.form_error = f"Nothing was saved. {error}"
-        return _page(request, environment, form, 422)
-    except VaultError as error:
-        form.form_error = f"Nothing was saved. {error.sentence} What you typed is still here; try again."
-        return _page(request, environment, form, 503, retry=True)
+    except Refused as refusal:
+        return _refused(request, environment, form, refusal)
     messages.success(request, _said(environment, saved))
     if not request.htmx:
         return redirect("extensions:environment_extensions", request.account.code, environment.pk)
     environment.refresh_from_db()
     return _page(request, environment, _form(environment), 200)
+
+
+def _refused(request: AccountRequest, environment: Environment, form: ExtensionsForm, refusal: Refused) -> HttpResponse:
+    """Why nothing was saved: somebody was quicker, the vault is away, or it cannot be done now."""
+    if isinstance(refusal, actions.StaleRevision):
+        return _page(request, environment, form, 409, saves=refusal.saves)
+    form.form_error = f"Nothing was saved. {refusal.sentence}"
+    if not isinstance(refusal, VaultError):
+        return _page(request, environment, form, 422)
+    form.form_error += " What you typed is still here; try again."
+    return _page(request, environment, form, 503, retry=True)
 
 
 def _said(environment: Environment, saved: actions.Saved) -> str:

@@ -6,8 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
-from accounts.models import Privilege
-from atoms.views.atom import READ
+from accounts.privileges import READ, Privilege
 from extensions import reentry
 
 PER_PAGE = 100

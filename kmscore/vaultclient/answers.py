@@ -16,18 +16,17 @@ import orjson
 import requests
 from urllib3.exceptions import ReadTimeoutError
 
+from kmscore.refused import Refused
 from kmscore.sealed.envelope import KEY_BYTES
 
 ANSWER_BYTES: Final = 16 * 1024 * 1024  # more is no vault's answer; a document of 500 data keys has about 75 KB
 
 
-class VaultError(Exception):
-    """The vault did not do what was asked. `code` is for machines, the text is a sentence for people."""
+class VaultError(Refused):
+    """The vault did not do what was asked. status: of its answer, None when there was none."""
 
     def __init__(self, code: str, sentence: str, status: int | None = None) -> None:
-        super().__init__(sentence)
-        self.code = code
-        self.sentence = sentence
+        super().__init__(code, sentence)
         self.status = status
 
 

@@ -11,14 +11,15 @@ from typing import Any
 from django.db import transaction
 
 from accounts import actions as accounts
-from accounts.models import Account, Privilege, Role, User
+from accounts.models import Account, Role, User
+from accounts.privileges import Privilege
 from atoms import actions as atoms
 from atoms.models import Atom, Environment, Node
 from extensions import actions as extensions
 from extensions.models import Connection, Field
 from extensions.plan import FieldChange, PropertyChange
 from extensions.secret import Secret
-from vaults.panel.settings import activate_kms
+from vaults.keys.provision import activate_kms
 
 NAME = "Acme Corp"
 READ_ONLY = "Read only"

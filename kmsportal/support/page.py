@@ -23,7 +23,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import audit
 from accounts.models import Account, User
-from operations.actions import NotPossible
+from kmscore.refused import Refused
 
 log = structlog.get_logger()
 FORGED = "Changed outside the portal; it grants nothing"
@@ -34,7 +34,7 @@ class Act:
     """Something the support staff may do to a record.
 
     name: in the address and the audit row. consequences: sentences about the record. refusal: why not now, "" when it can
-    be done. do: takes the record and who does it; raises operations.actions.NotPossible.
+    be done. do: takes the record and who does it; raises operations.actions.Refused.
     """
 
     name: str
@@ -218,7 +218,7 @@ class SupportPage(ModelAdmin):  # type: ignore[type-arg]  # Django's own takes n
                     act.do(row, request.user)
                     self._tell(request, self._accounts([row]), "ACT", f"Support: {act.verb}, {self._named(row)}", row)
                 messages.success(request, f"{act.verb}: done.")
-            except NotPossible as refused:
+            except Refused as refused:
                 messages.error(request, str(refused))
         if request.method == "POST":
             return redirect(self.address(row))

@@ -13,8 +13,9 @@ from kmsportal.support.page import FORGED, Act, SupportPage
 from kmsportal.support.site import site
 from operations import actions as operations
 from operations.models import Operation
+from operations.work import is_cancellable
+from vaults.keys.provision import activate_kms
 from vaults.models import KmsSettings, ReaderAlarm
-from vaults.panel.settings import activate_kms
 
 BY_SUBJECT = ("operations.operation", "accounts.auditentry")
 
@@ -230,7 +231,7 @@ def _why_not_retry(operation: Operation) -> str:
 def _why_not_cancel(operation: Operation) -> str:
     if operation.is_finished:
         return "It has ended already."
-    return "" if operations.is_cancellable(operation) else "Work of this kind cannot be cancelled."
+    return "" if is_cancellable(operation) else "Work of this kind cannot be cancelled."
 
 
 def _retrying(operation: Operation) -> list[str]:
@@ -261,7 +262,7 @@ CANCEL = Act(
 @admin.register(Operation, site=site)
 class OperationPage(SupportPage):
     shown = (
-        "id", "account", "title", "kind", "subject_id", "requested_by", "requested_at", "queue", "lane", "state",
+        "id", "account", "title", "kind", "subject_id", "requested_by", "requested_at", "queue", "exclusive_group", "state",
         "done", "total", "failed", "attempts", "troubles", "run_after", "started_at", "finished_at", "lease_until",
         "cancel_asked_at", "error_code", "error_sentence", "details",
     )  # fmt: skip

@@ -4,7 +4,8 @@ import pytest
 from django.db import models
 
 from accounts.access import genuine_roles
-from accounts.models import ADMINISTRATOR, Membership, MembershipRole, Role
+from accounts.models import Membership, MembershipRole, Role
+from accounts.privileges import ADMINISTRATOR
 from accounts.rows import SignedModel
 from atoms.models import Attachment, Environment, EnvironmentRole
 from tests.conftest import Cast, Stage

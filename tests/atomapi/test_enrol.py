@@ -12,7 +12,7 @@ from django.utils import timezone
 from atoms import actions as atoms
 from atoms.models import InstallerToken, Node
 from kmscore.vaultclient.client import Vault, VaultRefused
-from operations.actions import sweep
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from vaults.models import Enrolment, SecretId
 

@@ -7,9 +7,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from accounts import actions as accounts
-from accounts.models import ADMINISTRATOR, Role, User
-from operations.actions import sweep
+from accounts.models import Role, User
+from accounts.privileges import ADMINISTRATOR
 from operations.models import Operation
+from operations.work import sweep
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
 from tests.conftest import PASSWORD, Stage
 from vaults.keys.losses import mark_lost

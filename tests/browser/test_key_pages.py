@@ -9,7 +9,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from atoms.models import Node
-from operations.actions import sweep
+from operations.work import sweep
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
 from tests.lifecycle import rotations as look
 from vaults.keys.rekey import request_rekey

@@ -8,13 +8,14 @@ from django.utils import timezone
 from accounts.rows import RowForged
 from atoms import actions as atoms
 from atoms.models import Atom, Environment, Node, NodeCredential
-from operations.actions import sweep
+from kmscore.refused import Refused
 from operations.models import Operation
+from operations.work import sweep
 from tests.atomapi.test_enrol import Machine, enrolled
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_save_extensions import save
+from vaults.keys.provision import activate_kms
 from vaults.models import Enrolment, SecretId
-from vaults.panel.settings import activate_kms
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -175,7 +176,7 @@ def test_a_delivery_that_crosses_a_revocation_leaves_nothing_alive(
     monkeypatch.setattr(calls, "wrapped_secret_id", revoked_meanwhile)
     rows = Enrolment.objects.select_related("node__atom__account__kms")
     assert enrolment.deliver(rows.get(pk=pending)) is None
-    with pytest.raises(enrolment.EnrolmentRefused):
+    with pytest.raises(Refused):
         enrolment.deliver(rows.get(pk=pending))
     sweep()
     assert not SecretId.objects.filter(destroyed_at=None).exists()

@@ -22,7 +22,7 @@ from extensions.plan import FieldChange
 from extensions.secret import Secret
 from kmscore.sealed.manifest import Manifest
 from kmscore.vaultclient.client import BATCH_ITEMS, chunks
-from operations.actions import sweep
+from operations.work import sweep
 from tests.conftest import Cast, Stage, set_stage
 from tests.live import LivePortal
 from tests.raft import RaftVault, raft_vault

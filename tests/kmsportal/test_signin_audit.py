@@ -8,7 +8,8 @@ from django.test import Client
 
 from accounts import actions as accounts
 from accounts import audit
-from accounts.models import ADMINISTRATOR, AuditEntry, Role
+from accounts.models import AuditEntry, Role
+from accounts.privileges import ADMINISTRATOR
 from tests.conftest import PASSWORD, Cast
 from tests.kmsportal.test_signing_in import activate
 

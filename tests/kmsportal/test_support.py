@@ -21,8 +21,9 @@ from accounts.models import AuditEntry, SupportStaff, User
 from atoms.models import Node
 from kmsportal.support.page import FORGED, SupportPage
 from kmsportal.support.records import site
-from operations.actions import request, run
+from operations.actions import request
 from operations.models import Operation
+from operations.work import run
 from tests.conftest import PASSWORD, Stage, client_of
 from tests.extensions.dialog import Dialog
 from tests.invariants.leaks import Scan

@@ -25,7 +25,7 @@ from atoms.actions import create_atom, create_installer_token  # noqa: E402
 from atoms.models import Atom, Environment, Node  # noqa: E402
 from atoms.revocation import revoke_node  # noqa: E402
 from extensions.models import Connection, ExtensionValue  # noqa: E402
-from operations.actions import sweep  # noqa: E402
+from operations.work import sweep  # noqa: E402
 from tests.conftest import Cast, Stage, set_stage  # noqa: E402
 from tests.runtime.container import save  # noqa: E402
 from vaults.hosted import calls  # noqa: E402
@@ -71,7 +71,7 @@ def rotate() -> dict[str, Any]:
     rotation.request_rotation_of_all(stage().account, actor=stage().alice)
     while sweep():
         pass
-    unfinished = rotation.unfinished_rotations(stage().account).count()
+    unfinished = stage().account.operations.unfinished().filter(kind=rotation.KIND).count()
     return {"unfinished": unfinished, "version": calls.key_versions(stage().production.pk).oldest}
 
 

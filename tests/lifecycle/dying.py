@@ -17,7 +17,7 @@ from accounts.models import Account
 from operations.models import Operation
 from tests import live
 from tests.conftest import HostedVault, database_url
-from vaults.keys import disable
+from vaults import kms_audit
 from vaults.models import KmsAccount
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ def grace_is_over(account: Account) -> None:
     kms.ends_at = timezone.now() - timedelta(seconds=1)
     kms.save()
     with transaction.atomic():
-        disable.record(account, "tests", "DISABLE", "disabled", ends_at=str(kms.ends_at))
+        kms_audit.record(account, "DISABLE", "disabled", actor="tests", ends_at=str(kms.ends_at))
 
 
 def killed_at_every_step(

@@ -11,8 +11,8 @@ from django.utils import timezone
 from atoms.models import Environment
 from extensions.models import EnvironmentManifest, ExtensionValue
 from kmscore.vaultclient.client import VaultRefused
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from vaults.keys.rotation import request_rotation
 from vaults.models import Recipient, RecipientRotation

@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from atoms import actions as atoms
 from atoms.models import Node
-from operations import actions as operations
+from operations.work import sweep
 from tests.conftest import Stage
 from tests.runtime.container import save
 
@@ -34,5 +34,5 @@ def test_a_page_asks_the_same_number_of_queries_however_much_there_is(stage: Sta
         )
         Node.objects.create(atom=made, state=Node.State.ENROLLED, host_name=f"host {number}")
         atoms.create_environment(stage.account, name=f"Place {number}", classification="TEST", actor=stage.alice)
-    operations.sweep()
+    sweep()
     assert queries(stage, page) == few

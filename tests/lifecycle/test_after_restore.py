@@ -18,7 +18,7 @@ from tests.runtime.container import bring_your_own_vault, save
 from vaults.hosted import calls
 from vaults.keys import disable
 from vaults.models import DataKey, KmsAccount, KmsSettings, Recipient, SecretId
-from vaults.panel.settings import SettingsRefused, file_of, settings_of, with_settings
+from vaults.panel.settings import SettingsInvalid, file_of, settings_of, with_settings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CUSTOMER = CustomerVault(uri="https://vault.customer.example:8200", token="${AUTH_TOKEN}")  # noqa: S106 (a placeholder)
@@ -150,7 +150,7 @@ def test_a_lost_file_cannot_be_kept(stage: Stage, hosted_vault: HostedVault, aft
     take_out(hosted_vault, stored.data_key)
     after_restore(only="vault")
     expected = settings_of(with_settings(stage.atom)).revision
-    with pytest.raises(SettingsRefused, match="again"):
+    with pytest.raises(SettingsInvalid, match="again"):
         save_kms_settings(
             stage.atom, mode="byov", wrapped=True, file=None, expected_revision=expected, actor=stage.alice
         )
@@ -172,7 +172,7 @@ def test_keys_and_roles_an_older_vault_lacks_are_made(
 
 
 def test_a_disabled_account_stays_cut_off(stage: Stage, hosted_vault: HostedVault, after_restore: Any) -> None:
-    from operations.actions import sweep
+    from operations.work import sweep
 
     save(stage, password="one")
     before = revision(stage)

@@ -7,17 +7,17 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.rows import RowForged
+from kmscore.refused import Refused
 from kmscore.vaultclient.client import VaultRefused
 from kmsruntime.errors import RuntimeProblem
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle.dying import dying_worker, killed_at_every_step, leases_end
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.container import Container, save
 from vaults.hosted import calls
-from vaults.hosted.sealing import KmsInactive
-from vaults.keys.disable import NotNow, disable_kms, enable_kms
+from vaults.keys.disable import disable_kms, enable_kms
 from vaults.models import KmsAccount, SecretId
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,7 +51,7 @@ def test_while_disabled_new_values_are_refused_with_the_reason(stage: Stage) -> 
     save(stage, password="kept")
     disable_kms(stage.account, days=30, actor=stage.alice)
     for values in ({"password": "new"}, {"host": "plain.example.com"}):
-        with pytest.raises(KmsInactive, match="disabled on"):
+        with pytest.raises(Refused, match="disabled on"):
             save(stage, **values)
     stage.production.refresh_from_db()
     assert stage.production.extensions_revision == 1
@@ -109,10 +109,10 @@ def test_undone_before_a_worker_came_nothing_is_deleted(stage: Stage) -> None:
 
 
 def test_only_an_active_one_is_disabled_and_only_a_disabled_one_enabled(stage: Stage) -> None:
-    with pytest.raises(NotNow):
+    with pytest.raises(Refused):
         enable_kms(stage.account, actor=stage.alice)
     disable_kms(stage.account, days=7, actor=stage.alice)
-    with pytest.raises(NotNow):
+    with pytest.raises(Refused):
         disable_kms(stage.account, days=7, actor=stage.alice)
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from atoms import actions as atoms
 from atoms.models import Atom, Node
-from operations import actions as operations
+from operations import work
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle.dying import dying_worker, killed_at_every_step, leases_end
 from tests.lifecycle.test_readers import forged
@@ -35,7 +36,7 @@ Check = Callable[[Stage, Any], None]
 def settle() -> None:
     for _ in range(3):
         leases_end()
-        operations.sweep()
+        sweep()
 
 
 def molecule(stage: Stage) -> Atom:
@@ -163,7 +164,7 @@ HERE: dict[str, tuple[Begin, Check, int]] = {
 
 
 def test_every_kind_is_killed_somewhere() -> None:
-    kinds = {kind for kind in operations._kinds if not kind.startswith("tests.")}
+    kinds = {kind for kind in work._kinds if not kind.startswith("tests.")}
     assert kinds == set(HERE) | set(ELSEWHERE)
 
 

@@ -12,8 +12,8 @@ from django.utils import timezone
 from accounts.models import AuditEntry, Role
 from atoms import actions as atoms
 from atoms.models import Atom, Node
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import Stage
 from tests.lifecycle import rotations as look
 from tests.runtime.container import save

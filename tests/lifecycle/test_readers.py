@@ -16,8 +16,8 @@ from accounts.models import AuditEntry, Membership, MembershipRole
 from atoms import actions as atoms
 from atoms.models import Node
 from kmscore.vaultclient.client import Vault, VaultRefused, VaultUnavailable
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage, forget_roles
 from vaults.hosted import calls
 from vaults.logins import alarms, enrolment, watch

@@ -8,15 +8,16 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from atoms.models import Atom, Node
+from kmscore.refused import Refused
 from operations import actions as operations
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import Stage
 from tests.customer import CustomersVault
 from tests.runtime.byov_machine import Byov, assert_clean
 from tests.runtime.conftest import another, container, customers_vault, enrolled
 from tests.runtime.container import Container, save
-from vaults.keys.rekey import RekeyRefused, request_rekey
+from vaults.keys.rekey import request_rekey
 from vaults.models import ContainerReport, KmsAccount
 
 __all__ = ["another", "container", "customers_vault", "enrolled"]
@@ -113,14 +114,14 @@ def test_all_atoms_are_asked_by_one_update(stage: Stage) -> None:
 
 
 def test_without_containers_or_without_kms_nothing_is_asked(stage: Stage) -> None:
-    with pytest.raises(RekeyRefused) as refused:
+    with pytest.raises(Refused) as refused:
         asked(stage)
     assert refused.value.code == "no_containers"
     node(stage, "one")
     kms = KmsAccount.objects.get(account=stage.account)
     kms.state = KmsAccount.State.DISABLED
     kms.save()
-    with pytest.raises(RekeyRefused) as refused:
+    with pytest.raises(Refused) as refused:
         asked(stage)
     assert refused.value.code == "kms_inactive"
 

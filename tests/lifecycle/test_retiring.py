@@ -13,8 +13,8 @@ from atoms import actions as atoms
 from atoms.models import Node
 from extensions.models import EnvironmentManifest, ExtensionValue
 from kmscore.byov.customer import CustomerVault
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from tests.faulty_vault import failing_at
 from tests.lifecycle import rotations as look

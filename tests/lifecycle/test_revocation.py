@@ -18,8 +18,8 @@ from atoms.models import Atom, InstallerToken, Node, NodeCredential
 from kmscore.vaultclient.client import Vault, VaultRefused
 from kmsruntime.disk import credentials
 from kmsruntime.errors import PortalRefused
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle.dying import dying_worker, killed_at_every_step
 from tests.lifecycle.test_readers import enrolled, forged

@@ -8,16 +8,17 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from atoms import actions as atoms
+from kmscore.refused import Refused
 from kmscore.vaultclient.client import Vault, VaultRefused
 from operations import actions as operations
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import run, sweep
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle import rotations as look
 from tests.runtime.container import save
 from vaults.hosted import calls
 from vaults.hosted.credentials import read_credentials
-from vaults.keys.rotation import RotationRefused, next_rotation, recipients_of, rotate_scheduled, set_schedule
+from vaults.keys.rotation import next_rotation, rotate_scheduled, set_schedule
 from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -75,7 +76,7 @@ def test_documents_beyond_the_count_are_rewrapped_too(stage: Stage, hosted_vault
 
 
 def test_a_rotation_of_many_tells_how_many(stage: Stage, hosted_vault: HostedVault) -> None:
-    rows = list(recipients_of(stage.account))
+    rows = list(stage.account.recipients.present())
     operation = look.finished(look.rotate(stage, *rows))
     assert operation.title == "Rotate the in-transit keys of 4 environments and Atoms"
     assert {look.key(hosted_vault, row) for row in rows} == {(2, 2)}
@@ -237,7 +238,7 @@ def test_a_recipient_that_is_gone_meanwhile_is_skipped(stage: Stage, hosted_vaul
 
 def test_what_is_being_rotated_is_not_rotated_again(stage: Stage) -> None:
     operation = look.rotate(stage, stage.production)
-    with pytest.raises(RotationRefused, match="not finished"):
+    with pytest.raises(Refused, match="not finished"):
         look.rotate(stage, stage.test, stage.production)
     look.finished(operation)
     look.rotate(stage, stage.production)
@@ -247,7 +248,7 @@ def test_without_an_active_kms_nothing_is_rotated(stage: Stage) -> None:
     kms = KmsAccount.objects.get(account=stage.account)
     kms.state = KmsAccount.State.DISABLED
     kms.save()
-    with pytest.raises(RotationRefused) as refused:
+    with pytest.raises(Refused) as refused:
         look.rotate(stage, stage.production)
     assert refused.value.code == "kms_inactive"
     assert not Operation.objects.filter(kind="vaults.rotate").exists()
@@ -256,7 +257,7 @@ def test_without_an_active_kms_nothing_is_rotated(stage: Stage) -> None:
 def test_key_operations_of_an_account_run_one_after_the_other(stage: Stage) -> None:
     first, second = look.rotate(stage, stage.production), look.rotate(stage, stage.test)
     assert Operation.claim(first.pk) is not None
-    assert operations.run(second.pk) is False
+    assert run(second.pk) is False
 
 
 def test_a_cancelled_rotation_leaves_everything_openable_and_goes_on_when_resumed(

@@ -14,8 +14,8 @@ from requests.adapters import HTTPAdapter
 
 from atoms import actions as atoms
 from atoms.models import Environment
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import PASSWORD, HostedVault
 from tests.http import Person
 from tests.lifecycle import rotations as look

@@ -10,9 +10,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AuditEntry
-from operations import actions as operations
-from operations.actions import sweep
 from operations.models import Operation
+from operations.work import LeaseLost, run, sweep
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_vault_trouble import own_vault
 from tests.faulty_vault import failing_at
@@ -105,17 +104,17 @@ def test_a_worker_whose_lease_ended_changes_nothing_any_more(stage: Stage, hoste
     Operation.objects.filter(pk=operation.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
     look.finished(operation)
     RecipientRotation.objects.update(state="pending")
-    with pytest.raises(operations.LeaseLost):
+    with pytest.raises(LeaseLost):
         rotate(slow)
     assert look.key(hosted_vault, stage.production) == (2, 2)
 
 
 def test_the_same_message_twice_rotates_once(stage: Stage, hosted_vault: HostedVault) -> None:
     operation = look.rotate(stage, stage.production)
-    assert operations.run(operation.pk) is True
-    assert operations.run(operation.pk) is False
+    assert run(operation.pk) is True
+    assert run(operation.pk) is False
     look.finished(operation)
-    assert operations.run(operation.pk) is False
+    assert run(operation.pk) is False
     assert look.key(hosted_vault, stage.production) == (2, 2)
 
 
@@ -187,12 +186,12 @@ def test_a_worker_killed_at_any_step_leaves_the_same_end(stage: Stage, hosted_va
 
 def test_slow_saves_are_felt_by_bulk_work(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """People's own vault calls tell it, nobody else's."""
-    from operations import pressure
+    from operations import load
 
-    monkeypatch.setattr(pressure, "SLOW_SECONDS", -1.0)
-    pressure._calls.clear()
+    monkeypatch.setattr(load, "SLOW_SECONDS", -1.0)
+    load._calls.clear()
     calls.roles("environments")
-    assert not pressure.is_high()
+    assert not load.is_high()
     for number in range(3):
         save(stage, password=f"value {number}")
-    assert pressure.is_high()
+    assert load.is_high()

@@ -13,11 +13,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import actions as accounts
-from accounts.models import ADMINISTRATOR, Account, AuditEntry, Role, User
+from accounts.models import Account, AuditEntry, Role, User
+from accounts.privileges import ADMINISTRATOR
 from extensions.models import EnvironmentManifest, ExtensionValue
+from kmscore.refused import Refused
 from kmscore.vaultclient.client import Vault, VaultError
 from operations import actions as operations
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import PASSWORD, HostedVault, Stage, client_of
 from tests.lifecycle.dying import dying_worker, grace_is_over, killed_at_every_step, leases_end
 from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
@@ -25,7 +28,7 @@ from tests.runtime.container import Container, save
 from vaults.hosted import calls
 from vaults.hosted.credentials import read_credentials
 from vaults.keys import shred
-from vaults.keys.disable import NotNow, activate_again, disable_kms, enable_kms
+from vaults.keys.disable import activate_again, disable_kms, enable_kms
 from vaults.models import DataKey, KmsAccount, Recipient, ShredApproval, ShredCertificate, ShredProof
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,7 +44,7 @@ def second_administrator(stage: Stage) -> User:
 def settle(*queues: str) -> None:
     for _ in range(4):
         leases_end()
-        operations.sweep(queues=queues or ("interactive", "bulk"))
+        sweep(queues=queues or ("interactive", "bulk"))
 
 
 def disabled(stage: Stage) -> KmsAccount:
@@ -76,7 +79,7 @@ def test_one_administrator_alone_destroys_nothing(stage: Stage, hosted_vault: Ho
     save(stage, password="kept")
     disabled(stage)
     operation = shred.request_shred(stage.account, actor=stage.alice)
-    with pytest.raises(NotNow, match="somebody else"):
+    with pytest.raises(Refused, match="somebody else"):
         shred.approve_shred(operation, actor=stage.alice)
     settle("shred")
     operation.refresh_from_db()
@@ -159,7 +162,7 @@ def test_enabled_again_nothing_is_destroyed(
     disabled(stage)
     operation = shred.request_shred(stage.account, actor=stage.alice)
     enable_kms(stage.account, actor=stage.alice)
-    with pytest.raises(NotNow):
+    with pytest.raises(Refused):
         shred.approve_shred(operation, actor=second_administrator)
     settle("shred", "interactive")
     assert key_exists(hosted_vault, stage.production.pk)

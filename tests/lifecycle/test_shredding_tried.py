@@ -10,9 +10,11 @@ from django.utils import timezone
 from accounts.models import User
 from atoms import actions as atoms
 from extensions.models import ExtensionValue
+from kmscore.refused import Refused
 from kmscore.vaultclient.client import VaultRefused
 from operations import actions as operations
 from operations.models import Operation
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle import rotations
 from tests.lifecycle.dying import grace_is_over
@@ -25,7 +27,7 @@ from tests.lifecycle.test_shredding import (
 )
 from tests.runtime.container import save
 from vaults.keys import shred
-from vaults.keys.disable import NotNow, activate_again, disable_kms, enable_kms
+from vaults.keys.disable import activate_again, disable_kms, enable_kms
 from vaults.logins import enrolment
 from vaults.models import DataKey, Enrolment, KmsAccount, ShredProof
 
@@ -50,7 +52,7 @@ def test_what_was_taken_back_is_not_resumed_and_its_approvals_are_gone(
     enable_kms(stage.account, actor=stage.alice)
     settle()
     disabled(stage)
-    with pytest.raises(operations.NotPossible):
+    with pytest.raises(Refused):
         operations.resume(operation, actor=stage.alice)
     assert not operation.shred_approvals.exists()
     settle("shred")
@@ -73,7 +75,7 @@ def test_one_that_failed_halfway_is_resumed_and_nothing_begins_anew_before(
     operation.refresh_from_db()
     assert operation.state == Operation.State.FAILED
     assert not ExtensionValue.objects.filter(form="sealed", data_key__lost_at=None).exists(), "begun is lost"
-    with pytest.raises(NotNow):
+    with pytest.raises(Refused):
         activate_again(stage.account, actor=stage.alice)
     shown = stage.cast.client("alice").get(f"/accounts/{stage.account.code}/kms/").content.decode()
     assert "then resume it" in shown
@@ -94,12 +96,12 @@ def test_a_worker_that_slept_through_its_lease_destroys_no_new_key(
         if not slept:
             slept.append(1)
             Operation.objects.filter(pk=operation.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
-            operations.sweep(queues=["shred"])
+            sweep(queues=["shred"])
             activate_again(stage.account, actor=stage.alice)
-            operations.sweep(queues=["interactive"])
+            sweep(queues=["interactive"])
 
     monkeypatch.setattr(shred, "_shred_recipient", slow)
-    operations.sweep(queues=["shred"])
+    sweep(queues=["shred"])
     assert all(key_exists(hosted_vault, row.pk) for row in stage.account.recipients.all())
     assert not stage.account.recipients.exclude(shredded_at=None).exists()
 
@@ -114,13 +116,13 @@ def test_a_genuine_row_of_an_earlier_day_destroys_nothing(stage: Stage, hosted_v
     with patch("django.utils.timezone.now", lambda: later):
         KmsAccount.objects.update(**earlier)
         shred.ask_for_what_is_due()
-        operations.sweep(queues=["shred"])
+        sweep(queues=["shred"])
     assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
     assert key_exists(hosted_vault, stage.production.pk)
 
 
 def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vault: HostedVault) -> None:
-    from vaults.panel.settings import activate_kms
+    from vaults.keys.provision import activate_kms
 
     activate_kms(stage.cast.other, actor="tests")
     settle()
@@ -164,7 +166,7 @@ def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hos
     with patch("django.utils.timezone.now", lambda: later):
         KmsAccount.objects.update(**earlier)
         shred.ask_for_what_is_due()
-        operations.sweep(queues=["shred"])
+        sweep(queues=["shred"])
     assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
     assert key_exists(hosted_vault, stage.production.pk)
 
@@ -172,12 +174,12 @@ def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hos
 def test_a_rotation_under_way_begins_anew_with_the_new_keys(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, password="one")
     rotation = rotations.rotate(stage, stage.production)
-    operations.sweep(queues=["bulk"])
+    sweep(queues=["bulk"])
     over(stage)
     Operation.objects.filter(pk=rotation.pk).update(run_after=timezone.now() + timedelta(minutes=9))
-    operations.sweep(queues=["shred"])
+    sweep(queues=["shred"])
     activate_again(stage.account, actor=stage.alice)
-    operations.sweep(queues=["interactive"])
+    sweep(queues=["interactive"])
     save(stage, password="two")
     assert rotations.finished(rotation).state == Operation.State.DONE
     assert rotations.key(hosted_vault, stage.production) == (2, 2)

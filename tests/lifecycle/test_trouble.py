@@ -11,8 +11,8 @@ from django.db import connection
 from django.urls import reverse
 
 from accounts import audit
-from operations import actions as operations
 from operations.models import Operation
+from operations.work import run, sweep
 from tests.conftest import PASSWORD, HostedVault, Stage
 from tests.faulty_vault import failing_at
 from tests.http import Person
@@ -34,7 +34,7 @@ ALL = ("interactive", "bulk", "shred")
 def turns(count: int = 6) -> None:
     for _ in range(count):
         leases_end()
-        operations.sweep(queues=ALL)
+        sweep(queues=ALL)
 
 
 def roles(stage: Stage) -> int:
@@ -117,8 +117,8 @@ def test_two_workers_and_the_same_message_twice(stage: Stage, hosted_vault: Host
         barrier.wait()
         for _ in range(4):
             for pk in list(Operation.objects.unfinished().values_list("pk", flat=True)):
-                operations.run(pk)
-                operations.run(pk)
+                run(pk)
+                run(pk)
         connection.close()
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -145,7 +145,7 @@ def test_a_vault_in_trouble_halfway_is_waited_for(
     ) as proxy:
         settings.VAULT_ADDR = f"http://127.0.0.1:{free_port()}" if how == "is down" else proxy
         calls.forget()
-        operations.sweep(queues=ALL)
+        sweep(queues=ALL)
         waiting = Operation.objects.unfinished().get()
         assert (waiting.state, waiting.troubles) == (Operation.State.WAITING, 1)
         assert waiting.error_sentence

@@ -9,32 +9,34 @@ from django.utils import timezone
 
 from accounts import actions as accounts
 from accounts.models import AuditEntry, Role, User
-from operations import actions
+from kmscore.refused import Refused
+from operations import actions, work
 from operations.models import Operation
 from operations.receipts import is_genuine
+from operations.work import TURN_SECONDS, Cancelled, Failed, ResumeAt, checkpoint, handler, sweep
 from tests.conftest import PASSWORD, Cast, client_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 steps: list[int] = []
 
 
-@actions.handler("tests.long", cancellable=True)
+@handler("tests.long", cancellable=True)
 def long(operation: Operation) -> None:
     for done in range(operation.done, 4):
         steps.append(done)
-        actions.breathe(operation, done + 1)
+        checkpoint(operation, done + 1)
         if done == 1 and "stop" in operation.details:
-            raise actions.CannotBeDone("in_the_way", "Something is in the way.")
+            raise Failed("in_the_way", "Something is in the way.")
 
 
-@actions.handler("tests.short")
+@handler("tests.short")
 def short(operation: Operation) -> None:
     operation.note(name="Production", rows=[{"key": "one", "state": "done"}])
 
 
-@actions.handler("tests.planned", cancellable=True)
+@handler("tests.planned", cancellable=True)
 def planned(operation: Operation) -> None:
-    raise actions.WaitUntil(timezone.now() + timedelta(hours=1), "settling", "The second part has its time.")
+    raise ResumeAt(timezone.now() + timedelta(hours=1), "settling", "The second part has its time.")
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +57,7 @@ def page(cast: Cast, name: str, operation: Operation) -> str:
 def test_cancelled_before_it_began_it_never_runs(cast: Cast) -> None:
     operation = asked(cast, "tests.long")
     assert cast.client("alice").post(page(cast, "cancel", operation)).status_code == 302
-    actions.sweep()
+    sweep()
     operation.refresh_from_db()
     assert (operation.state, steps) == (Operation.State.CANCELLED, [])
 
@@ -65,37 +67,37 @@ def test_cancelled_on_the_way_it_ends_at_the_next_safe_place(cast: Cast) -> None
     claimed = Operation.claim(operation.pk)
     assert claimed is not None
     actions.cancel(operation, actor=cast.alice)
-    with pytest.raises(actions.Cancelled):
-        actions.breathe(claimed, 2)
+    with pytest.raises(Cancelled):
+        checkpoint(claimed, 2)
 
 
 def test_cancelled_while_it_waits_it_ends_at_once(cast: Cast) -> None:
     operation = asked(cast, "tests.planned")
-    actions.sweep()
+    sweep()
     operation.refresh_from_db()
     assert (operation.state, operation.troubles) == (Operation.State.WAITING, 0)
     actions.cancel(operation, actor=cast.alice)
-    actions.sweep()
+    sweep()
     operation.refresh_from_db()
     assert operation.state == Operation.State.CANCELLED
 
 
 def test_short_work_is_not_cancelled(cast: Cast) -> None:
     operation = asked(cast, "tests.short")
-    with pytest.raises(actions.NotPossible):
+    with pytest.raises(Refused):
         actions.cancel(operation, actor=cast.alice)
 
 
 def test_resumed_it_goes_on_where_it_stopped(cast: Cast) -> None:
     operation = asked(cast, "tests.long")
     Operation.objects.update(details={"stop": True})
-    actions.sweep()
+    sweep()
     operation.refresh_from_db()
     assert (operation.state, operation.done) == (Operation.State.FAILED, 2)
     alice = cast.client("alice")
     assert "Resume it" in alice.get(page(cast, "detail", operation)).content.decode()
     assert alice.post(page(cast, "resume", operation)).status_code == 302
-    actions.sweep()
+    sweep()
     operation.refresh_from_db()
     assert (operation.state, steps) == (Operation.State.DONE, [0, 1, 2, 3])
     deeds = set(AuditEntry.objects.filter(type="operation").values_list("action", flat=True))
@@ -106,7 +108,7 @@ def test_a_receipt_bears_the_portals_signature(cast: Cast) -> None:
     operation = asked(cast, "tests.short")
     alice = cast.client("alice")
     assert alice.get(page(cast, "receipt", operation)).status_code == 404
-    actions.sweep()
+    sweep()
     receipt = alice.get(page(cast, "receipt", operation)).json()
     assert (receipt["state"], receipt["requested_by"]) == ("done", cast.alice.email)
     assert receipt["details"]["rows"] == [{"key": "one", "state": "done"}]
@@ -128,7 +130,7 @@ def test_the_page_shows_progress_and_what_is_left(cast: Cast) -> None:
 
 
 def test_the_same_lane_is_worked_on_one_at_a_time(cast: Cast) -> None:
-    first, second = asked(cast, "tests.long", lane="keys"), asked(cast, "tests.long", lane="keys")
+    first, second = asked(cast, "tests.long", exclusive_group="keys"), asked(cast, "tests.long", exclusive_group="keys")
     assert Operation.claim(first.pk) is not None
     assert Operation.claim(second.pk) is None
     Operation.objects.filter(pk=first.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
@@ -137,39 +139,39 @@ def test_the_same_lane_is_worked_on_one_at_a_time(cast: Cast) -> None:
 
 
 def test_bulk_work_gives_way_while_people_wait_for_the_vault(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    from operations import pressure
-    from operations.models import Pressure
+    from operations import load
+    from operations.models import Load
 
     operation = asked(cast, "tests.long", queue=Operation.Queue.BULK)
     claimed = Operation.claim(operation.pk)
     assert claimed is not None
     for _ in range(20):
-        pressure.feel(0.4)
-    assert pressure.is_high()
+        load.record_wait(0.4)
+    assert load.is_high()
     waited: list[float] = []
 
     def sleep(seconds: float) -> None:
         waited.append(seconds)
         if len(waited) == 3:
-            Pressure.objects.update(until=timezone.now())
+            Load.objects.update(until=timezone.now())
 
-    monkeypatch.setattr(actions.time, "sleep", sleep)
-    actions.breathe(claimed, 1)
+    monkeypatch.setattr(work.time, "sleep", sleep)
+    checkpoint(claimed, 1)
     assert len(waited) == 3
 
 
 def test_a_long_turn_ends_so_that_others_have_theirs(cast: Cast) -> None:
     claimed = Operation.claim(asked(cast, "tests.long").pk)
     assert claimed is not None
-    claimed.turn_began -= actions.SLICE_SECONDS + 1
-    with pytest.raises(actions.WaitUntil):
-        actions.breathe(claimed, 1)
+    claimed.turn_began -= TURN_SECONDS + 1
+    with pytest.raises(ResumeAt):
+        checkpoint(claimed, 1)
 
 
 def test_what_concerns_the_whole_account_is_its_administrators(cast: Cast) -> None:
     """Its details name environments that not every member sees."""
     operation = asked(cast, "tests.short")
-    actions.sweep()
+    sweep()
     bob, alice = cast.client("bob"), cast.client("alice")
     assert "Production" not in bob.get(page(cast, "detail", operation)).content.decode()
     assert bob.get(page(cast, "receipt", operation)).status_code == 403

@@ -9,28 +9,29 @@ from django.utils import timezone
 
 from operations import actions
 from operations.models import Operation
+from operations.work import Failed, Retry, handler, run, sweep
 from tests.conftest import Cast
 
 pytestmark = pytest.mark.django_db(transaction=True)
 done: list[str] = []
 
 
-@actions.handler("tests.count")
+@handler("tests.count")
 def count(operation: Operation) -> None:
     done.append(str(operation.pk))
 
 
-@actions.handler("tests.later")
+@handler("tests.later")
 def later(operation: Operation) -> None:
-    raise actions.TryLater("vault_sealed", "The vault is sealed.")
+    raise Retry("vault_sealed", "The vault is sealed.")
 
 
-@actions.handler("tests.refused")
+@handler("tests.refused")
 def refused(operation: Operation) -> None:
-    raise actions.CannotBeDone("permission_denied", "The vault refused.")
+    raise Failed("permission_denied", "The vault refused.")
 
 
-@actions.handler("tests.surprise")
+@handler("tests.surprise")
 def surprise(operation: Operation) -> None:
     raise RuntimeError("a text that may hold anything: canary")
 
@@ -46,8 +47,8 @@ def make(cast: Cast, kind: str) -> Operation:
 
 def test_an_operation_is_done_once(cast: Cast) -> None:
     operation = make(cast, "tests.count")
-    assert actions.run(operation.pk) is True
-    assert actions.run(operation.pk) is False
+    assert run(operation.pk) is True
+    assert run(operation.pk) is False
     operation.refresh_from_db()
     assert (operation.state, len(done)) == (Operation.State.DONE, 1)
 
@@ -58,7 +59,7 @@ def test_two_workers_at_once_do_it_once(cast: Cast) -> None:
 
     def work() -> None:
         barrier.wait()
-        actions.run(operation.pk)
+        run(operation.pk)
         connection.close()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -72,9 +73,9 @@ def test_two_workers_at_once_do_it_once(cast: Cast) -> None:
 def test_a_dead_workers_operation_is_found_when_its_lease_is_over(cast: Cast) -> None:
     operation = make(cast, "tests.count")
     assert Operation.claim(operation.pk) is not None
-    assert actions.sweep() == 0
+    assert sweep() == 0
     Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    assert actions.sweep() == 1
+    assert sweep() == 1
     assert len(done) == 1
 
 
@@ -83,14 +84,14 @@ def test_a_worker_that_lost_its_lease_writes_nothing(cast: Cast) -> None:
     slow = Operation.claim(operation.pk)
     assert slow is not None
     Operation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    actions.sweep()
+    sweep()
     assert slow.progress(1) is False
     assert slow.fail("late", "Too late.") is False
 
 
 def test_work_the_vault_is_away_for_waits_and_says_so(cast: Cast) -> None:
     operation = make(cast, "tests.later")
-    actions.run(operation.pk)
+    run(operation.pk)
     operation.refresh_from_db()
     assert (operation.state, operation.error_sentence) == (Operation.State.WAITING, "The vault is sealed.")
     assert operation.run_after > timezone.now()
@@ -98,7 +99,7 @@ def test_work_the_vault_is_away_for_waits_and_says_so(cast: Cast) -> None:
 
 def test_refused_work_fails_with_its_reason(cast: Cast) -> None:
     operation = make(cast, "tests.refused")
-    actions.run(operation.pk)
+    run(operation.pk)
     operation.refresh_from_db()
     assert (operation.state, operation.error_code) == (Operation.State.FAILED, "permission_denied")
 
@@ -109,7 +110,7 @@ def test_a_surprise_is_tried_five_times_and_its_text_is_kept_nowhere(
     operation = make(cast, "tests.surprise")
     for _ in range(5):
         Operation.objects.filter(pk=operation.pk).update(run_after=timezone.now())
-        actions.run(operation.pk)
+        run(operation.pk)
     operation.refresh_from_db()
     assert (operation.state, operation.attempts) == (Operation.State.FAILED, 5)
     assert "canary" not in operation.error_sentence + capfd.readouterr().err + caplog.text

@@ -19,14 +19,14 @@ from atoms.models import Atom
 from kmsruntime.disk import credentials
 from kmsruntime.errors import EXIT_CODES
 from kmsruntime.remote.portal import Portal
-from operations.actions import sweep
+from operations.work import sweep
 from tests.customer import CustomersVault
 from tests.runtime.byov_machine import Byov
 from tests.runtime.container import Container, bring_your_own_vault, save
 from tests.servers import free_port
 from tests.vaults.situations import serving
+from vaults.keys.provision import activate_kms
 from vaults.models import ContainerReport, KmsSettings, PropertiesFile
-from vaults.panel.settings import activate_kms
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 HELD = "held-canary"

@@ -12,7 +12,7 @@ from atoms import actions as atoms
 from atoms.models import Atom
 from kmscore.byov.customer import CustomerVault
 from kmsruntime.errors import CustomerVaultDown, CustomerVaultSaysNo
-from operations.actions import sweep
+from operations.work import sweep
 from tests.customer import CustomersVault, start_customers_vault
 from tests.live import LivePortal
 from tests.runtime.byov_machine import Byov, unseal

@@ -17,7 +17,7 @@ from kmsruntime.disk.journal import write_journal
 from kmsruntime.enrolment.enrol import adopt, begin, enrol
 from kmsruntime.enrolment.handover import Handover
 from kmsruntime.errors import EnrolmentRefused, Intrusion
-from operations.actions import sweep
+from operations.work import sweep
 from tests.conftest import HostedVault
 from tests.live import LivePortal
 from tests.runtime.container import Container, save

@@ -13,7 +13,7 @@ from atoms.models import Atom, Node
 from kmscore.vaultclient.client import Vault, VaultRefused
 from kmsruntime.disk import credentials
 from kmsruntime.errors import PortalRefused, VaultDown
-from operations.actions import sweep
+from operations.work import sweep
 from tests.conftest import HostedVault
 from tests.runtime.conftest import Enrolled
 from tests.runtime.container import Container, save

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from atoms import actions as atoms
-from operations.actions import sweep
+from operations.work import sweep
 from tests.conftest import Stage
 from tests.vaults.panel import HTMX, OTHER, SAMPLE, TOKEN, Panel, reported, text_of
 from vaults.models import KmsSettings

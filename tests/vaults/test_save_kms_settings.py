@@ -12,12 +12,12 @@ from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault, decod
 from kmscore.sealed.envelope import Place, SealBroken, open_sealed
 from kmscore.sealed.kms_settings import FileRef, decode_kms_document
 from kmscore.vaultclient.client import VaultUnavailable
-from operations.actions import sweep
+from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from vaults.models import DataKey, KmsSettings
 from vaults.panel.settings import (
     PropertiesUpload,
-    SettingsRefused,
+    SettingsInvalid,
     SettingsSaved,
     StaleSettings,
     file_of,
@@ -110,11 +110,11 @@ def test_a_second_click_saves_once_and_a_stale_change_is_refused(stage: Stage) -
 def test_the_server_refuses_what_the_page_disables(stage: Stage) -> None:
     cloud = atoms.create_atom(stage.account, name="Cloud", type="CLOUD", environment=None, actor=stage.alice)
     sweep()
-    with pytest.raises(SettingsRefused, match="not available for Clouds"):
+    with pytest.raises(SettingsInvalid, match="not available for Clouds"):
         save_kms_settings(cloud, mode="byov", wrapped=False, file=upload(), expected_revision=1, actor=stage.alice)
-    with pytest.raises(SettingsRefused, match="needs Bring Your Own Vault"):
+    with pytest.raises(SettingsInvalid, match="needs Bring Your Own Vault"):
         save(stage, mode="hosted", wrapped=True)
-    with pytest.raises(SettingsRefused, match="Choose the properties file"):
+    with pytest.raises(SettingsInvalid, match="Choose the properties file"):
         save(stage)
     assert not KmsSettings.objects.exists()
 

@@ -16,7 +16,7 @@ import orjson
 from django.conf import settings
 
 from kmscore.vaultclient.client import DataKey, Vault, VaultError, VaultMisconfigured, VaultRefused, Wrapping
-from operations import pressure
+from operations import load
 from vaults.hosted import layout
 from vaults.hosted.credentials import CredentialsBroken, read_credentials
 
@@ -45,7 +45,7 @@ def as_identity(name: str, call: Callable[[Vault], T]) -> T:
     try:
         return _as_identity(name, call)
     finally:
-        pressure.feel(time.monotonic() - began)
+        load.record_wait(time.monotonic() - began)
 
 
 def _as_identity(name: str, call: Callable[[Vault], T]) -> T:

@@ -25,11 +25,14 @@ def read_all(recipient: uuid.UUID, last: int) -> Iterator[tuple[int, Entries]]:
             return
 
 
-def older_than(entries: Mapping[str, str], version: int) -> Iterator[Entries]:
-    """Batches of the entries that an earlier version of the in-transit key wrapped, or that look like nothing it made."""
-    old = [(key, wrapped) for key, wrapped in entries.items() if version_of(wrapped) < version]
-    for batch in chunks(old):
-        yield dict(batch)
+def older_than(entries: Mapping[str, str], version: int) -> Entries:
+    """The entries that an earlier version of the in-transit key wrapped, or that look like nothing it made."""
+    return {key: wrapped for key, wrapped in entries.items() if version_of(wrapped) < version}
+
+
+def batches(entries: Mapping[str, str]) -> Iterator[Entries]:
+    """As many at once as the vault takes in one call."""
+    return (dict(batch) for batch in chunks(list(entries.items())))
 
 
 def version_of(wrapped: object) -> int:

@@ -12,18 +12,12 @@ from django.db import transaction
 from django.db.models import F
 
 from accounts.models import Account
+from atoms.models import Atom, Environment
+from kmscore.refused import Refused
 from kmscore.sealed import manifest, selfcheck
 from kmscore.sealed.envelope import Place, seal
 from vaults.hosted import calls
 from vaults.models import DataKey, KmsAccount, Recipient
-
-
-class KmsInactive(Exception):
-    """The account has no active Key Management Service, so nothing can be sealed for it."""
-
-
-class NotProvisioned(Exception):
-    """The hosted vault has no key for this environment or Atom yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +59,21 @@ class SaveKey:
         )
 
 
-def new_save_key(account: Account, recipient_id: uuid.UUID) -> SaveKey:
+def new_save_key(subject: Environment | Atom) -> SaveKey:
     """A data key for one save: two vault calls (up to four when the document is new), and no transaction open.
 
-    Raises KmsInactive, NotProvisioned, and the errors of kmscore.vaultclient.client.
+    Raises Refused: kms_inactive, not_provisioned, and the vault's own (kmscore/vaultclient/answers.py).
     """
+    account = subject.account
     if transaction.get_connection().in_atomic_block:
         raise RuntimeError("The vault is never called inside a transaction.")
     if not KmsAccount.is_active(account):
-        raise KmsInactive(_why_inactive(account))
-    recipient = Recipient.objects.filter(pk=recipient_id, account=account).first()
+        raise Refused("kms_inactive", _why_inactive(account))
+    recipient = Recipient.objects.filter(pk=subject.pk, account=account).first()
     if recipient is None:
-        raise NotProvisioned("The hosted vault has no key for this environment yet.")
+        making = "The hosted vault is still making this Atom's keys; try again in a moment."
+        none = "The hosted vault has no key for this environment yet."
+        raise Refused("not_provisioned", making if isinstance(subject, Atom) else none)
     data_key = calls.new_data_key(recipient.id)
     key_id, document = str(uuid.uuid4()), recipient.next_document()
     calls.store_wrapped_keys(recipient.id, document, {key_id: data_key.wrapped})

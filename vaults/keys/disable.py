@@ -12,26 +12,23 @@ from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
-from accounts import audit
 from accounts.models import Account, User
 from atoms.models import Atom, Environment, Node
+from kmscore.refused import Refused
 from operations import actions as operations
 from operations.models import Operation
+from operations.work import checkpoint
+from vaults import kms_audit
+from vaults.handler import KEYS_GROUP, vault_operation
 from vaults.hosted import calls
-from vaults.logins.handlers import vault_operation
 from vaults.models import KmsAccount, Recipient, RecipientRotation, SecretId, ShredApproval
 
 GRACE_DAYS = (7, 30, 90)  # least, usual, most
-LANE = "keys"  # what changes an account's keys or roles happens one after the other
 SHRED = "vaults.shred"
 
 
-class NotNow(Exception):
-    """The Key Management Service is not in a state for this; the text says why."""
-
-
 @dataclass(frozen=True, slots=True)
-class Reach:
+class Inventory:
     """What an account's KMS holds together: counts for whoever is about to end it."""
 
     environments: int
@@ -41,7 +38,7 @@ class Reach:
     held_at_containers: int
 
 
-def reach_of(account: Account) -> Reach:
+def inventory_of(account: Account) -> Inventory:
     """Three queries, whatever the size."""
     counts = account.environments.aggregate(
         values=Count("extension_values", filter=Q(extension_values__form="sealed")), number=Count("pk", distinct=True)
@@ -49,7 +46,7 @@ def reach_of(account: Account) -> Reach:
     nodes = Node.objects.filter(atom__account=account, state=Node.State.ENROLLED)
     enrolled = nodes.aggregate(number=Count("pk"), holding=Count("pk", filter=Q(report__values__gt=0)))
     atoms = account.atoms.count()
-    return Reach(counts["number"], atoms, enrolled["number"], counts["values"], enrolled["holding"])
+    return Inventory(counts["number"], atoms, enrolled["number"], counts["values"], enrolled["holding"])
 
 
 # -- disable ------------------------------------------------------------------------------------------------------------
@@ -57,14 +54,14 @@ def reach_of(account: Account) -> Reach:
 
 @transaction.atomic
 def disable_kms(account: Account, *, days: int, actor: User) -> KmsAccount:
-    """Cut every container off and refuse new values, for a grace period of 7 to 90 days. Raises NotNow, RowForged."""
+    """Cut every container off and refuse new values, for a grace period of 7 to 90 days. Raises Refused, RowForged."""
     if not GRACE_DAYS[0] <= days <= GRACE_DAYS[-1]:
         raise ValueError("the grace period has 7 to 90 days")
     kms = locked(account)
     if kms.state != KmsAccount.State.ACTIVE:
-        raise NotNow("Only an active Key Management Service can be disabled.")
+        raise Refused("not_active", "Only an active Key Management Service can be disabled.")
     now = timezone.now()
-    put_state(kms, KmsAccount.State.DISABLED, actor, ends_at=now + timedelta(days=days))
+    set_state(kms, KmsAccount.State.DISABLED, actor, ends_at=now + timedelta(days=days))
     recipients = kms.account.recipients.count()
     operations.request(
         "vaults.disable",
@@ -73,10 +70,10 @@ def disable_kms(account: Account, *, days: int, actor: User) -> KmsAccount:
         title=f"Delete the roles of {recipients} environments and Atoms",
         actor=actor,
         total=max(recipients, 1),
-        lane=LANE,
+        exclusive_group=KEYS_GROUP,
     )
     message = f"Key Management Service disabled; its keys are kept until {kms.ends_at:%d %B %Y, %H:%M} UTC"
-    record(account, actor, "DISABLE", message, ends_at=str(kms.ends_at), recipients=recipients)
+    kms_audit.record(account, "DISABLE", message, ends_at=str(kms.ends_at), recipients=recipients, actor=actor)
     return kms
 
 
@@ -98,14 +95,16 @@ def delete_roles(operation: Operation) -> None:
 
 @transaction.atomic
 def enable_kms(account: Account, *, actor: User) -> KmsAccount:
-    """Undo disabling: everything works again, without entering anything again. Raises NotNow, RowForged."""
+    """Undo disabling: everything works again, without entering anything again. Raises Refused, RowForged."""
     kms = locked(account)
     if kms.state != KmsAccount.State.DISABLED:
-        raise NotNow("Only a disabled Key Management Service can be enabled again.")
+        raise Refused("not_disabled", "Only a disabled Key Management Service can be enabled again.")
     withdraw(account)
-    put_state(kms, KmsAccount.State.ACTIVE, actor)
+    set_state(kms, KmsAccount.State.ACTIVE, actor)
     _request_roles(account, actor)
-    record(account, actor, "ENABLE", "Key Management Service enabled again: every container fetches new credentials")
+    kms_audit.record(
+        account, "ENABLE", "Key Management Service enabled again: every container fetches new credentials", actor=actor
+    )
     return kms
 
 
@@ -121,18 +120,18 @@ def withdraw(account: Account) -> int:
 
 @transaction.atomic
 def activate_again(account: Account, *, actor: User) -> KmsAccount:
-    """After shredding: new keys under the old names. What was sealed stays lost. Raises NotNow, RowForged."""
+    """After shredding: new keys under the old names. What was sealed stays lost. Raises Refused, RowForged."""
     kms = locked(account)
     last = account.operations.filter(kind=SHRED).exclude(state=Operation.State.CANCELLED).first()
     done = last is not None and last.state == Operation.State.DONE
     if kms.state != KmsAccount.State.SHREDDED or not done or account.recipients.filter(shredded_at=None).exists():
-        raise NotNow("Only when all of its keys are shredded can it be activated again.")
-    put_state(kms, KmsAccount.State.ACTIVE, actor)
+        raise Refused("not_shredded", "Only when all of its keys are shredded can it be activated again.")
+    set_state(kms, KmsAccount.State.ACTIVE, actor)
     account.recipients.update(shredded_at=None, in_transit_version=1, oldest_version=1, rotated_at=None)
     begun = RecipientRotation.objects.filter(recipient__account=account).exclude(state=RecipientRotation.State.SETTLED)
     begun.update(state=RecipientRotation.State.PENDING, from_version=None, to_version=None, settle_at=None)
     _request_roles(account, actor)
-    record(account, actor, "ACTIVATE", "Key Management Service activated again, with new keys")
+    kms_audit.record(account, "ACTIVATE", "Key Management Service activated again, with new keys", actor=actor)
     return kms
 
 
@@ -149,7 +148,7 @@ def _request_roles(account: Account, actor: User) -> None:
         title=f"Make the roles of {total} environments and Atoms",
         actor=actor,
         total=max(total, 1),
-        lane=LANE,
+        exclusive_group=KEYS_GROUP,
     )
 
 
@@ -172,7 +171,7 @@ def make_roles(operation: Operation) -> None:
                 Recipient.objects.get_or_create(id=subject.pk, defaults={"account": account, "kind": kind})
                 model.objects.filter(pk=subject.pk).update(provisioned_at=now)
             left = sum(one.objects.filter(account=account, provisioned_at=None).count() for one, _, _ in subjects)
-            operations.breathe(operation, max(operation.total - left, 0))
+            checkpoint(operation, max(operation.total - left, 0))
 
 
 def _each(operation: Operation, state: str, do: Callable[[Recipient], None]) -> None:
@@ -185,7 +184,7 @@ def _each(operation: Operation, state: str, do: Callable[[Recipient], None]) -> 
         if not _is(operation.account, state):
             return
         do(recipient)
-        operations.breathe(operation, done + 1, total)
+        checkpoint(operation, done + 1, total)
 
 
 def _is(account: Account, state: str) -> bool:
@@ -193,25 +192,13 @@ def _is(account: Account, state: str) -> bool:
 
 
 def locked(account: Account) -> KmsAccount:
-    """The account's row, locked and genuine. Raises NotNow when it was never activated, RowForged."""
+    """The account's row, locked and genuine. Raises Refused when it was never activated, RowForged."""
     kms = KmsAccount.objects.select_for_update().filter(account=account).first()
     if kms is None:
-        raise NotNow("The Key Management Service of this account was never activated.")
+        raise Refused("never_activated", "The Key Management Service of this account was never activated.")
     return kms.verified()
 
 
-def put_state(kms: KmsAccount, state: str, actor: User | None, *, ends_at: object = None) -> None:
+def set_state(kms: KmsAccount, state: str, actor: User | None, *, ends_at: object = None) -> None:
     kms.state, kms.since, kms.ends_at, kms.changed_by = state, timezone.now(), ends_at, actor  # type: ignore[assignment]
     kms.save()
-
-
-def record(account: Account, actor: User | str, action: str, message: str, **properties: object) -> None:
-    audit.record(
-        account,
-        actor=actor,
-        type="as.atom.kms",
-        action=action,
-        subject_id=account.pk,
-        message=message,
-        properties=properties,
-    )

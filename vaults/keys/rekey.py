@@ -12,25 +12,18 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from accounts import audit
 from accounts.models import Account, User
 from atoms.models import Atom, Node
+from kmscore.refused import Refused
 from operations import actions as operations
-from operations.actions import LeaseLost, WaitUntil, breathe, handler
-from operations.models import Operation, OperationQuerySet
+from operations.models import Operation
+from operations.work import LeaseLost, ResumeAt, checkpoint, handler
+from vaults import kms_audit
+from vaults.keys.rotation import NAMES_KEPT
 from vaults.models import KmsAccount
 
 KIND = "vaults.rekey"
 LOOK_EVERY = timedelta(seconds=15)
-NAMES_KEPT = 200
-
-
-class RekeyRefused(Exception):
-    """It cannot be asked for now; `code` is for machines, the text says why."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code, self.sentence = code, sentence
 
 
 def containers_of(atoms: QuerySet[Atom]) -> QuerySet[Node]:
@@ -45,26 +38,21 @@ def waiting(nodes: QuerySet[Node]) -> QuerySet[Node]:
     return asked.filter(unmet).select_related("atom").order_by(F("last_seen_at").asc(nulls_first=True), "pk")
 
 
-def unfinished_rekeys(account: Account) -> OperationQuerySet:
-    """Requests that are waited for."""
-    return Operation.objects.filter(account=account, kind=KIND).unfinished()
-
-
 @transaction.atomic
 def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Operation:
     """Ask the containers of these Atoms for a new at-rest data key. The same once more, while it is waited for, is that one.
 
-    Raises RekeyRefused: kms_inactive, no_containers.
+    Raises Refused: kms_inactive, no_containers.
     """
     account = Account.objects.select_for_update().get(pk=account.pk)
-    if not KmsAccount.is_active(account):
-        raise RekeyRefused("kms_inactive", "The Key Management Service of this account is not active.")
+    KmsAccount.refuse_inactive(account)
     rows = Atom.objects.filter(account=account, pk__in=[atom.pk for atom in atoms])
     nodes = containers_of(rows).count()
     if not nodes:
-        raise RekeyRefused("no_containers", "No container is enrolled that could take a new key.")
+        raise Refused("no_containers", "No container is enrolled that could take a new key.")
     subject = atoms[0].pk if len(atoms) == 1 else account.pk
-    known = unfinished_rekeys(account).filter(subject_id=subject, cancel_asked_at=None).first()
+    asked_before = account.operations.unfinished().filter(kind=KIND, subject_id=subject, cancel_asked_at=None)
+    known = asked_before.first()
     if known is not None:
         return known
     rows.update(rekey_revision=F("rekey_revision") + 1)
@@ -74,6 +62,7 @@ def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Op
         KIND,
         account=account,
         subject_id=subject,
+        environment_id=atoms[0].environment_id if len(atoms) == 1 else None,
         title=f"New at-rest data keys for {what}",
         actor=actor,
         queue=Operation.Queue.BULK,
@@ -82,19 +71,9 @@ def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Op
     Operation.objects.filter(pk=operation.pk).update(
         details={"wanted": {str(pk): revision for pk, _, revision in asked}}
     )
-    audit.record(
-        account,
-        actor=actor,
-        type="as.atom.kms",
-        action="REKEY",
-        subject_id=subject,
-        message=f"New at-rest data keys asked for: {what}, {nodes} container{'' if nodes == 1 else 's'}",
-        properties={
-            "operation": str(operation.pk),
-            "count": len(asked),
-            "names": [name for _, name, _ in asked[:NAMES_KEPT]],
-        },
-    )
+    message = f"New at-rest data keys asked for: {what}, {nodes} container{'' if nodes == 1 else 's'}"
+    names = [name for _, name, _ in asked[:NAMES_KEPT]]
+    kms_audit.record(operation, "REKEY", message, actor=actor, count=len(asked), names=names)
     return operation
 
 
@@ -106,7 +85,7 @@ def rekey(operation: Operation) -> None:
     nodes = Node.objects.filter(atom__account=operation.account_id, state=Node.State.ENROLLED).values_list(*columns)
     asked = [row for row in nodes.order_by("atom__name", "created_at") if str(row[0]) in wanted]
     left = [row for row in asked if (row[1] or 0) < wanted[str(row[0])]]
-    breathe(operation, len(asked) - len(left), max(len(asked), 1))
+    checkpoint(operation, len(asked) - len(left), max(len(asked), 1))
     lines = [_line(*row[2:]) for row in left[:NAMES_KEPT]]
     if operation.details.get("waiting") != lines and not operation.note(waiting=lines):
         raise LeaseLost
@@ -114,7 +93,7 @@ def rekey(operation: Operation) -> None:
         offline = sum(1 for row in left if not _is_online(row[2]))
         tail = f" {offline} of them {'is' if offline == 1 else 'are'} offline." if offline else ""
         sentence = f"Waiting for {len(left)} of {len(asked)} container{'' if len(asked) == 1 else 's'}.{tail}"
-        raise WaitUntil(timezone.now() + LOOK_EVERY, "containers", sentence)
+        raise ResumeAt(timezone.now() + LOOK_EVERY, "containers", sentence)
     _end(operation, len(asked))
 
 
@@ -132,18 +111,11 @@ def _line(seen_at: datetime | None, node: uuid.UUID, host_name: str, atom: str) 
 
 
 def _end(operation: Operation, containers: int) -> None:
-    """The audit row, once."""
-    if "containers" in operation.details:
+    """The receipt and the audit row, once."""
+    if operation.concluded_at is not None:
         return
+    message = f"{operation.title}: reported by {containers} container{'' if containers == 1 else 's'}"
     with transaction.atomic():
-        if not operation.note(containers=containers):
+        if not operation.conclude(containers=containers):
             raise LeaseLost
-        audit.record(
-            operation.account,
-            actor="portal",
-            type="as.atom.kms",
-            action="REKEYED",
-            subject_id=operation.subject_id,
-            message=f"{operation.title}: reported by {containers} container{'' if containers == 1 else 's'}",
-            properties={"operation": str(operation.pk), "containers": containers},
-        )
+        kms_audit.record(operation, "REKEYED", message, actor="portal", containers=containers)

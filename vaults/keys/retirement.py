@@ -9,16 +9,15 @@ from django.db import transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from accounts import audit
 from accounts.models import Account
 from atoms.models import Node
 from kmscore.vaultclient.client import BATCH_ITEMS
 from operations import actions as operations
-from operations.actions import LeaseLost, breathe
 from operations.models import Operation
+from operations.work import LeaseLost, checkpoint, periodic
+from vaults import kms_audit
+from vaults.handler import KEYS_GROUP, vault_operation
 from vaults.hosted import calls
-from vaults.keys.rotation import LANE
-from vaults.logins.handlers import vault_operation
 from vaults.models import DataKey, Recipient
 
 KIND = "vaults.retire_keys"
@@ -48,7 +47,7 @@ def due() -> QuerySet[DataKey]:
 
 
 @shared_task(name="vaults.retire_unused")
-@operations.chore
+@periodic
 def retire_unused() -> None:
     """Note which data keys are unused and since when, and ask for those to be retired whose time has come.
 
@@ -77,10 +76,11 @@ def _request(account_id: uuid.UUID, count: int) -> None:
         actor=None,
         queue=Operation.Queue.BULK,
         total=count,
-        lane=LANE,
+        exclusive_group=KEYS_GROUP,
     )
     message = f"Retiring asked for: {count} data key{'' if count == 1 else 's'} nothing has used for "
-    _audit(operation, "portal", "RETIRE", f"{message}{settings.BACKUP_RETENTION_DAYS} days", count)
+    message += f"{settings.BACKUP_RETENTION_DAYS} days"
+    kms_audit.record(operation, "RETIRE", message, actor="portal", count=count)
 
 
 @vault_operation(KIND, cancellable=True)
@@ -90,7 +90,7 @@ def retire_keys(operation: Operation) -> None:
     retired = keys.filter(retired_at__gte=operation.requested_at)
     while True:
         done = retired.count()
-        breathe(operation, done, max(operation.total, done))
+        checkpoint(operation, done, max(operation.total, done))
         mine = due().filter(recipient__account=operation.account_id)
         place = mine.order_by("recipient", "document").values_list("recipient", "document").first()
         if place is None:
@@ -109,23 +109,11 @@ def _take_out(recipient: uuid.UUID, document: int, ids: list[uuid.UUID]) -> None
 
 
 def _end(operation: Operation, count: int) -> None:
-    """The audit row, once."""
-    if "retired" in operation.details:
+    """The receipt and the audit row, once."""
+    if operation.concluded_at is not None:
         return
+    message = f"{count} unused data key{'' if count == 1 else 's'} left the vault's documents"
     with transaction.atomic():
-        if not operation.note(retired=count):
+        if not operation.conclude(retired=count):
             raise LeaseLost
-        message = f"{count} unused data key{'' if count == 1 else 's'} left the vault's documents"
-        _audit(operation, "rotator", "RETIRED", message, count)
-
-
-def _audit(operation: Operation, actor: str, action: str, message: str, count: int) -> None:
-    audit.record(
-        operation.account,
-        actor=actor,
-        type="as.atom.kms",
-        action=action,
-        subject_id=operation.account_id,
-        message=message,
-        properties={"operation": str(operation.pk), "count": count},
-    )
+        kms_audit.record(operation, "RETIRED", message, actor="rotator", count=count)

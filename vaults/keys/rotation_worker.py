@@ -18,17 +18,18 @@ from django.db.models import Count, F, Max, Q, QuerySet, Sum
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from accounts import audit
+from accounts.rows import is_uuid
 from kmscore.vaultclient.client import VaultRefused
-from operations.actions import CannotBeDone, LeaseLost, WaitUntil, breathe
 from operations.models import Operation
+from operations.work import Failed, LeaseLost, ResumeAt, checkpoint
+from vaults import kms_audit
+from vaults.handler import vault_operation
 from vaults.hosted import calls, documents
-from vaults.keys.rotation import KIND, NAMES_KEPT, data_keys_of, names_of, recipients_of
-from vaults.logins.handlers import vault_operation
-from vaults.models import KmsAccount, Recipient, RecipientRotation
+from vaults.keys.rotation import KIND, NAMES_KEPT
+from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation
 
 State = RecipientRotation.State
-BREATHES_EVERY = 0.25  # seconds
+WRITE_SECONDS = 0.25  # seconds
 AGAIN_SECONDS = 60  # after a late one was found: a runtime that has just read the old one has opened it by then
 
 
@@ -53,52 +54,65 @@ def rotate(operation: Operation) -> None:
 def _refuse_shredded(operation: Operation) -> None:
     kms = KmsAccount.objects.filter(account=operation.account_id).first()
     if kms is None or kms.verified().state == KmsAccount.State.SHREDDED:
-        raise CannotBeDone("kms_shredded", "The account's keys were destroyed meanwhile: there is nothing to rotate.")
+        raise Failed("kms_shredded", "The account's keys were destroyed meanwhile: there is nothing to rotate.")
 
 
 def _those(operation: Operation, state: str) -> list[RecipientRotation]:
     """The parts in this state, but for those of recipients that were shredded or deleted meanwhile."""
-    there = operation.rotations.filter(recipient__in=recipients_of(operation.account))
+    there = operation.rotations.filter(recipient__in=operation.account.recipients.present())
     return list(there.filter(state=state).select_related("recipient"))
 
 
 class Progress:
-    """How far the operation is, in data keys; written between two batches, when the last time is a moment ago."""
+    """How far the operation is, in data keys: of the recipients that are done, and of the one at hand."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
-        rotations = operation.rotations.filter(recipient__in=recipients_of(operation.account))
-        keys = data_keys_of(Recipient.objects.filter(pk__in=rotations.values("recipient")))
+        rotations = operation.rotations.filter(recipient__in=operation.account.recipients.present())
+        keys = DataKey.objects.stored().filter(recipient__in=rotations.values("recipient"))
         self._keys: Counter[object] = Counter(dict(keys.values_list("recipient").annotate(Count("pk")).order_by()))
         self._total = max(sum(self._keys.values()), 1)
         begun = rotations.exclude(state=State.PENDING)
         self._done = sum(self._keys[pk] for pk in begun.values_list("recipient", flat=True))
         self._failed: int = begun.aggregate(broken=Sum("broken"))["broken"] or 0
-        self._breathed = 0.0
-
-    def at(self, seen: int, broken: int = 0) -> None:
-        """seen, broken: entries of the recipient's documents. Raises what `breathe` raises."""
-        if time.monotonic() - self._breathed < BREATHES_EVERY:
-            return
-        done = min(self._done + seen, self._total)
-        breathe(self._operation, done, self._total, failed=self._failed + broken)
-        self._breathed = time.monotonic()
+        self._seen = self._broken = 0  # of the recipient at hand
+        self._written = 0.0
 
     def keys_of(self, recipient: Recipient) -> int:
         return self._keys[recipient.pk]
 
+    def saw(self, seen: int, broken: int) -> None:
+        """Of the recipient at hand: entries of its documents that are done with, and those that are broken.
+
+        Raises what `checkpoint` raises.
+        """
+        self._seen, self._broken = seen, broken
+        self._checkpoint()
+
     def passed(self, recipient: Recipient, broken: int) -> None:
+        """The recipient at hand is done. Raises what `checkpoint` raises."""
         self._done += self._keys[recipient.pk]
         self.add_failed(broken)
 
     def add_failed(self, broken: int) -> None:
         self._failed += broken
-        self.at(0)
+        self.saw(0, 0)
 
     def write(self) -> None:
         """As it stands; whether to go on is not asked. Raises LeaseLost."""
-        if not self._operation.progress(min(self._done, self._total), self._total, self._failed):
+        if not self._operation.progress(*self._counts()):
             raise LeaseLost
+
+    def _checkpoint(self) -> None:
+        """Between two batches, unless the last time is a moment ago."""
+        if time.monotonic() - self._written < WRITE_SECONDS:
+            return
+        done, total, failed = self._counts()
+        checkpoint(self._operation, done, total, failed=failed)
+        self._written = time.monotonic()
+
+    def _counts(self) -> tuple[int, int, int]:
+        return min(self._done + self._seen, self._total), self._total, self._failed + self._broken
 
 
 # -- the first reading -------------------------------------------------------------------------------------------------
@@ -160,7 +174,9 @@ def _rewrap(rotation: RecipientRotation, progress: Progress, *, late: bool = Fal
     recipient, version = rotation.recipient, rotation.to_version or 0
     seen, found = 0, Broken({})
     for number, entries in documents.read_all(recipient.pk, _last_document(recipient.pk)):
-        for batch in documents.older_than(entries, version):
+        old = documents.older_than(entries, version)
+        seen += len(entries) - len(old)
+        for batch in documents.batches(old):
             if late:
                 again = timedelta(seconds=min(AGAIN_SECONDS, settings.ROTATION_SETTLE_SECONDS))
                 _move(rotation, State.REWRAPPED, late=F("late") + len(batch), settle_at=timezone.now() + again)
@@ -168,7 +184,7 @@ def _rewrap(rotation: RecipientRotation, progress: Progress, *, late: bool = Fal
             if broken:
                 found.ids.setdefault(number, []).extend(broken)
             seen += len(batch)
-            progress.at(0 if late else seen, found.count)
+            progress.saw(0 if late else seen, found.count)
     return found
 
 
@@ -180,19 +196,12 @@ def _last_document(recipient: uuid.UUID) -> int:
 
 def _note_versions(rotation: RecipientRotation, found: Broken) -> int:
     """Write down which version wraps the data keys now: one UPDATE, and one for each document with broken ones."""
-    keys = data_keys_of(Recipient.objects.filter(pk=rotation.recipient_id)).filter(key_version__lt=rotation.to_version)
+    keys = DataKey.objects.stored().filter(recipient=rotation.recipient_id, key_version__lt=rotation.to_version)
     noted = keys.exclude(document__in=list(found.ids)).update(key_version=rotation.to_version)
     for number, ids in found.ids.items():
-        damaged = keys.filter(document=number).exclude(pk__in=[key for key in ids if _is_uuid(key)])
+        damaged = keys.filter(document=number).exclude(pk__in=[key for key in ids if is_uuid(key)])
         noted += damaged.update(key_version=rotation.to_version)
     return noted
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
 
 
 # -- the second reading ------------------------------------------------------------------------------------------------
@@ -201,7 +210,7 @@ def _is_uuid(text: str) -> bool:
 def _wait_for_saves_in_flight(rewrapped: Iterable[RecipientRotation]) -> None:
     until = max(rotation.settle_at for rotation in rewrapped if rotation.settle_at)
     if until > timezone.now():
-        raise WaitUntil(
+        raise ResumeAt(
             until,
             "saves_in_flight",
             f"Rewrapped. At {until:%H:%M} UTC every document is read again, then earlier versions are refused.",
@@ -210,7 +219,7 @@ def _wait_for_saves_in_flight(rewrapped: Iterable[RecipientRotation]) -> None:
 
 def _read_again(rotation: RecipientRotation, progress: Progress) -> None:
     """A save in flight may have added an old one meanwhile. After a clean reading earlier versions are refused."""
-    progress.at(0)
+    progress.saw(0, 0)
     found = _rewrap(rotation, progress, late=True)
     if found.count:
         _move(rotation, State.REWRAPPED, state=State.FAILED, broken=found.count)
@@ -247,7 +256,7 @@ def _move(rotation: RecipientRotation, state: str, /, **changes: Any) -> None:
 
 def _end(operation: Operation) -> None:
     """The receipt and the audit row, once; then fail when something is left that the vault cannot rewrap."""
-    rotations = operation.rotations.filter(recipient__in=recipients_of(operation.account))
+    rotations = operation.rotations.filter(recipient__in=operation.account.recipients.present())
     sums = rotations.aggregate(
         keys=Count("pk"),
         rewrapped=Sum("rewrapped"),
@@ -256,14 +265,16 @@ def _end(operation: Operation) -> None:
     )
     result = {name: number or 0 for name, number in sums.items()}
     result["skipped"] = operation.rotations.count() - result["keys"]
-    if any(operation.details.get(name) != number for name, number in result.items()):
+    if operation.concluded_at is None:
         with transaction.atomic():
-            if not operation.note(**result, recipients=_receipt(operation, rotations)):
+            if not operation.conclude(**result, recipients=_receipt(operation, rotations)):
                 raise LeaseLost
-            _audit(operation, result)
+            said = "ended with broken data keys" if result["broken"] else "ended"
+            message = f"{operation.title}: {said}, {result['rewrapped']} data keys rewrapped"
+            kms_audit.record(operation, "ROTATED", message, actor="rotator", **result)
     if result["broken"]:
         count = result["broken"]
-        raise CannotBeDone(
+        raise Failed(
             "data_keys_broken",
             f"The vault cannot rewrap {count} wrapped data key{'' if count == 1 else 's'}; the rest is rotated, and where "
             "they are earlier versions are still accepted. Restore them in the vault, then resume.",
@@ -272,7 +283,7 @@ def _end(operation: Operation) -> None:
 
 def _receipt(operation: Operation, rotations: QuerySet[RecipientRotation]) -> list[dict[str, object]]:
     """Of the first so many; the sums beside it are of all."""
-    names = names_of(operation.account)
+    names = operation.account.recipients.names()
     return [
         {
             "id": str(row.recipient_id),
@@ -285,16 +296,3 @@ def _receipt(operation: Operation, rotations: QuerySet[RecipientRotation]) -> li
         }
         for row in rotations[:NAMES_KEPT]
     ]
-
-
-def _audit(operation: Operation, result: dict[str, int]) -> None:
-    said = "ended with broken data keys" if result["broken"] else "ended"
-    audit.record(
-        operation.account,
-        actor="rotator",
-        type="as.atom.kms",
-        action="ROTATED",
-        subject_id=operation.subject_id,
-        message=f"{operation.title}: {said}, {result['rewrapped']} data keys rewrapped",
-        properties={"operation": str(operation.pk), **result},
-    )

@@ -19,17 +19,21 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.access import genuine_roles
-from accounts.models import Account, Membership, Privilege, User
+from accounts.models import Account, Membership, User
+from accounts.privileges import Privilege
+from accounts.rows import is_uuid
 from atoms.models import Node
+from kmscore.refused import Refused
 from operations import actions as operations
-from operations.actions import Cancelled, CannotBeDone, LeaseLost, WaitUntil
 from operations.models import Operation
+from operations.queue import publish_on_commit
+from operations.work import Cancelled, Failed, LeaseLost, ResumeAt, periodic
+from vaults import kms_audit
+from vaults.handler import KEYS_GROUP, vault_operation
 from vaults.hosted import calls
 from vaults.keys import disable
-from vaults.keys.disable import LANE, SHRED, NotNow
+from vaults.keys.disable import SHRED
 from vaults.keys.losses import mark_lost
-from vaults.logins.alarms import is_uuid
-from vaults.logins.handlers import vault_operation
 from vaults.models import DataKey, KmsAccount, Recipient, ShredApproval, ShredCertificate, ShredProof
 
 log = structlog.get_logger()
@@ -45,42 +49,44 @@ NOTHING_WRAPPED = 0  # stands in a proof for a status: there was no wrapped data
 def request_shred(account: Account, *, actor: User) -> Operation:
     """Ask for the keys to be destroyed before the grace period ends; a second administrator has to approve it.
 
-    Raises NotNow, RowForged.
+    Raises Refused, RowForged.
     """
     kms = disable.locked(account)
     if kms.state != KmsAccount.State.DISABLED:
-        raise NotNow("Disable the Key Management Service first: that shows whether anybody still needs it.")
+        raise Refused(
+            "not_disabled", "Disable the Key Management Service first: that shows whether anybody still needs it."
+        )
     if account.operations.unfinished().filter(kind=SHRED).exists():
-        raise NotNow("Shredding was asked for already.")
+        raise Refused("asked_already", "Shredding was asked for already.")
     operation = _request(account, actor, kms.ends_at)
     _approve(operation, actor)
-    disable.record(
-        account, actor, "SHRED_ASKED", "Shredding at once was asked for; a second administrator has to approve"
+    kms_audit.record(
+        account, "SHRED_ASKED", "Shredding at once was asked for; a second administrator has to approve", actor=actor
     )
     return operation
 
 
 @transaction.atomic
 def approve_shred(operation: Operation, *, actor: User) -> None:
-    """The second administrator's word. Raises NotNow."""
+    """The second administrator's word. Raises Refused."""
     locked = Operation.objects.select_for_update(of=("self",)).select_related("account").get(pk=operation.pk)
     if locked.is_finished or locked.kind != SHRED:
-        raise NotNow("There is nothing to approve any more.")
+        raise Refused("nothing_to_approve", "There is nothing to approve any more.")
     if locked.shred_approvals.filter(user=actor).exists():
-        raise NotNow("You have asked for it: somebody else has to approve.")
+        raise Refused("approved_already", "You have asked for it: somebody else has to approve.")
     _approve(locked, actor)
     Operation.objects.filter(pk=locked.pk).update(run_after=timezone.now())
-    disable.record(locked.account, actor, "SHRED_APPROVED", "Shredding at once was approved")
-    transaction.on_commit(lambda: operations.wake(locked))
+    kms_audit.record(locked.account, "SHRED_APPROVED", "Shredding at once was approved", actor=actor)
+    publish_on_commit(locked)
 
 
 @transaction.atomic
 def withdraw_shred(account: Account, *, actor: User) -> None:
-    """Take the request back, as long as it has not begun; the grace period goes on. Raises NotNow, RowForged."""
+    """Take the request back, as long as it has not begun; the grace period goes on. Raises Refused, RowForged."""
     if disable.locked(account).state != KmsAccount.State.DISABLED:
-        raise NotNow("It has begun; there is no way back.")
+        raise Refused("begun", "It has begun; there is no way back.")
     if disable.withdraw(account):
-        disable.record(account, actor, "SHRED_WITHDRAWN", "The request for shredding at once was taken back")
+        kms_audit.record(account, "SHRED_WITHDRAWN", "The request for shredding at once was taken back", actor=actor)
 
 
 def _request(account: Account, actor: User | None, run_after: datetime | None) -> Operation:
@@ -93,7 +99,7 @@ def _request(account: Account, actor: User | None, run_after: datetime | None) -
         actor=actor,
         queue=Operation.Queue.SHRED,
         total=max(recipients, 1),
-        lane=LANE,
+        exclusive_group=KEYS_GROUP,
         run_after=run_after,
     )
 
@@ -102,7 +108,7 @@ def _approve(operation: Operation, actor: User) -> None:
     ShredApproval(operation=operation, account=operation.account, user=actor).save(force_insert=True)
 
 
-@operations.chore
+@periodic
 def ask_for_what_is_due() -> None:
     """Ask for the shredding of every account whose grace period is over."""
     late = KmsAccount.objects.filter(state=KmsAccount.State.DISABLED, ends_at__lte=timezone.now())
@@ -115,7 +121,9 @@ def ask_for_what_is_due() -> None:
             disable.locked(kms.account)
             if not kms.account.operations.unfinished().filter(kind=SHRED).exists():
                 _request(kms.account, None, None)
-                disable.record(kms.account, "portal", "SHRED_DUE", "The grace period is over: the keys are shredded")
+                kms_audit.record(
+                    kms.account, "SHRED_DUE", "The grace period is over: the keys are shredded", actor="portal"
+                )
 
 
 @shared_task(name="vaults.shred_due")
@@ -125,11 +133,11 @@ def shred_what_is_due() -> None:
 
 @transaction.atomic
 def shred_again(account: Account) -> Operation:
-    """After a vault's restore: what was shredded before and is there again is destroyed again. Raises NotNow, RowForged."""
+    """After a vault's restore: what was shredded before and is there again is destroyed again. Raises Refused, RowForged."""
     if disable.locked(account).state != KmsAccount.State.SHREDDED:
-        raise NotNow("The keys of this account are not shredded.")
-    disable.record(
-        account, "operator", "SHRED_AGAIN", "A restored vault has the shredded keys again; they are shredded"
+        raise Refused("not_shredded", "The keys of this account are not shredded.")
+    kms_audit.record(
+        account, "SHRED_AGAIN", "A restored vault has the shredded keys again; they are shredded", actor="operator"
     )
     account.recipients.update(shredded_at=None)
     return _request(account, None, None)
@@ -163,7 +171,7 @@ def _still_ours(operation: Operation) -> None:
 
 
 def _begin(operation: Operation) -> None:
-    """Check what allows it, and close the way back. Raises WaitUntil, CannotBeDone, RowForged."""
+    """Check what allows it, and close the way back. Raises ResumeAt, Failed, RowForged."""
     with transaction.atomic():
         kms = disable.locked(operation.account)
         if kms.state == KmsAccount.State.SHREDDED:
@@ -171,21 +179,21 @@ def _begin(operation: Operation) -> None:
         if operation.is_cancel_asked():
             raise Cancelled
         if kms.state != KmsAccount.State.DISABLED or kms.ends_at is None:
-            raise CannotBeDone("not_disabled", "The Key Management Service was enabled again; nothing was destroyed.")
+            raise Failed("not_disabled", "The Key Management Service was enabled again; nothing was destroyed.")
         by = _approved_by(operation)
         if kms.ends_at > timezone.now() and len(by) < 2:
             sentence = f"Waits for a second administrator's approval, or for {kms.ends_at:%d %B %Y, %H:%M} UTC."
-            raise WaitUntil(kms.ends_at, "approval_missing", sentence)
+            raise ResumeAt(kms.ends_at, "approval_missing", sentence)
         if not _was_disabled_until(operation.account, kms.ends_at):
             sentence = "The audit log does not say that it was disabled like this; an operator has to look at the rows."
-            raise CannotBeDone("record_forged", sentence)
+            raise Failed("record_forged", sentence)
         facts = {"disabled_at": kms.since.isoformat(), "approved_by": by}
-        disable.put_state(kms, KmsAccount.State.SHREDDED, operation.requested_by)
+        disable.set_state(kms, KmsAccount.State.SHREDDED, operation.requested_by)
         if not operation.note(**facts):
             raise LeaseLost
         mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.Loss.SHREDDED)
-        disable.record(
-            operation.account, "shred worker", "SHRED", "The keys of this account are being destroyed", **facts
+        kms_audit.record(
+            operation.account, "SHRED", "The keys of this account are being destroyed", actor="shred worker", **facts
         )
 
 
@@ -230,9 +238,7 @@ def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
         wrapped = _wrapped(recipient, documents, str(proof.data_key)) if proof.data_key else ""
         proof.after = calls.rewrap_status(recipient.pk, wrapped) if wrapped else NOTHING_WRAPPED
         if proof.after and proof.after < 400:
-            raise CannotBeDone(
-                "key_alive", "The vault still opens what a deleted key wrapped; nothing more was destroyed."
-            )
+            raise Failed("key_alive", "The vault still opens what a deleted key wrapped; nothing more was destroyed.")
         proof.save()
     _still_ours(operation)
     for document in documents:
@@ -281,7 +287,7 @@ def _certify(operation: Operation) -> None:
         disable.locked(operation.account)
         if ShredCertificate.objects.filter(operation=operation).exists():
             return
-        disable.record(operation.account, "shred worker", "SHREDDED", "The keys of this account are destroyed")
+        kms_audit.record(operation.account, "SHREDDED", "The keys of this account are destroyed", actor="shred worker")
         now = timezone.now()
         document = _document(operation, now)
         ShredCertificate.objects.create(

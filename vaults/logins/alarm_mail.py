@@ -12,7 +12,8 @@ from django.core.mail import EmailMessage
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import Account, MembershipRole, Privilege
+from accounts.models import Account, MembershipRole
+from accounts.privileges import Privilege
 from vaults.logins.alarms import owner
 from vaults.models import ReaderAlarm
 

@@ -1,18 +1,16 @@
 """Alarms about readers nobody enrolled: whose they are, who sees them, and what people do about them."""
 
 from typing import Any
-from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts import audit
-from accounts.models import Account, Membership, User
-from accounts.rows import RowForged
+from accounts.models import Account, User
+from accounts.rows import RowForged, is_uuid
 from atoms.models import Atom, Environment
 from operations import actions as operations
 from operations.models import Operation
+from vaults import kms_audit
 from vaults.hosted.identities import ENVIRONMENTS
 from vaults.models import ReaderAlarm, Recipient
 
@@ -33,44 +31,16 @@ def owner(mount: str, role: str) -> tuple[Account | None, str]:
     return (recipient.account, deleted) if recipient else (None, "an unknown role")
 
 
-def record(
-    alarm: ReaderAlarm, account: Account, action: str, message: str, *, actor: User | str, **properties: object
-) -> None:
-    """An audit entry about an alarm, in the caller's transaction."""
-    audit.record(
-        account,
-        actor=actor,
-        type="as.atom.kms",
-        action=action,
-        subject_id=alarm.role,
-        message=message,
-        properties={"alarm": str(alarm.pk), "login": alarm.mount, **properties},
-    )
-
-
-def visible_to(membership: Membership, *, is_admin: bool) -> QuerySet[ReaderAlarm]:
-    """The account's open alarms; without those about environments and Atoms the member does not see."""
-    alarms = ReaderAlarm.objects.filter(account=membership.account_id, closed_at=None)
-    if is_admin:
-        return alarms
-    seen = [
-        *Environment.objects.visible_to(membership).values_list("pk", flat=True),
-        *Atom.objects.visible_to(membership).values_list("pk", flat=True),
-    ]
-    return alarms.filter(role__in=[str(pk) for pk in seen])
-
-
 @transaction.atomic
 def request_destruction(alarm: ReaderAlarm, *, actor: User) -> Operation:
     """Destroy the secret_id of an alarm at the vault; asked twice, it is the same operation. Raises RowForged."""
-    locked = ReaderAlarm.objects.select_for_update(of=("self",)).select_related("account").get(pk=alarm.pk).verified()
-    account = _account(locked)
+    locked, account = _lock(alarm)
     under_way = Operation.objects.unfinished().about(locked.pk).filter(kind=DESTROY).first()
     if under_way is not None:
         return under_way
     name = owner(locked.mount, locked.role)[1]
     message = f"Asked to destroy a login as {name} that nobody enrolled"
-    record(locked, account, "ALARM_DESTROY", message, actor=actor)
+    kms_audit.record(locked, "ALARM_DESTROY", message, actor=actor)
     return operations.request(
         DESTROY,
         account=account,
@@ -83,14 +53,14 @@ def request_destruction(alarm: ReaderAlarm, *, actor: User) -> Operation:
 @transaction.atomic
 def close(alarm: ReaderAlarm, *, note: str, actor: User) -> None:
     """Somebody looked into it; the note is kept in the audit. Raises RowForged."""
-    locked = ReaderAlarm.objects.select_for_update(of=("self",)).select_related("account").get(pk=alarm.pk).verified()
+    locked, _ = _lock(alarm)
     if locked.closed_at is not None:
         return
     locked.closed_at, locked.closed_by = timezone.now(), actor
     locked.save(update_fields=["closed_at", "closed_by"])
     state = "destroyed" if locked.destroyed_at else "still there"
     message = f"Alarm about {owner(locked.mount, locked.role)[1]} closed, its login {state}: {note}"
-    record(locked, _account(locked), "ALARM_CLOSED", message, actor=actor, note=note)
+    kms_audit.record(locked, "ALARM_CLOSED", message, actor=actor, note=note)
 
 
 def destroyed(alarm: ReaderAlarm) -> None:
@@ -100,17 +70,13 @@ def destroyed(alarm: ReaderAlarm) -> None:
             return
         if alarm.account is not None:
             message = f"A login as {owner(alarm.mount, alarm.role)[1]} that nobody enrolled was destroyed"
-            record(alarm, alarm.account, "ALARM_DESTROYED", message, actor="revoker")
+            kms_audit.record(alarm, "ALARM_DESTROYED", message, actor="revoker")
 
 
-def is_uuid(text: object) -> bool:
-    try:
-        return isinstance(text, str) and len(text) == 36 and str(UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def _account(alarm: ReaderAlarm) -> Account:
-    if alarm.account is None:
+def _lock(alarm: ReaderAlarm) -> tuple[ReaderAlarm, Account]:
+    """The row, locked and genuine, and whose it is. Raises RowForged."""
+    rows = ReaderAlarm.objects.select_for_update(of=("self",)).select_related("account")
+    locked = rows.get(pk=alarm.pk).verified()
+    if locked.account is None:
         raise RowForged(f"Reader alarm {alarm.pk} is of no account.")
-    return alarm.account
+    return locked, locked.account

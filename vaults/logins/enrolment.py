@@ -13,24 +13,17 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts import audit
-from accounts.models import Account
 from accounts.rows import RowForged
 from atoms import actions as atoms
 from atoms.models import Atom, Environment, InstallerToken, Node, NodeCredential, token_hash
+from kmscore.refused import Refused
 from operations import actions as operations
+from vaults import kms_audit
 from vaults.hosted import calls
 from vaults.models import Enrolment, KmsAccount, SecretId
 
 REPLACED_EVERY = timedelta(seconds=10)  # between two sync credentials of a node
 PER_HOUR = 30  # hand-overs a node may ask for; a healthy one asks a few times a month
-
-
-class EnrolmentRefused(Exception):
-    """The runtime cannot enrol this way; `code` is for machines, the text says what to do."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code, self.sentence = code, sentence
 
 
 # -- asking -------------------------------------------------------------------------------------------------------------
@@ -52,14 +45,23 @@ def begin(installer_token: str, *, sync_hash: bytes, settings_hash: bytes, host_
             return enrolment
     _refuse_unusable(token)
     atom = token.atom
-    _refuse_inactive(atom.account)
+    KmsAccount.refuse_inactive(atom.account)
     node = Node.objects.create(atom=atom, host_name=host_name, version=version)
     for kind, value in hashes.items():
         credential = NodeCredential(node=node, atom=atom, account_id=atom.account_id, kind=kind, token_hash=value)
         credential.save(force_insert=True)
     token.node = node
     token.save(update_fields=["node"])
-    _audit(node, "INSTALL", f"A container asked to enrol as a node of {atom.name}", type="as.atom", modifier="TOKEN")
+    audit.record(
+        atom.account,
+        actor=_actor(node),
+        type="as.atom",
+        action="INSTALL",
+        modifier="TOKEN",
+        subject_id=atom.pk,
+        message=f"A container asked to enrol as a node of {atom.name}",
+        properties={"node": str(node.pk)},
+    )
     return _new_enrolment(node, installing=True)
 
 
@@ -76,7 +78,7 @@ def _refuse_unusable(token: InstallerToken) -> None:
         raise _token_refused("expired", "has expired")
     if token.node is not None:
         sentence = "Another machine is enrolling with this installer token. Make one for each node."
-        raise EnrolmentRefused("installer_token_in_use", sentence)
+        raise Refused("installer_token_in_use", sentence)
 
 
 def _refuse_late(token: InstallerToken) -> None:
@@ -89,13 +91,8 @@ def _refuse_late(token: InstallerToken) -> None:
         raise _token_refused("expired", "has expired")
 
 
-def _token_refused(code: str, what: str) -> EnrolmentRefused:
-    return EnrolmentRefused(f"installer_token_{code}", f"This installer token {what}. Make a new one for the Atom.")
-
-
-def _refuse_inactive(account: Account) -> None:
-    if not KmsAccount.is_active(account):
-        raise EnrolmentRefused("kms_inactive", "The Key Management Service of this account is not active.")
+def _token_refused(code: str, what: str) -> Refused:
+    return Refused(f"installer_token_{code}", f"This installer token {what}. Make a new one for the Atom.")
 
 
 def _new_enrolment(node: Node, *, installing: bool) -> Enrolment:
@@ -121,6 +118,7 @@ def _wrap(enrolment: Enrolment, atom: Atom) -> None:
         "vaults.wrap_role_ids",
         account=atom.account,
         subject_id=enrolment.pk,
+        environment_id=enrolment.environment_id,
         title=f"Hand vault credentials to {enrolment.node.host_name or 'a node'} of {atom.name}",
         actor=None,
     )
@@ -134,15 +132,15 @@ def _atom(node: Node) -> Atom:
 def request_credentials(node: Node, *, reason: str) -> Enrolment:
     """A node asks for vault credentials again; one that is asking already gets the same hand-over."""
     atom = Atom.objects.select_for_update(of=("self",)).select_related("account__kms").get(pk=node.atom_id)
-    _refuse_inactive(atom.account)
+    KmsAccount.refuse_inactive(atom.account)
     open_states = (Enrolment.State.REQUESTED, Enrolment.State.READY)
     current = node.enrolments.filter(state__in=open_states, attachment_revision=atom.attachment_revision).first()
     if current is not None and not current.is_stale and current.deliveries < Enrolment.DELIVERIES:
         return current
     if node.enrolments.filter(requested_at__gt=timezone.now() - timedelta(hours=1)).count() >= PER_HOUR:
         sentence = "This container asks for credentials again and again. Wait an hour, or revoke it and enrol it anew."
-        raise EnrolmentRefused("too_many_requests", sentence)
-    _audit(node, "CREDENTIALS", f"A container of {atom.name} asked for vault credentials ({reason})")
+        raise Refused("too_many_requests", sentence)
+    _record(node, "CREDENTIALS", f"A container of {atom.name} asked for vault credentials ({reason})")
     return _new_enrolment(node, installing=False)
 
 
@@ -150,7 +148,7 @@ def request_credentials(node: Node, *, reason: str) -> Enrolment:
 def replace_sync_credential(node: Node, sync_hash: bytes) -> None:
     """A node made itself another sync credential: the old one, which once lay on its disk in the clear, ends at once.
 
-    The same hash again changes nothing, so a lost reply is retried with either credential. Raises EnrolmentRefused,
+    The same hash again changes nothing, so a lost reply is retried with either credential. Raises Refused,
     RowForged.
     """
     found = NodeCredential.objects.select_for_update().get(node=node, kind=NodeCredential.Kind.SYNC).verified()
@@ -158,12 +156,12 @@ def replace_sync_credential(node: Node, sync_hash: bytes) -> None:
         return
     if found.created_at > timezone.now() - REPLACED_EVERY and found.replaced:
         sentence = "This container replaced its credential a moment ago. Wait a little."
-        raise EnrolmentRefused("too_many_requests", sentence)
+        raise Refused("too_many_requests", sentence)
     if NodeCredential.objects.filter(token_hash=sync_hash).exists():
-        raise EnrolmentRefused("credential_taken", "Make another credential: this one cannot be used.")
+        raise Refused("credential_taken", "Make another credential: this one cannot be used.")
     found.token_hash, found.created_at, found.replaced = sync_hash, timezone.now(), True
     found.save(update_fields=["token_hash", "created_at", "replaced"])
-    _audit(node, "CREDENTIALS", f"A container of {node.atom.name} replaced its sync credential")
+    _record(node, "CREDENTIALS", f"A container of {node.atom.name} replaced its sync credential")
 
 
 @transaction.atomic
@@ -211,7 +209,7 @@ class Grant:
 def deliver(enrolment: Enrolment) -> list[Grant] | None:
     """The wrapped credentials of a ready enrolment; None while the worker is not done. Each call issues new secret_ids.
 
-    Raises EnrolmentRefused (delivered too often, installer token withdrawn or expired, KMS off), RowForged, and the errors
+    Raises Refused (delivered too often, installer token withdrawn or expired, KMS off), RowForged, and the errors
     of kmscore.vaultclient.client.
     """
     _check(enrolment)
@@ -225,7 +223,7 @@ def deliver(enrolment: Enrolment) -> list[Grant] | None:
     ).update(deliveries=F("deliveries") + 1)
     if not counted:
         sentence = "These credentials were fetched too often. Start the enrolment again."
-        raise EnrolmentRefused("too_many_deliveries", sentence)
+        raise Refused("too_many_deliveries", sentence)
     grants = [_grant(enrolment, "atoms", enrolment.atom_id, enrolment.wrapped_atom_role_id)]
     if enrolment.environment_id and enrolment.wrapped_environment_role_id:
         grants.append(
@@ -245,10 +243,10 @@ def deliver(enrolment: Enrolment) -> list[Grant] | None:
 
 
 def _check(enrolment: Enrolment) -> None:
-    """Whether this enrolment may go on at all. Raises RowForged, EnrolmentRefused."""
+    """Whether this enrolment may go on at all. Raises RowForged, Refused."""
     if not enrolment.holds():
         raise RowForged(f"Enrolment {enrolment.pk} does not bear the portal's signature.")
-    _refuse_inactive(enrolment.node.atom.account)
+    KmsAccount.refuse_inactive(enrolment.node.atom.account)
     if enrolment.installing and enrolment.state != Enrolment.State.CONFIRMED:
         token = InstallerToken.objects.select_related("atom").filter(node=enrolment.node_id).first()
         if token is None:
@@ -301,14 +299,14 @@ def confirm(enrolment: Enrolment, accessors: list[str]) -> None:
         return
     _check(enrolment)
     if enrolment.state != Enrolment.State.READY:
-        raise EnrolmentRefused("nothing_to_confirm", "This enrolment has delivered nothing that could be confirmed.")
+        raise Refused("nothing_to_confirm", "This enrolment has delivered nothing that could be confirmed.")
     issued = set(enrolment.secret_ids.filter(accessor__in=accessors).values_list("accessor", flat=True))
     if not issued or issued != set(accessors):
-        raise EnrolmentRefused("accessor_unknown", "The portal did not issue these credentials.")
+        raise Refused("accessor_unknown", "The portal did not issue these credentials.")
     now, node = timezone.now(), enrolment.node
     if enrolment.installing:
         if not atoms.has_free_node(atom):
-            raise EnrolmentRefused("node_exists", f"{atom.name} has its machine: another one enrolled meanwhile.")
+            raise Refused("node_exists", f"{atom.name} has its machine: another one enrolled meanwhile.")
         Node.objects.filter(pk=node.pk).update(state=Node.State.ENROLLED, enrolled_at=now, last_seen_at=now)
         token = InstallerToken.objects.select_for_update().get(node=node)
         token.spent_at = now
@@ -320,7 +318,7 @@ def confirm(enrolment: Enrolment, accessors: list[str]) -> None:
     node.secret_ids.exclude(accessor__in=issued).filter(superseded_at=None).update(superseded_at=now)
     _destroy_superseded(node.atom)
     deed = "ENROL" if enrolment.installing else "CREDENTIALS_TAKEN"
-    _audit(node, deed, f"A container of {node.atom.name} logged in to the hosted vault with its credentials")
+    _record(node, deed, f"A container of {node.atom.name} logged in to the hosted vault with its credentials")
 
 
 @transaction.atomic
@@ -337,7 +335,7 @@ def report_intrusion(enrolment: Enrolment) -> None:
     atom = enrolment.node.atom
     _destroy_superseded(atom)
     message = f"Wrapped credentials for {atom.name} were opened by somebody else; they were destroyed"
-    _audit(enrolment.node, "INTRUSION", message, enrolment=str(enrolment.pk))
+    _record(enrolment.node, "INTRUSION", message, enrolment=str(enrolment.pk))
 
 
 def revoke_unfinished() -> int:
@@ -355,21 +353,15 @@ def _destroy_superseded(atom: Atom) -> None:
         "vaults.destroy_secret_ids",
         account=atom.account,
         subject_id=atom.pk,
+        environment_id=atom.environment_id,
         title=f"Destroy old vault credentials of {atom.name}",
         actor=None,
     )
 
 
-def _audit(
-    node: Node, action: str, message: str, *, type: str = "as.atom.kms", modifier: str = "NONE", **properties: str
-) -> None:
-    audit.record(
-        node.atom.account,
-        actor=f"container {node}"[:80],
-        type=type,
-        action=action,
-        modifier=modifier,
-        subject_id=node.atom_id,
-        message=message,
-        properties={"node": str(node.pk), **properties},
-    )
+def _record(node: Node, action: str, message: str, **facts: str) -> None:
+    kms_audit.record(node.atom, action, message, actor=_actor(node), node=str(node.pk), **facts)
+
+
+def _actor(node: Node) -> str:
+    return f"container {node}"[:80]

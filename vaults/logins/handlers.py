@@ -1,88 +1,22 @@
 """What a worker does at the hosted vault. Handlers take an operation, re-read what it is about, and are safe to run twice."""
 
-from collections.abc import Callable
-from functools import wraps
-
 import structlog
 from celery import shared_task
-from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from accounts import audit
 from accounts.rows import RowForged
-from atoms.models import Atom, Environment
-from kmscore.vaultclient.client import VaultError, VaultUnavailable
-from operations.actions import CannotBeDone, TryLater, handler
+from atoms.models import Atom
+from kmscore.vaultclient.client import VaultError
 from operations.models import Operation
+from operations.work import Retry
+from vaults.handler import vault_operation
 from vaults.hosted import calls
 from vaults.logins import alarms, enrolment, watch
-from vaults.models import Enrolment, KmsAccount, ReaderAlarm, Recipient, SecretId
+from vaults.models import Enrolment, KmsAccount, ReaderAlarm, SecretId
 
 log = structlog.get_logger()
-
-
-def vault_operation(
-    kind: str, *, cancellable: bool = False, admin: bool = False
-) -> Callable[[Callable[[Operation], None]], Callable[[Operation], None]]:
-    """Register a handler whose vault errors become "try later" (unavailable) or "cannot be done" (everything else)."""
-
-    def register(function: Callable[[Operation], None]) -> Callable[[Operation], None]:
-        @handler(kind, cancellable=cancellable, admin=admin)
-        @wraps(function)
-        def handle(operation: Operation) -> None:
-            try:
-                function(operation)
-            except RowForged:
-                sentence = "A row this needs was changed outside the portal, so it grants nothing."
-                raise CannotBeDone("record_forged", sentence) from None
-            except VaultUnavailable as error:
-                raise TryLater(error.code, error.sentence) from None
-            except VaultError as error:
-                raise CannotBeDone(error.code, error.sentence) from None
-
-        return handle
-
-    return register
-
-
-@vault_operation("vaults.provision_environment")
-def provision_environment(operation: Operation) -> None:
-    """Key and role of an environment. Nothing to do for an account without KMS: activating it asks again."""
-    environment = Environment.objects.select_related("account__kms").filter(pk=operation.subject_id).first()
-    if environment is None or not KmsAccount.is_active(environment.account):
-        return
-    calls.provision_environment(environment.pk)
-    _provisioned(environment, Recipient.Kind.ENVIRONMENT)
-
-
-@vault_operation("vaults.provision_atom")
-def provision_atom(operation: Operation) -> None:
-    """Keys and role of an Atom."""
-    atom = Atom.objects.select_related("account__kms").filter(pk=operation.subject_id).first()
-    if atom is None or not KmsAccount.is_active(atom.account):
-        return
-    calls.provision_atom(atom.pk)
-    _provisioned(atom, Recipient.Kind.ATOM)
-
-
-def _provisioned(subject: Environment | Atom, kind: str) -> None:
-    now = timezone.now()
-    with transaction.atomic():
-        _, created = Recipient.objects.get_or_create(
-            id=subject.pk, defaults={"account": subject.account, "kind": kind, "provisioned_at": now}
-        )
-        type(subject).objects.filter(pk=subject.pk, provisioned_at=None).update(provisioned_at=now)
-        if created:
-            audit.record(
-                subject.account,
-                actor="provisioner",
-                type="as.atom.kms",
-                action="PROVISION",
-                subject_id=subject.pk,
-                message=f"Keys of {kind} {subject.name} made in the hosted vault",
-            )
 
 
 @vault_operation("vaults.wrap_role_ids")
@@ -95,11 +29,11 @@ def wrap_role_ids(operation: Operation) -> None:
     if not pending.holds():
         raise RowForged(f"Enrolment {pending.pk} does not bear the portal's signature.")
     if not KmsAccount.is_active(pending.node.atom.account):
-        raise TryLater("kms_inactive", "The Key Management Service is disabled; it goes on when it is enabled again.")
+        raise Retry("kms_inactive", "The Key Management Service is disabled; it goes on when it is enabled again.")
     enrolment.retarget(pending)
     atom, environment = pending.node.atom, pending.environment
     if atom.provisioned_at is None or (environment and environment.provisioned_at is None):
-        raise TryLater("not_provisioned", "The keys of the Atom or its environment are still being made.")
+        raise Retry("not_provisioned", "The keys of the Atom or its environment are still being made.")
     atom_role = calls.wrapped_role_id("atoms", atom.pk, Enrolment.WRAP_SECONDS)
     environment_role = ""
     if environment is not None:

@@ -13,11 +13,11 @@ from django.utils import timezone
 from accounts import audit
 from atoms import revocation
 from atoms.models import Atom, Attachment, Node
-from operations.actions import TryLater, breathe
 from operations.models import Operation
+from operations.work import Retry, checkpoint
+from vaults.handler import vault_operation
 from vaults.hosted import calls
 from vaults.hosted.identities import ATOMS, ENVIRONMENTS
-from vaults.logins.handlers import vault_operation
 from vaults.models import SecretId
 
 TOKENS_LIVE = timedelta(minutes=5)  # what ENVIRONMENT_ROLE and ATOM_ROLE give a login
@@ -44,7 +44,7 @@ def revoke_nodes(operation: Operation) -> None:
 
 def _destroy(operation: Operation, credentials: list[Credential]) -> None:
     for done, (mount, role, accessor) in enumerate(credentials):
-        breathe(operation, done, max(len(credentials), 1))
+        checkpoint(operation, done, max(len(credentials), 1))
         calls.destroy_secret_id(mount, role, accessor)  # the vault has no call for several at once
 
 
@@ -75,19 +75,19 @@ def _claimed_node(credential: Credential) -> str:
 
 def _prove(operation: Operation, credentials: list[Credential]) -> None:
     for done, credential in enumerate(credentials):
-        breathe(operation, done, max(len(credentials), 1))
+        checkpoint(operation, done, max(len(credentials), 1))
         if calls.look_up_secret_id(*credential) is not None:
-            raise TryLater("still_there", "The hosted vault still has a credential that was destroyed.")
+            raise Retry("still_there", "The hosted vault still has a credential that was destroyed.")
 
 
 def _finish(operation: Operation, atom: Atom, known: int, strangers: int) -> None:
-    operation.refresh_from_db(fields=["details"])
-    if "destroyed_at" in operation.details:
+    if operation.concluded_at is not None:
         return  # an earlier run came to here
+    operation.refresh_from_db(fields=["details"])  # web may have written since when the portal refuses them
     now, asked_at = timezone.now(), revocation.Receipt(operation, None, None).asked_at
     seconds = (now - asked_at).total_seconds()
     with transaction.atomic():
-        noted = operation.note(
+        noted = operation.conclude(
             destroyed_at=now.isoformat(),
             destroyed=known + strangers,
             strangers=strangers,

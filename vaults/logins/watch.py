@@ -18,15 +18,15 @@ from django.db import transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from accounts import audit
 from accounts.models import Account
+from accounts.rows import is_uuid
 from atoms.models import Node
 from kmscore.vaultclient.client import VaultError, chunks
-from operations.actions import chore
+from operations.work import periodic
+from vaults import kms_audit
 from vaults.hosted import calls
 from vaults.hosted.identities import ATOMS, ENVIRONMENTS
 from vaults.logins import alarm_mail, alarms
-from vaults.logins.alarms import is_uuid
 from vaults.models import ReaderAlarm, ReaderWatch, Recipient, SecretId
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class Look:
     destroyed: int
 
 
-@chore
+@periodic
 def look_if_due() -> Look | None:
     """A look, unless one began or ended a moment ago. Raises the errors of kmscore.vaultclient.client."""
     recent = ReaderWatch.objects.filter(pk=1, looked_at__gt=timezone.now() - EVERY / 2)
@@ -180,7 +180,7 @@ def _raise_alarm(reader: Reader) -> ReaderAlarm:
         alarm.save(force_insert=True)
         if account is not None:
             message = f"Somebody can log in at the hosted vault as {name}, and nobody enrolled it"
-            alarms.record(alarm, account, "ALARM", message, actor="watch for readers")
+            kms_audit.record(alarm, "ALARM", message, actor="watch for readers")
     log.error("reader_alarm", mount=reader.mount, account=account.code if account else None, alarm=str(alarm.pk))
     return alarm
 
@@ -206,7 +206,7 @@ def _raise_again(alarm: ReaderAlarm) -> None:
         alarm.save()
         if alarm.account is not None:
             message = "A login nobody enrolled that was destroyed is there again"
-            alarms.record(alarm, alarm.account, "ALARM", message, actor="watch for readers")
+            kms_audit.record(alarm, "ALARM", message, actor="watch for readers")
     log.error("reader_alarm", mount=alarm.mount, alarm=str(alarm.pk))
 
 
@@ -216,7 +216,7 @@ def _close_explained(alarm: ReaderAlarm) -> None:
         alarm.save(update_fields=["closed_at"])
         if alarm.account is not None:
             message = "A login nobody seemed to have enrolled is explained by an enrolment now"
-            alarms.record(alarm, alarm.account, "ALARM_CLOSED", message, actor="watch for readers")
+            kms_audit.record(alarm, "ALARM_CLOSED", message, actor="watch for readers")
 
 
 def claims_of(told: dict[str, Any] | None) -> dict[str, str]:
@@ -245,15 +245,11 @@ def _destroy_again(over: list[SecretId]) -> int:
         with transaction.atomic():
             SecretId.objects.filter(pk__in=ids).update(destroyed_at=now, superseded_at=Coalesce("superseded_at", now))
             if account is not None:
-                audit.record(
-                    account,
-                    actor="watch for readers",
-                    type="as.atom.kms",
-                    action="DESTROY",
-                    subject_id=account.pk,
-                    message=f"The hosted vault still had {len(rows)} logins that were taken back; they were destroyed again",
-                    properties={"Atoms": sorted({str(row.atom_id) for row in rows})[:20]},
+                message = (
+                    f"The hosted vault still had {len(rows)} logins that were taken back; they were destroyed again"
                 )
+                atoms = sorted({str(row.atom_id) for row in rows})[:20]
+                kms_audit.record(account, "DESTROY", message, actor="watch for readers", Atoms=atoms)
     return len(over)
 
 

@@ -1,11 +1,15 @@
 """Keys: the Key Management Service of an account, recipients and their data keys."""
 
+import uuid
+
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
-from accounts.models import Account, User
+from accounts.models import Account, Membership, User
 from accounts.rows import SignedModel, UuidModel
-from atoms.models import Environment
+from atoms.models import Atom, Attachment, Environment
+from kmscore.refused import Refused
 
 DOCUMENT_ENTRIES = 500  # data keys a vault document holds; 8,400 would exceed what the vault stores in one
 
@@ -45,6 +49,32 @@ class KmsAccount(SignedModel):
         kms = getattr(account, "kms", None)
         return kms is not None and kms.state == KmsAccount.State.ACTIVE and kms.is_genuine()
 
+    @classmethod
+    def refuse_inactive(cls, account: Account) -> None:
+        """Raises Refused: kms_inactive."""
+        if not cls.is_active(account):
+            raise Refused("kms_inactive", "The Key Management Service of this account is not active.")
+
+
+class RecipientQuerySet(models.QuerySet["Recipient"]):
+    def present(self) -> "RecipientQuerySet":
+        """Whose environment or Atom is still there, and whose keys are in the hosted vault."""
+        there = Q(pk__in=Environment.objects.values("pk")) | Q(pk__in=Atom.objects.values("pk"))
+        return self.filter(there, shredded_at=None).order_by("pk")
+
+    def visible_to(self, membership: Membership) -> "RecipientQuerySet":
+        """Those of environments and Atoms the member sees, as long as they have keys."""
+        environments = Environment.objects.visible_to(membership).values("pk")
+        atoms = Atom.objects.visible_to(membership).values("pk")
+        seen = Q(pk__in=environments) | Q(pk__in=atoms)
+        return self.filter(seen, account=membership.account_id, shredded_at=None)
+
+    def names(self) -> dict[uuid.UUID, str]:
+        """The names of their environments and Atoms by id, of those that are still there: two queries."""
+        ids = self.order_by().values("pk")
+        environments = Environment.objects.filter(pk__in=ids).values_list("pk", "name")
+        return dict(environments) | dict(Atom.objects.filter(pk__in=ids).values_list("pk", "name"))
+
 
 class Recipient(models.Model):
     """An environment or an Atom as the hosted vault knows it: its UUID names its key, its role and its documents."""
@@ -63,6 +93,8 @@ class Recipient(models.Model):
     provisioned_at = models.DateTimeField(default=timezone.now)
     shredded_at = models.DateTimeField(null=True)  # its keys and documents are gone from the vault
 
+    objects = RecipientQuerySet.as_manager()
+
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
 
@@ -71,8 +103,21 @@ class Recipient(models.Model):
         """Where its role is."""
         return "atoms" if self.kind == self.Kind.ATOM else "environments"
 
+    @property
+    def environment_id(self) -> uuid.UUID | None:
+        """The environment it is, or that its Atom is attached to by its rows; None when there is none."""
+        if self.kind == self.Kind.ENVIRONMENT:
+            return self.pk
+        return Attachment.objects.filter(atom=self.pk).values_list("environment_id", flat=True).first()
+
     def next_document(self) -> int:
         return self.data_keys_made // DOCUMENT_ENTRIES
+
+
+class DataKeyQuerySet(models.QuerySet["DataKey"]):
+    def stored(self) -> "DataKeyQuerySet":
+        """Those that are in the vault's documents."""
+        return self.filter(retired_at=None, lost_at=None)
 
 
 class DataKey(UuidModel):
@@ -91,6 +136,8 @@ class DataKey(UuidModel):
     # The vault has it no more, and what was sealed with it has to be entered again.
     lost_at = models.DateTimeField(null=True)
     lost_because = models.CharField(max_length=16, choices=Loss.choices, blank=True)
+
+    objects = DataKeyQuerySet.as_manager()
 
     class Meta:
         indexes = [models.Index(fields=["recipient", "document"])]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from django.db import models
 from django.utils import timezone
 
-from accounts.models import Account, User
+from accounts.models import Account, Membership, User
 from accounts.rows import SignedModel
 from atoms.models import Atom, Environment, Node
 
@@ -82,6 +82,19 @@ class SecretId(SignedModel):
         return f"secret_id {self.accessor} at {self.mount}"
 
 
+class ReaderAlarmQuerySet(models.QuerySet["ReaderAlarm"]):
+    def open(self) -> "ReaderAlarmQuerySet":
+        return self.filter(closed_at=None)
+
+    def visible_to(self, membership: Membership) -> "ReaderAlarmQuerySet":
+        """Of the member's account, without those about environments and Atoms the member does not see."""
+        seen = [
+            *Environment.objects.visible_to(membership).values_list("pk", flat=True),
+            *Atom.objects.visible_to(membership).values_list("pk", flat=True),
+        ]
+        return self.filter(account=membership.account_id, role__in=[str(pk) for pk in seen])
+
+
 class ReaderAlarm(SignedModel):
     """A secret_id in the vault that no enrolment explains: somebody may read what only a runtime should.
 
@@ -101,6 +114,8 @@ class ReaderAlarm(SignedModel):
     destroyed_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)  # somebody looked into it
     closed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+
+    objects = ReaderAlarmQuerySet.as_manager()
 
     class Meta:
         ordering = ["-found_at"]

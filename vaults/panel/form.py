@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import UploadedFile
 from atoms.models import Atom
 from kmscore.byov.properties import MAX_BYTES, Reading, facts_of, read_properties
 from vaults.models import KmsSettings, PropertiesFile
-from vaults.panel.settings import PropertiesUpload, SettingsRefused, refuse_impossible
+from vaults.panel.settings import PropertiesUpload, SettingsInvalid, refuse_impossible
 
 NAME_CHARACTERS = 120
 _TOKEN = re.compile(r"\b(?:hv[sbr]|[sbr])\.[A-Za-z0-9_-]{8,}|[A-Za-z0-9_-]{40,}")
@@ -68,7 +68,7 @@ class KmsSettingsForm(forms.Form):
                 wrapped=bool(cleaned.get("wrapped")),
                 has_file=bool(self.upload or self.stored),
             )
-        except SettingsRefused as refusal:
+        except SettingsInvalid as refusal:
             self.add_error(refusal.field, refusal.sentence)
         return cleaned
 

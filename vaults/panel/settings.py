@@ -1,4 +1,4 @@
-"""Changes at the KMS of an account, and at an Atom's settings of it: Bring Your Own Vault, the properties file, wrapped."""
+"""Changes at an Atom's Key Management Service settings: Bring Your Own Vault, the properties file, wrapped."""
 
 import hashlib
 import hmac
@@ -10,49 +10,15 @@ from django.conf import settings as django_settings
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import audit
-from accounts.models import Account, AuditEntry, User
+from accounts.models import AuditEntry, User
 from accounts.rows import RowForged
 from atoms.models import Atom
 from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault
+from kmscore.refused import Refused
 from kmscore.sealed.kms_settings import FileRef, KmsDocument
-from operations import actions as operations
+from vaults import kms_audit
 from vaults.hosted import sealing
-from vaults.models import KmsAccount, KmsSettings, PropertiesFile
-
-
-@transaction.atomic
-def activate_kms(account: Account, *, actor: User | str) -> KmsAccount:
-    """Turn the Key Management Service of an account on and provision what it has."""
-    kms, created = KmsAccount.objects.get_or_create(
-        account=account, defaults={"changed_by": actor if isinstance(actor, User) else None}
-    )
-    if created:
-        message = "Key Management Service activated"
-        audit.record(
-            account, actor=actor, type="as.atom.kms", action="ACTIVATE", subject_id=account.pk, message=message
-        )
-        user = actor if isinstance(actor, User) else None
-        for environment in account.environments.all():
-            operations.request(
-                "vaults.provision_environment",
-                account=account,
-                subject_id=environment.pk,
-                title=f"Make the keys of environment {environment.name}",
-                actor=user,
-            )
-        for atom in account.atoms.all():
-            operations.request(
-                "vaults.provision_atom",
-                account=account,
-                subject_id=atom.pk,
-                title=f"Make the keys of {atom.name}",
-                actor=user,
-            )
-    return kms
-
-
-# -- an Atom's settings ------------------------------------------------------------------------------------------------
+from vaults.models import KmsSettings, PropertiesFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +38,19 @@ class SettingsSaved:
     changed: bool
 
 
-class SettingsRefused(Exception):
-    """These settings cannot be; `field` is the form's field it belongs to, the text says why."""
+class SettingsInvalid(Refused):
+    """These settings cannot be; `field` is the form's field it belongs to, the sentence says why."""
 
     def __init__(self, field: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.field, self.sentence = field, sentence
+        super().__init__("settings_invalid", sentence)
+        self.field = field
 
 
-class StaleSettings(Exception):
+class StaleSettings(Refused):
     """Somebody changed them meanwhile; nothing was written. `edits`: audit entries of those changes, newest first."""
 
     def __init__(self, edits: list[AuditEntry]) -> None:
-        super().__init__("The settings were changed by somebody else.")
+        super().__init__("settings_stale", "The settings were changed by somebody else.")
         self.edits = edits
 
 
@@ -121,13 +87,13 @@ def refuse_forged(atom: Atom) -> Atom:
 
 
 def refuse_impossible(atom: Atom, *, mode: str, wrapped: bool, has_file: bool) -> None:
-    """The rules of the seed. Raises SettingsRefused."""
+    """The rules of the seed. Raises SettingsInvalid."""
     if mode == KmsSettings.Mode.BYOV and atom.type == Atom.Type.CLOUD:
-        raise SettingsRefused("byov", "Bring Your Own Vault is not available for Clouds.")
+        raise SettingsInvalid("byov", "Bring Your Own Vault is not available for Clouds.")
     if wrapped and mode != KmsSettings.Mode.BYOV:
-        raise SettingsRefused("wrapped", "A wrapped encryption key needs Bring Your Own Vault.")
+        raise SettingsInvalid("wrapped", "A wrapped encryption key needs Bring Your Own Vault.")
     if mode == KmsSettings.Mode.BYOV and not has_file:
-        raise SettingsRefused("file", "Choose the properties file of your vault.")
+        raise SettingsInvalid("file", "Choose the properties file of your vault.")
 
 
 def save_kms_settings(
@@ -142,16 +108,16 @@ def save_kms_settings(
     """Save all of it or nothing: sealed with one data key, vault first, database second (DESIGN.md §3).
 
     file None keeps the stored one, in hosted mode too, so that Bring Your Own Vault can be turned on again. Nothing changed
-    is no call and no write; so is a second click, whose first has written the same already. Raises SettingsRefused,
-    StaleSettings, sealing.KmsInactive and NotProvisioned, and the errors of kmscore.vaultclient.client.
+    is no call and no write; so is a second click, whose first has written the same already.
+    Raises SettingsInvalid, StaleSettings, and what sealing.new_save_key raises.
     """
     atom = with_settings(atom)
     before, stored = settings_of(atom), file_of(atom)
     if file is not None and mode != KmsSettings.Mode.BYOV:
-        raise SettingsRefused("file", "A properties file is stored with Bring Your Own Vault only.")
+        raise SettingsInvalid("file", "A properties file is stored with Bring Your Own Vault only.")
     refuse_impossible(atom, mode=mode, wrapped=wrapped, has_file=bool(file or stored))
     if mode == KmsSettings.Mode.BYOV and file is None and stored is not None and stored.data_key.lost_at is not None:
-        raise SettingsRefused(
+        raise SettingsInvalid(
             "file", "The vault has lost the key of the stored properties file: choose the file again."
         )
     same = (before.mode, before.wrapped) == (mode, wrapped) and _is_stored(atom, file, stored)
@@ -160,7 +126,7 @@ def save_kms_settings(
         if before.revision == expected_revision or second_click:
             return SettingsSaved(before.revision, False)
     _check_revision(before, expected_revision)
-    key = sealing.new_save_key(atom.account, atom.pk)
+    key = sealing.new_save_key(atom)
     with transaction.atomic():
         row = _locked(atom)
         _check_revision(row, expected_revision)
@@ -173,18 +139,18 @@ def save_kms_settings(
         row.mode, row.wrapped, row.changed_by = mode, wrapped, actor
         row.sealed = key.seal_settings(SETTINGS_PATH, row.revision, document.encode())
         row.save()
-        _audit(atom, before, row, file, actor)
+        _record(atom, before, row, file, actor)
     return SettingsSaved(row.revision, True)
 
 
 def republish_settings(atom: Atom, *, above: int, actor: User | str) -> int:
     """Seal an Atom's settings anew under a revision higher than `above`, changing nothing of them: after a restore.
 
-    Returns the revision. Raises sealing.KmsInactive and NotProvisioned, RowForged, and the errors of kmscore.vaultclient.client.
+    Returns the revision. Raises RowForged, and what sealing.new_save_key raises.
     """
     atom = refuse_forged(with_settings(atom))
     stored = file_of(atom)
-    key = sealing.new_save_key(atom.account, atom.pk)
+    key = sealing.new_save_key(atom)
     with transaction.atomic():
         row = _locked(atom)
         row.data_key = key.record()
@@ -193,22 +159,15 @@ def republish_settings(atom: Atom, *, above: int, actor: User | str) -> int:
         document = KmsDocument(row.revision, row.mode, row.wrapped, reference)
         row.sealed = key.seal_settings(SETTINGS_PATH, row.revision, document.encode())
         row.save()
-        audit.record(
-            atom.account,
-            actor=actor,
-            type="as.atom.kms",
-            action="REPUBLISH",
-            subject_id=atom.pk,
-            message=f"Key Management Service of {atom.name}: sealed anew as revision {row.revision}",
-            properties={"revision": row.revision},
-        )
+        message = f"Key Management Service of {atom.name}: sealed anew as revision {row.revision}"
+        kms_audit.record(atom, "REPUBLISH", message, actor=actor, revision=row.revision)
     return row.revision
 
 
 def edits_since(atom: Atom, revision: int) -> list[AuditEntry]:
     """Every change after a revision, newest first."""
     entries = AuditEntry.objects.filter(
-        account=atom.account_id, type="as.atom.kms", action="EDIT", subject_id=str(atom.pk)
+        account=atom.account_id, type=kms_audit.TYPE, action="EDIT", subject_id=str(atom.pk)
     )
     return list(entries.filter(properties__revision__gt=revision).order_by("-seq"))
 
@@ -260,7 +219,7 @@ def content_mac(atom: Atom, file: PropertiesUpload) -> bytes:
     return hmac.digest(django_settings.ROW_KEY, b"properties file\0" + content, hashlib.sha256)
 
 
-def _audit(atom: Atom, before: KmsSettings, row: KmsSettings, file: PropertiesUpload | None, actor: User) -> None:
+def _record(atom: Atom, before: KmsSettings, row: KmsSettings, file: PropertiesUpload | None, actor: User) -> None:
     changes = []
     if before.mode != row.mode:
         changes.append(f"Bring Your Own Vault {'on' if row.is_byov else 'off'}")
@@ -268,12 +227,6 @@ def _audit(atom: Atom, before: KmsSettings, row: KmsSettings, file: PropertiesUp
         changes.append(f"Wrapped Encryption Key {'on' if row.wrapped else 'off'}")
     if file is not None:
         changes.append(f"properties file {file.name} uploaded")
-    audit.record(
-        atom.account,
-        actor=actor,
-        type="as.atom.kms",
-        action="EDIT",
-        subject_id=atom.pk,
-        message=f"Key Management Service of {atom.name}: {', '.join(changes)}",
-        properties={"revision": row.revision, "mode": row.mode, "wrapped": row.wrapped, "changes": changes},
-    )
+    message = f"Key Management Service of {atom.name}: {', '.join(changes)}"
+    facts = {"revision": row.revision, "mode": row.mode, "wrapped": row.wrapped, "changes": changes}
+    kms_audit.record(atom, "EDIT", message, actor=actor, **facts)

@@ -21,6 +21,23 @@ STATES = {"ok": "pass", "failed": "fail", "warning": "warn", "skipped": "skipped
 WELL = ("ok", "switch_pending", "detached")  # verdicts that are told elsewhere or nowhere
 
 
+def is_pending(node: Node, settings: KmsSettings) -> bool:
+    """Whether the switch to the present settings is not done there yet; the first settings need none."""
+    report: ContainerReport | None = getattr(node, "report", None)
+    return settings.revision > 1 and (report is None or report.settings_revision < settings.revision)
+
+
+def is_failing(report: ContainerReport) -> bool:
+    """Whether the container reports a problem, or a token that its vault does not accept or renew any more."""
+    facts = (report.token or {}) if report.source == KmsSettings.Mode.BYOV else {}
+    return report.verdict not in WELL or bool(facts.get("dropped"))
+
+
+def is_mismatched(report: ContainerReport, settings: KmsSettings) -> bool:
+    """Whether its store is not protected as the settings say, though the container takes them for done."""
+    return (report.source, report.wrapped) != (settings.mode, settings.wrapped)
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """A badge and its sentence: tone is ok, warn, bad or info; `since` a time or None; `mend` what to do, or "";
@@ -153,7 +170,7 @@ def panel_of(atom: Atom) -> Panel:
     settings, file = settings_of(atom), file_of(atom)
     checks = [_checks(atom, node, settings, file) for node in nodes if hasattr(node, "report")]
     checked = nodes if KmsAccount.is_active(atom.account) else []
-    proofs = [line for line in (proof_line(node, environment) for node in checked) if line]
+    proofs = [line for line in (proof_line(node, atom.environment_id) for node in checked) if line]
     return Panel(
         atom=atom,
         settings=settings,
@@ -185,9 +202,7 @@ def _checks(atom: Atom, node: Node, settings: KmsSettings, file: PropertiesFile 
     lines = [_line(atom, node, step, report, settings, file) for step in made]
     failed = next((line for line in lines if line.state == "fail"), None)
     skipped = len(report.preflight) - len(made)
-    return Checks(
-        node, report, lines, skipped, failed, _token(atom, report), report.settings_revision < settings.revision
-    )
+    return Checks(node, report, lines, skipped, failed, _token(atom, report), is_pending(node, settings))
 
 
 def _line(
@@ -276,9 +291,12 @@ def _status(
 def _doubted(status: Status, proofs: list[ProofLine]) -> Status:
     """What reports say is well, unless the self-check says otherwise: that is proved, and the rest is told."""
     doubts = sorted((line for line in proofs if line.tone in ("bad", "warn")), key=lambda line: line.tone)
-    if status.tone != "ok" or not doubts:
+    if not doubts:
         return status
     first = doubts[0]
+    on_its_way = status.word in ("Nothing saved", "Delivering") and first.tone == "bad"
+    if status.tone != "ok" and not on_its_way:
+        return status
     return Status(first.tone, first.word, f"{first.node}: {first.sentence}", first.since or first.at, first.mend)
 
 
@@ -308,7 +326,7 @@ def _pending_status(settings: KmsSettings, enrolled: list[Node], checks: list[Ch
     if told:
         sentence = f"Switch pending: {told[0].report.sentence or told[0].report.verdict}"
         return Status("warn", "Switch pending", sentence, told[0].report.reported_at)
-    silent = [node for node in enrolled if node.pk not in {found.node.pk for found in checks if not found.pending}]
+    silent = [node for node in enrolled if is_pending(node, settings)]
     if not silent:
         return None
     mend = "" if any(node.is_online for node in silent) else "Start it with `kms-runtime run`."
@@ -350,7 +368,7 @@ def _content_status(atom: Atom, settings: KmsSettings, reports: list[ContainerRe
     if behind or not reports:
         sentence = f"Revision {revision} of {environment.name} is on its way."
         return Status("info", "Delivering", sentence, environment.extensions_changed_at)
-    other = next((r for r in reports if (r.source, r.wrapped) != (settings.mode, settings.wrapped)), None)
+    other = next((report for report in reports if is_mismatched(report, settings)), None)
     if other is not None:
         return _mismatch_status(other)
     since = min((report.sealed_at for report in reports if report.sealed_at), default=None)

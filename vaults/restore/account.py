@@ -11,10 +11,10 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F, Max, Q, QuerySet
 
-from accounts import audit
 from accounts.models import Account, AuditEntry
 from atoms.models import Atom
 from kmscore.vaultclient.client import VaultRefused, chunks
+from vaults import kms_audit
 from vaults.hosted import calls, documents
 from vaults.keys.losses import mark_lost, unmark
 from vaults.models import ContainerReport, DataKey, KmsAccount, KmsSettings, PropertiesFile, Recipient
@@ -55,18 +55,10 @@ def done_before(account: Account, restore: Restore, action: str) -> set[str]:
     return set(told.values_list("subject_id", flat=True))
 
 
-def tell(account: Account, restore: Restore, action: str, subject: object, message: str, **facts: object) -> None:
-    """The audit row of one step."""
-    with transaction.atomic():
-        audit.record(
-            account,
-            actor=ACTOR,
-            type="as.atom.kms",
-            action=action,
-            subject_id=subject,
-            message=message,
-            properties={"restore": restore.name} | facts,
-        )
+@transaction.atomic
+def record_step(subject: kms_audit.Subject, restore: Restore, action: str, message: str, **facts: object) -> None:
+    """The audit row of one step; `done_before` finds it by its subject."""
+    kms_audit.record(subject, action, message, actor=ACTOR, restore=restore.name, **facts)
 
 
 # -- recipients ---------------------------------------------------------------------------------------------------------
@@ -167,7 +159,7 @@ def publish_settings(account: Account, restore: Restore, without: Collection[uui
             # A request for a new at-rest data key must be newer than any a container has met; each takes one now anyway.
             account.atoms.filter(pk=atom.pk).update(rekey_revision=F("rekey_revision") + jump)
             message = f"KMS settings of {atom.name} sealed anew as revision {revision}"
-            tell(account, restore, "RESTORE_SETTINGS", atom.pk, message, revision=revision)
+            record_step(atom, restore, "RESTORE_SETTINGS", message, revision=revision)
             result.sealed.append(atom)
     lost = PropertiesFile.objects.filter(atom__account=account, atom__kms_settings__mode=KmsSettings.Mode.BYOV)
     result.upload_again = [file.atom for file in lost.exclude(data_key__lost_at=None).select_related("atom")]
@@ -184,13 +176,7 @@ def _atoms(account: Account, restore: Restore) -> list[Atom]:
 
 def without_role(account: Account, roles: Collection[str]) -> int:
     """How many recipients of an active account nobody can log in for. roles: the names the vault has."""
-    if not is_active(account):
+    if not KmsAccount.is_active(account):
         return 0
     recipients = account.recipients.filter(shredded_at=None).values_list("pk", flat=True)
     return sum(str(pk) not in roles for pk in recipients)
-
-
-def is_active(account: Account) -> bool:
-    """Raises RowForged."""
-    kms = KmsAccount.objects.filter(account=account).first()
-    return kms is not None and kms.verified().state == KmsAccount.State.ACTIVE

@@ -7,14 +7,14 @@ from datetime import datetime
 
 from django.db import transaction
 
-from accounts import audit
 from accounts.models import Account
+from accounts.rows import is_uuid
 from atoms.models import Atom, Node
 from atoms.revocation import revoke_node
 from kmscore.vaultclient.client import chunks
+from vaults import kms_audit
 from vaults.hosted import calls
 from vaults.hosted.identities import ATOMS, ENVIRONMENTS
-from vaults.logins.alarms import is_uuid
 from vaults.logins.watch import ROWS, Reader, claims_of, made_at
 from vaults.models import SecretId
 from vaults.restore.account import ACTOR, Restore
@@ -111,13 +111,6 @@ def _adopt(node: Node, reader: Reader, made: datetime) -> SecretId:
     )
     with transaction.atomic():
         row.save(force_insert=True)
-        audit.record(
-            node.atom.account,
-            actor=ACTOR,
-            type="as.atom.kms",
-            action="ADOPT",
-            subject_id=node.atom_id,
-            message=f"A login that {node} of {node.atom.name} got after the backup was adopted",
-            properties={"node": str(node.pk), "mount": reader.mount},
-        )
+        message = f"A login that {node} of {node.atom.name} got after the backup was adopted"
+        kms_audit.record(node.atom, "ADOPT", message, actor=ACTOR, node=str(node.pk), mount=reader.mount)
     return row

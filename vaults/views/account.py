@@ -6,9 +6,8 @@ from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
-from accounts.models import Privilege
+from accounts.privileges import READ, Privilege
 from atoms.models import Environment
-from atoms.views.atom import READ
 from vaults.models import KmsAccount
 from vaults.views.alarms import readers_card
 from vaults.views.disable import ending_card

@@ -13,7 +13,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from accounts.access import AccountRequest, account_member
-from accounts.models import Account, Privilege
+from accounts.models import Account
+from accounts.privileges import Privilege
+from accounts.rows import is_uuid
 from atoms.models import Atom, Environment, Node
 from operations.models import Operation
 from vaults.hosted.identities import ENVIRONMENTS
@@ -21,6 +23,7 @@ from vaults.logins import alarms
 from vaults.models import ReaderAlarm, ReaderWatch
 
 LATE = timedelta(seconds=60)  # a look that is older has missed its promise
+SHOWN = 50  # alarms on one page
 TOKENS = timedelta(minutes=5)  # how long a login that is open goes on
 
 
@@ -71,8 +74,11 @@ def readers_card(request: AccountRequest) -> dict[str, object]:
 
 
 def visible_alarms(request: AccountRequest) -> list[ReaderAlarm]:
-    is_admin = request.may(Privilege.ACCOUNT_ADMIN)
-    return list(alarms.visible_to(request.membership, is_admin=is_admin)[:50])
+    """The open ones; of an Administrator also those about what was deleted."""
+    rows = ReaderAlarm.objects.open()
+    if request.may(Privilege.ACCOUNT_ADMIN):
+        return list(rows.filter(account=request.account)[:SHOWN])
+    return list(rows.visible_to(request.membership)[:SHOWN])
 
 
 def _watch(account: Account) -> WatchState:
@@ -91,7 +97,7 @@ def alarm_lines(account: Account, rows: list[ReaderAlarm], *, claims: bool) -> l
     if not rows:
         return []
     told = [{"role": row.role} | row.metadata for row in rows]
-    wanted = {value for found in told for value in found.values() if alarms.is_uuid(value)}
+    wanted = {value for found in told for value in found.values() if is_uuid(value)}
     names: dict[str, str] = {}
     for model in (Environment, Atom):
         found = model._default_manager.filter(account=account, pk__in=wanted).values_list("pk", "name")

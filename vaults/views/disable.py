@@ -16,10 +16,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts import audit
 from accounts.access import AccountRequest, account_member
-from accounts.models import Privilege
+from accounts.privileges import Privilege
+from kmscore.refused import Refused
 from operations.models import Operation
 from vaults.keys import disable, shred
-from vaults.keys.disable import GRACE_DAYS, NotNow
+from vaults.keys.disable import GRACE_DAYS
 from vaults.keys.losses import lost_values
 from vaults.models import KmsAccount, ShredCertificate
 
@@ -75,7 +76,12 @@ def ending_card(request: AccountRequest) -> dict[str, object]:
 
 def _page(request: AccountRequest, template: str, status: int = 200, **context: object) -> HttpResponse:
     kms = getattr(request.account, "kms", None)
-    shown = {"section": "keys", "kms": kms, "states": KmsAccount.State, "reach": disable.reach_of(request.account)}
+    shown = {
+        "section": "keys",
+        "kms": kms,
+        "states": KmsAccount.State,
+        "inventory": disable.inventory_of(request.account),
+    }
     return render(request, template, shown | context, status=status)
 
 
@@ -92,8 +98,8 @@ def kms_disable(request: AccountRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             kms = disable.disable_kms(request.account, days=form.cleaned_data["days"], actor=request.user)
-        except NotNow as refusal:
-            messages.error(request, str(refusal))
+        except Refused as refusal:
+            messages.error(request, refusal.sentence)
             return _back(request)
         messages.success(request, f"Disabled. Until {kms.ends_at:%-d %B %Y} you can take it back.")
         return _back(request)
@@ -116,8 +122,8 @@ def kms_enable(request: AccountRequest) -> HttpResponse:
             else:
                 disable.enable_kms(request.account, actor=request.user)
                 messages.success(request, "Enabled again. Containers fetch new credentials at their next contact.")
-        except NotNow as refusal:
-            messages.error(request, str(refusal))
+        except Refused as refusal:
+            messages.error(request, refusal.sentence)
         return _back(request)
     return _page(request, "vaults/kms_enable.html")
 
@@ -132,8 +138,8 @@ def kms_shred(request: AccountRequest) -> HttpResponse:
         try:
             shred.request_shred(request.account, actor=request.user)
             messages.success(request, "Asked for. Nothing is destroyed before a second administrator has approved it.")
-        except NotNow as refusal:
-            messages.error(request, str(refusal))
+        except Refused as refusal:
+            messages.error(request, refusal.sentence)
         return _back(request)
     status = 422 if form.errors else 200
     return _page(request, "vaults/kms_shred.html", status, form=form, retention=settings.BACKUP_RETENTION_DAYS)
@@ -152,8 +158,8 @@ def kms_shred_approve(request: AccountRequest) -> HttpResponse:
         try:
             shred.approve_shred(operation, actor=request.user)
             messages.success(request, "Approved. The keys are being destroyed.")
-        except NotNow as refusal:
-            messages.error(request, str(refusal))
+        except Refused as refusal:
+            messages.error(request, refusal.sentence)
         return _back(request)
     mine = operation is not None and operation.shred_approvals.filter(user=request.user).exists()
     context = {"form": form, "shred": operation, "mine": mine, "retention": settings.BACKUP_RETENTION_DAYS}
@@ -166,8 +172,8 @@ def kms_shred_withdraw(request: AccountRequest) -> HttpResponse:
     try:
         shred.withdraw_shred(request.account, actor=request.user)
         messages.success(request, "Taken back. The grace period goes on.")
-    except NotNow as refusal:
-        messages.error(request, str(refusal))
+    except Refused as refusal:
+        messages.error(request, refusal.sentence)
     return _back(request)
 
 

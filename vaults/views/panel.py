@@ -7,9 +7,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
-from accounts.models import Privilege
+from accounts.privileges import READ, Privilege
 from atoms.models import Atom
-from atoms.views.atom import READ, atom_page, find_atom
+from atoms.pages import atom_page, find_atom
 from vaults.models import KmsAccount
 from vaults.panel.settings import SETTINGS, file_of, refuse_forged, settings_of
 from vaults.panel.status import panel_of

@@ -13,8 +13,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
+from accounts.privileges import READ
 from atoms.models import Atom
-from atoms.views.atom import READ, atom_page, find_atom
+from atoms.pages import atom_page, find_atom
 from kmscore.byov import policy
 from kmscore.byov.customer import holds_placeholder, normalised_namespace
 from kmscore.byov.policy import Need

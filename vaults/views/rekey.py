@@ -7,11 +7,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from accounts.access import AccountRequest, account_member
-from accounts.models import Privilege
+from accounts.privileges import Privilege
 from atoms.models import Atom, Node
-from atoms.views.atom import atom_page, find_atom
+from atoms.pages import atom_page, find_atom
+from kmscore.refused import Refused
 from vaults.keys import rekey
-from vaults.keys.rekey import RekeyRefused
 from vaults.models import KmsAccount
 
 SHOWN = 10  # containers that are waited for
@@ -27,7 +27,9 @@ def rekey_card(request: AccountRequest) -> dict[str, object]:
         "rekey": {
             "count": nodes.count(),
             "oldest": nodes.aggregate(oldest=Min("report__sealed_at"))["oldest"],
-            "unfinished": rekey.unfinished_rekeys(request.account).visible_to(request.membership)[:3],
+            "unfinished": request.account.operations.unfinished()
+            .filter(kind=rekey.KIND)
+            .visible_to(request.membership)[:3],
             "left": left.count(),
             "waiting": left[:SHOWN],
         }
@@ -63,7 +65,7 @@ def _asked(request: AccountRequest, atoms: QuerySet[Atom]) -> str | None:
     """Ask for it; why it was refused, None when it was not."""
     try:
         rekey.request_rekey(request.account, list(atoms.only("pk")), actor=request.user)
-    except RekeyRefused as refused:
+    except Refused as refused:
         return refused.sentence
     messages.success(request, "New at-rest data keys were asked for: each container takes one at its next sync.")
     return None

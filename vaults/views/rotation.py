@@ -10,13 +10,14 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.access import AccountRequest, account_member
-from accounts.models import Privilege
+from accounts.privileges import Privilege
 from atoms.models import Atom, Environment
-from atoms.views.atom import atom_page, find_atom
-from atoms.views.environment import environment_page, find_environment
+from atoms.pages import atom_page, environment_page, find_atom, find_environment
+from kmscore.refused import Refused
+from operations.models import OperationQuerySet
 from vaults.keys import rotation
-from vaults.keys.rotation import RotationRefused
-from vaults.models import KmsAccount, Recipient
+from vaults.models import DataKey, KmsAccount, Recipient
+from vaults.models.kms import RecipientQuerySet
 
 SHOWN = 8  # keys in the card, those not rotated for longest first
 
@@ -32,33 +33,27 @@ def rotation_card(request: AccountRequest) -> dict[str, object]:
     kms = getattr(request.account, "kms", None)
     if kms is None:
         return {}
-    recipients = _visible(request)
+    recipients = Recipient.objects.visible_to(request.membership)
     return {
         "rotation": {
             "count": recipients.count(),
             "rows": _rows(recipients.order_by(F("rotated_at").asc(nulls_first=True), "provisioned_at")[:SHOWN]),
-            "unfinished": rotation.unfinished_rotations(request.account).visible_to(request.membership).first(),
+            "unfinished": _unfinished(request).first(),
             "form": ScheduleForm(initial={"rotate_every": kms.rotate_every}),
             "next": rotation.next_rotation(kms),
         }
     }
 
 
-def _visible(request: AccountRequest) -> QuerySet[Recipient]:
-    environments = Environment.objects.visible_to(request.membership).values("pk")
-    atoms = Atom.objects.visible_to(request.membership).values("pk")
-    there = Recipient.objects.filter(account=request.account, shredded_at=None)
-    return there.filter(pk__in=environments) | there.filter(pk__in=atoms)
+def _unfinished(request: AccountRequest) -> OperationQuerySet:
+    unfinished = request.account.operations.unfinished().filter(kind=rotation.KIND)
+    return unfinished.visible_to(request.membership)
 
 
-def _rows(recipients: QuerySet[Recipient]) -> list[tuple[Recipient, str]]:
+def _rows(recipients: RecipientQuerySet) -> list[tuple[Recipient, str]]:
     """Each with its name."""
     rows = list(recipients)
-    ids = [row.pk for row in rows]
-    names = {
-        **dict(Environment.objects.filter(pk__in=ids).values_list("pk", "name")),
-        **dict(Atom.objects.filter(pk__in=ids).values_list("pk", "name")),
-    }
+    names = Recipient.objects.filter(pk__in=[row.pk for row in rows]).names()
     return [(row, names.get(row.pk, "")) for row in rows]
 
 
@@ -75,9 +70,9 @@ def rotate_all(request: AccountRequest) -> HttpResponse:
             rotation.request_rotation_of_all(request.account, actor=request.user)
             messages.success(request, "The rotation was asked for; it goes on when you leave this page.")
             return redirect("vaults:kms_account", request.account.code)
-        except RotationRefused as refused:
+        except Refused as refused:
             refusal = refused.sentence
-    context = {"section": "keys"} | _counts(request, rotation.recipients_of(request.account))
+    context = {"section": "keys"} | _counts(request, request.account.recipients.present())
     return _page(request, "vaults/rotate_all.html", context, refusal)
 
 
@@ -112,7 +107,7 @@ def _asked(request: AccountRequest, row: Environment | Atom) -> str | None:
     recipients = list(Recipient.objects.filter(pk=row.pk, account=request.account, shredded_at=None))
     try:
         rotation.request_rotation(request.account, recipients, actor=request.user)
-    except RotationRefused as refused:
+    except Refused as refused:
         return refused.sentence
     messages.success(request, f"The rotation of the in-transit key of {row.name} was asked for.")
     return None
@@ -121,7 +116,7 @@ def _asked(request: AccountRequest, row: Environment | Atom) -> str | None:
 def _counts(request: AccountRequest, recipients: QuerySet[Recipient]) -> dict[str, object]:
     return {
         "keys": recipients.count(),
-        "data_keys": rotation.data_keys_of(recipients).count(),
+        "data_keys": DataKey.objects.stored().filter(recipient__in=recipients).count(),
         "kms_active": KmsAccount.is_active(request.account),
     }
 
@@ -138,7 +133,7 @@ def rotation_schedule(request: AccountRequest) -> HttpResponse:
         try:
             rotation.set_schedule(request.account, form.cleaned_data["rotate_every"], actor=request.user)
             messages.success(request, "The schedule was saved.")
-        except RotationRefused as refused:
+        except Refused as refused:
             messages.error(request, refused.sentence)
     else:
         messages.error(request, "Choose one of the schedules offered; nothing was changed.")

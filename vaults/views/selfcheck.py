@@ -32,6 +32,6 @@ def proofs_card(request: AccountRequest) -> dict[str, object]:
     nodes = Node.objects.filter(atom__in=atoms, state=Node.State.ENROLLED)
     total, found = nodes.count(), unproved(nodes)
     missing = found.count() if total else 0
-    rows = found.select_related("proof", "atom__attachment__environment")[:SHOWN] if missing else []
-    lines = [proof_line(node, node.atom.attachment.environment) for node in rows]
+    rows = found.select_related("proof", "atom__attachment")[:SHOWN] if missing else []
+    lines = [proof_line(node, node.atom.environment_id) for node in rows]
     return {"proofs": Proofs(total, missing, [line for line in lines if line])}

@@ -14,11 +14,11 @@ from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import trigger_client_event
 
 from accounts.access import AccountRequest, account_member
-from accounts.models import Privilege
+from accounts.privileges import READ, Privilege
 from atoms.models import Atom
-from atoms.views.atom import READ, find_atom
+from atoms.pages import find_atom
+from kmscore.refused import Refused
 from kmscore.vaultclient.client import VaultError
-from vaults.hosted.sealing import KmsInactive, NotProvisioned
 from vaults.panel import settings
 from vaults.panel.confirmation import Consequences, consequences_of
 from vaults.panel.form import KmsSettingsForm, read_upload
@@ -62,24 +62,27 @@ def _save(request: AccountRequest, atom: Atom, form: KmsSettingsForm) -> HttpRes
             expected_revision=form.cleaned_data["expected_revision"],
             actor=request.user,
         )
-    except settings.StaleSettings as stale:
-        return _refused(request, atom, form, 409, edits=stale.edits)
-    except settings.SettingsRefused as refusal:
-        form.add_error(refusal.field, refusal.sentence)
-        return _refused(request, atom, form, 422)
-    except KmsInactive as error:
-        return _refused(request, atom, form, 422, failure=f"Nothing was saved. {error}")
-    except NotProvisioned:
-        sentence = "The hosted vault is still making this Atom's keys; try again in a moment."
-        return _refused(request, atom, form, 422, failure=f"Nothing was saved. {sentence}")
-    except VaultError as error:
-        return _refused(request, atom, form, 503, failure=f"Nothing was saved. {error.sentence} Try again.")
+    except Refused as refusal:
+        return _not_saved(request, atom, form, refusal)
     messages.success(request, "Saved." if saved.changed else "Nothing was changed, nothing was saved.")
     if not request.htmx:
         return redirect("vaults:kms_panel", request.account.code, atom.pk)
     context = form_context(request, find_atom(request, atom.pk, *settings.SETTINGS)) | {"just_saved": True}
     response = render(request, "vaults/_kms_settings.html", context)
     return trigger_client_event(response, "poll-now", after="settle")  # state, panel and tree follow at once
+
+
+def _not_saved(request: AccountRequest, atom: Atom, form: KmsSettingsForm, refusal: Refused) -> HttpResponse:
+    """Somebody was quicker, a field is wrong, the vault is away, or it cannot be done now."""
+    if isinstance(refusal, settings.StaleSettings):
+        return _refused(request, atom, form, 409, edits=refusal.edits)
+    if isinstance(refusal, settings.SettingsInvalid):
+        form.add_error(refusal.field, refusal.sentence)
+        return _refused(request, atom, form, 422)
+    failure = f"Nothing was saved. {refusal.sentence}"
+    if isinstance(refusal, VaultError):
+        return _refused(request, atom, form, 503, failure=f"{failure} Try again.")
+    return _refused(request, atom, form, 422, failure=failure)
 
 
 def _refused(

@@ -16,11 +16,10 @@ from accounts.models import Account
 from accounts.rows import RowForged
 from extensions.actions import StaleRevision
 from extensions.restoring import publish_extensions, to_enter_again
+from kmscore.refused import Refused
 from kmscore.vaultclient.client import VaultError
 from kmsportal.backups import record, restored
 from vaults.hosted import calls
-from vaults.hosted.sealing import KmsInactive, NotProvisioned
-from vaults.keys.disable import NotNow
 from vaults.keys.shred import shred_again
 from vaults.logins import watch
 from vaults.models import KmsAccount
@@ -66,7 +65,7 @@ class Command(BaseCommand):
                 self._compare_audit(options["source"])
         except VaultError as error:
             raise CommandError(f"{error.sentence} Mend that and start again: what is done stays done.") from None
-        except (RowForged, StaleRevision, KmsInactive, NotProvisioned, record.BackupBroken) as error:
+        except (RowForged, StaleRevision, Refused, record.BackupBroken) as error:
             raise CommandError(str(error)) from None
         finally:
             calls.hold(())
@@ -116,7 +115,7 @@ class Command(BaseCommand):
                 account,
                 f"environments and Atoms without a key in the vault, because they were shredded or deleted: {len(missing)}.",
             )
-        if not account_restore.is_active(account):
+        if not KmsAccount.is_active(account):
             self._say(account, "disabled: nothing can be sealed. Run this again once it is enabled.")
             return
         anew = account_restore.publish_settings(account, restore, missing)
@@ -140,11 +139,11 @@ class Command(BaseCommand):
             return
         try:
             shred_again(account)
-        except NotNow as refused:
-            self._say(account, str(refused))
+        except Refused as refused:
+            self._say(account, refused.sentence)
             return
-        account_restore.tell(
-            account, restore, "RESTORE_SHRED", account.pk, "Shredded keys may be back; asked to shred again"
+        account_restore.record_step(
+            account, restore, "RESTORE_SHRED", "Shredded keys may be back; asked to shred again"
         )
         self._say(account, "its keys were shredded and may be back: start the shred worker.")
 

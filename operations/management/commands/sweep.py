@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from operations import actions
+from operations import work
 from operations.models import Operation
 
 
@@ -18,8 +18,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["shred"]:
-            taken = actions.sweep(queues=[Operation.Queue.SHRED])
+            taken = work.sweep(queues=[Operation.Queue.SHRED])
         else:
-            actions.do_chores()
-            taken = actions.sweep()
+            work.run_periodic()
+            taken = work.sweep()
         self.stdout.write(f"{taken} operations taken up.")

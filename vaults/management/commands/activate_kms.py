@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import Account
-from vaults.panel import settings
+from vaults.keys.provision import activate_kms
 
 
 class Command(BaseCommand):
@@ -18,5 +18,5 @@ class Command(BaseCommand):
         account = Account.objects.filter(code=options["code"]).first()
         if account is None:
             raise CommandError(f"There is no account {options['code']}.")
-        settings.activate_kms(account, actor="operator")
+        activate_kms(account, actor="operator")
         self.stdout.write(f"The Key Management Service of {account.code} is active.")

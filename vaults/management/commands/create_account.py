@@ -8,8 +8,9 @@ from django.db import transaction
 
 from accounts import actions as accounts
 from accounts.management.commands._people import find_or_create_user
-from accounts.models import ADMINISTRATOR, Role
-from vaults.panel.settings import activate_kms
+from accounts.models import Role
+from accounts.privileges import ADMINISTRATOR
+from vaults.keys.provision import activate_kms
 
 
 class Command(BaseCommand):

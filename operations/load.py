@@ -1,7 +1,7 @@
-"""Whether people wait for the vault just now: then bulk work keeps out of the way.
+"""The load: whether people wait for the vault just now. Then bulk work keeps out of the way.
 
-The processes that serve people tell it (`feel`), bulk work asks (`is_high`). It goes through the database, because the queue
-may be dead.
+The processes that serve people write it (`record_wait`), bulk work reads it (`is_high`). It goes through the database,
+because the queue may be dead.
 """
 
 import threading
@@ -11,32 +11,32 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from operations.models import Pressure
+from operations.models import Load
 
 SLOW_SECONDS = 0.25  # 95 of 100 calls should be quicker
-FEWEST = 4  # calls that tell anything; a save makes two
+FEWEST = 4  # calls that say anything; a save makes two
 WINDOW_SECONDS = 10.0  # how long a call counts
 LASTS = timedelta(seconds=5)
-TOLD_EVERY = 2.0  # seconds between two writes
+WRITE_SECONDS = 2.0  # between two writes
 
 _lock = threading.Lock()
 _calls: deque[tuple[float, float]] = deque(maxlen=200)  # when it ended, how long it took
-_told = 0.0
+_written = 0.0
 
 
-def feel(seconds: float) -> None:
+def record_wait(seconds: float) -> None:
     """Somebody waited this long for a vault call. Never called inside a transaction."""
-    global _told
+    global _written
     now = time.monotonic()
     with _lock:
         _calls.append((now, seconds))
         recent = sorted(took for ended, took in _calls if now - ended < WINDOW_SECONDS)
         slow = len(recent) >= FEWEST and recent[int(len(recent) * 0.95)] > SLOW_SECONDS
-        if not slow or now - _told < TOLD_EVERY:
+        if not slow or now - _written < WRITE_SECONDS:
             return
-        _told = now
-    Pressure.objects.update_or_create(pk=1, defaults={"until": timezone.now() + LASTS})
+        _written = now
+    Load.objects.update_or_create(pk=1, defaults={"until": timezone.now() + LASTS})
 
 
 def is_high() -> bool:
-    return Pressure.objects.filter(until__gt=timezone.now()).exists()
+    return Load.objects.filter(until__gt=timezone.now()).exists()
