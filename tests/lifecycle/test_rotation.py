@@ -18,6 +18,7 @@ from tests.lifecycle import rotations as look
 from tests.runtime.container import save
 from vaults.hosted import calls
 from vaults.hosted.credentials import read_credentials
+from vaults.keys import rotation_worker
 from vaults.keys.rotation import next_rotation, rotate_scheduled, set_schedule
 from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation
 
@@ -64,6 +65,23 @@ def test_all_documents_are_rewrapped_a_batch_at_a_time(stage: Stage, hosted_vaul
     assert sorted(look.documents(hosted_vault, stage.production)) == [0, 1, 2]
     assert look.versions(hosted_vault, stage.production) == {2: 1150}
     assert (operation.done, operation.total, part(operation).rewrapped) == (1150, 1150, 1150)
+
+
+def test_progress_grows_with_every_batch(
+    stage: Stage, hosted_vault: HostedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look.filled(hosted_vault, stage.production, 1150)
+    operation = look.rotate(stage, stage.production)
+    monkeypatch.setattr(rotation_worker, "WRITE_SECONDS", 0.0)
+    put_back, seen = calls.patch_document, list[int]()
+
+    def patch_document(*arguments: Any) -> bool:
+        seen.append(Operation.objects.get(pk=operation.pk).done)
+        return put_back(*arguments)
+
+    monkeypatch.setattr(calls, "patch_document", patch_document)
+    look.finished(operation)
+    assert seen == [0, 400, 500, 900, 1000]
 
 
 def test_documents_beyond_the_count_are_rewrapped_too(stage: Stage, hosted_vault: HostedVault) -> None:

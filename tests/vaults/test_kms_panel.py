@@ -10,10 +10,12 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from atoms.models import Node
+from atoms.models import Atom, Node
 from tests.conftest import Stage
 from tests.vaults.panel import HTMX, SAMPLE, Panel, reported, save_extensions_of, text_of
 from vaults.models import ContainerReport, KmsSettings, PropertiesFile
+from vaults.panel.settings import SETTINGS, refuse_forged
+from vaults.panel.status import panel_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,6 +77,44 @@ def test_the_tree_names_the_mode(panel: Panel) -> None:
     assert ">Wrapped<" in text_of(panel.client.get(tree))
     ContainerReport.objects.update(verdict="token_invalid")
     assert ">Failing<" in text_of(panel.client.get(tree))
+
+
+BYOV = {"settings_revision": 2, "source": "byov"}
+DROPPED = {"token": {"problem": "token_revoked", "dropped": True}}
+
+
+@pytest.mark.parametrize(
+    ("report", "online", "panel_says", "tree_says"),
+    [
+        (BYOV, True, "Sealed", "BYOV"),
+        (BYOV | {"settings_revision": 1}, True, "Switch pending", "Pending"),
+        (BYOV | {"verdict": "token_invalid"}, True, "Failing", "Failing"),
+        (BYOV | DROPPED, True, "Failing", "Failing"),
+        (BYOV | DROPPED | {"source": "hosted"}, True, "Mismatch", "Failing"),
+        (BYOV | {"wrapped": True}, True, "Mismatch", "Failing"),
+        (BYOV | {"wrapped": True}, False, "Offline", "BYOV"),
+        (BYOV | {"verdict": "vault_sealed"}, False, "Failing", "Failing"),
+        (None, True, "Switch pending", "Pending"),
+    ],
+)
+def test_the_tree_says_what_the_panel_says(
+    panel: Panel, report: dict[str, Any] | None, online: bool, panel_says: str, tree_says: str
+) -> None:
+    save_extensions_of(panel.stage)
+    panel.save(SAMPLE)
+    panel.stage.production.refresh_from_db()
+    made = reported(panel.atom, **{"revision": panel.stage.production.extensions_revision} | (report or {}))
+    if report is None:
+        made.delete()
+    if not online:
+        Node.objects.update(last_seen_at=timezone.now() - timedelta(hours=1))
+    assert panel_of(refuse_forged(find_for_panel(panel))).status.word == panel_says
+    tree = text_of(panel.client.get(reverse("atoms:atom_tree", args=[panel.stage.account.code])))
+    assert f">{tree_says}<" in tree
+
+
+def find_for_panel(panel: Panel) -> Atom:
+    return Atom.objects.select_related("attachment__environment", "account__kms", *SETTINGS).get(pk=panel.atom.pk)
 
 
 @pytest.mark.parametrize(("days", "tone"), [(0.5, "bad"), (6, "warn"), (29, "warn"), (40, "")])
