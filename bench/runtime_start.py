@@ -22,6 +22,7 @@ from runtime_network import running
 from runtime_peers import BareLoop, OneCallPerSecret
 from runtime_scene import Environment, Hosted, container, environment, hosted_vault
 
+from kmsruntime.container import Container
 from kmsruntime.disk import credentials
 from kmsruntime.disk.home import Home
 from kmsruntime.store.file import StoreFile
@@ -38,14 +39,14 @@ SERIES = 4
 def cold(home: Home) -> None:
     """A container that holds nothing: everything from the first request to the durable store, and the report after it."""
     home.store.unlink(missing_ok=True)
-    Synchroniser(home, lambda seconds: True, print).sync()
+    Synchroniser(Container(home), lambda seconds: True, print).sync()
 
 
 def cold_until_durable(home: Home) -> float:
     """Seconds until the store is durable; the report comes after that."""
     home.store.unlink(missing_ok=True)
     start = time.perf_counter()
-    synchroniser = Synchroniser(home, lambda seconds: True, print)
+    synchroniser = Synchroniser(Container(home), lambda seconds: True, print)
     durable: list[float] = []
     keys = synchroniser._file._keys
     keep_only = keys.keep_only  # the first thing after the store is durable: the old key's file goes

@@ -5,15 +5,14 @@ Modules that talk to servers are imported by the commands that need them: `get` 
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
-
-import typer
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from kmsruntime import VERSION
 from kmsruntime.disk.home import DEFAULT, Home
@@ -33,33 +32,14 @@ if TYPE_CHECKING:
     from kmsruntime.store.format import Header, Store
     from kmsruntime.store.keys import KeySource
 
-app = typer.Typer(
-    name="kms-runtime",
-    help="Fetches the secrets of an Atom, keeps them sealed and gives them to programs.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # they print local variables
-    rich_markup_mode=None,
-)
-
-Directory = Annotated[
-    Path, typer.Option("--dir", envvar="KMS_RUNTIME_DIR", help="Where this container keeps its files.")
-]
-_TOKEN_CHARACTERS = 512
+_TOKEN_CHARACTERS: Final = 512
+_POLL_SECONDS: Final = (0.5, 3600.0)  # least and most between two questions to the portal
 
 
-@app.command()
-def enrol(
-    portal: Annotated[str, typer.Option(help="Address of the portal.")],
-    vault: Annotated[str, typer.Option(help="Address of the hosted vault.")],
-    directory: Directory = DEFAULT,
-    portal_ca: Annotated[Path | None, typer.Option(help="CA certificates of the portal (PEM).")] = None,
-    vault_ca: Annotated[Path | None, typer.Option(help="CA certificates of the vault (PEM).")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Where the at-rest key is kept, on a tmpfs perhaps.")] = None,
-    allow_vault: Annotated[list[str] | None, typer.Option(help="As allow-vault ADDRESS.")] = None,
-    allow_env: Annotated[list[str] | None, typer.Option(help="As allow-vault --allow-env NAME.")] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the portal at most.")] = 600.0,
-) -> None:
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def enrol(options: argparse.Namespace) -> None:
     """Enrol this container; the installer token is read from standard input."""
     from kmsruntime.disk.home import Config
     from kmsruntime.enrolment.enrol import enrol as enrol_container
@@ -67,79 +47,55 @@ def enrol(
     from kmsruntime.remote.addresses import checked_address, checked_ca
 
     config = Config(
-        checked_address("--portal", portal),
-        checked_address("--vault", vault),
-        checked_ca("--portal-ca", portal_ca),
-        checked_ca("--vault-ca", vault_ca),
-        str(key_file.expanduser().absolute()) if key_file else "",
+        checked_address("--portal", options.portal),
+        checked_address("--vault", options.vault),
+        checked_ca("--portal-ca", options.portal_ca),
+        checked_ca("--vault-ca", options.vault_ca),
+        str(options.key_file.expanduser().absolute()) if options.key_file else "",
     )
-    config = allowing(config, allow_vault or [], allow_env or [])
-    atom = enrol_container(Home(directory), config, _installer_token(), _patience(wait))
+    config = allowing(config, options.allow_vault, options.allow_env)
+    atom = enrol_container(Home(options.directory), config, _installer_token(), _patience(options.wait))
     say(f"Enrolled as a node of {atom.atom_name} ({atom.account_code}). Next: kms-runtime run")
 
 
-@app.command()
-def sync(
-    directory: Directory = DEFAULT,
-    accept_restore: Annotated[
-        bool, typer.Option("--accept-restore", help="Take an older revision, this once.")
-    ] = False,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for new vault credentials at most.")] = 120.0,
-) -> None:
+def sync(options: argparse.Namespace) -> None:
     """Fetch what changed, once."""
+    from kmsruntime.container import Container
     from kmsruntime.sync import Synchroniser
 
     # A switch that is pending says so itself.
-    synchroniser = Synchroniser(Home(directory), _patience(wait), say)
-    say(synchroniser.sync(accept_restore=accept_restore).sentence)
+    synchroniser = Synchroniser(Container(Home(options.directory)), _patience(options.wait), say)
+    say(synchroniser.sync(accept_restore=options.accept_restore).sentence)
     synchroniser.self_check.run_if_due()
 
 
-@app.command()
-def run(
-    directory: Directory = DEFAULT,
-    poll: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks at the portal.")] = 5.0,
-) -> None:
+def run(options: argparse.Namespace) -> None:
     """Keep this container up to date until it is told to stop."""
     from kmsruntime.daemon import Daemon
 
-    Daemon(Home(directory), say, poll).run()
+    Daemon(Home(options.directory), say, options.poll).run()
 
 
-@app.command()
-def get(
-    connection: Annotated[str, typer.Argument(help="The connection's name or id.")] = "",
-    field: Annotated[str, typer.Argument(help="The field's id.")] = "",
-    directory: Directory = DEFAULT,
-    name: Annotated[str, typer.Option("--property", help="A process property instead of a connection's field.")] = "",
-) -> None:
+def get(options: argparse.Namespace) -> None:
     """Print one value; a line end is added on a terminal only."""
     from kmsruntime.environment import find, value_of
 
+    connection, field, name = options.connection, options.field, options.property
     if bool(name) == bool(connection and field) or bool(connection) != bool(field):
         raise SelectionRefused("selection_invalid", "Name a CONNECTION and a FIELD, or --property NAME.")
-    store = _store(Home(directory))
+    store = _store(Home(options.directory))
     value = value_of(store, find(store, f"property/{name}" if name else f"{connection}/{field}"))
     sys.stdout.buffer.write(value + (b"\n" if sys.stdout.isatty() else b""))
     sys.stdout.buffer.flush()
 
 
-@app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-def exec_(
-    command: Annotated[list[str], typer.Argument(help="The program and its arguments, after --.")],
-    directory: Directory = DEFAULT,
-    mapped: Annotated[
-        list[str] | None, typer.Option("--map", help="ENVNAME=Connection/field, again and again.")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Give only this connection, Connection/field or property.")
-    ] = None,
-) -> None:
+def exec_(options: argparse.Namespace) -> None:
     """Run a program with the values in its environment (CONNECTION_FIELD), and become it."""
     from kmsruntime.environment import gifts, parsed_map
 
-    store = _store(Home(directory))
-    given = gifts(store, [parsed_map(text) for text in mapped or []], only or [], os.environ, say)
+    command = options.command[1:] if options.command[0] == "--" else options.command
+    store = _store(Home(options.directory))
+    given = gifts(store, [parsed_map(text) for text in options.map], options.only, os.environ, say)
     environment = dict(os.environb) | {gift.name.encode(): gift.value for gift in given}
     # What Python changed for itself is put back: the program gets the signals its parent meant for it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -154,63 +110,144 @@ def exec_(
         ) from None
 
 
-@app.command()
-def status(
-    directory: Directory = DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs; lists the names of all entries.")] = False,
-) -> None:
+def status(options: argparse.Namespace) -> None:
     """Show what this container holds, how old it is, and what is wrong."""
     import json
 
     from kmsruntime.status.screen import gather, screen
 
-    found = gather(Home(directory))
-    typer.echo(json.dumps(found, indent=2) if as_json else screen(found))  # json: ASCII, every name escaped
+    found = gather(Home(options.directory))
+    print(json.dumps(found, indent=2) if options.json else screen(found))  # json: ASCII, every name escaped
 
 
-@app.command()
-def check(
-    directory: Directory = DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
+def check(options: argparse.Namespace) -> None:
     """Check your own vault as the newest KMS settings name it, step by step; changes nothing."""
     import json
 
+    from kmsruntime.container import Container
     from kmsruntime.keysource.check import checkup
 
-    found = checkup(Home(directory))
-    typer.echo(json.dumps(found.document(), indent=2) if as_json else found.screen())
+    found = checkup(Container(Home(options.directory)))
+    print(json.dumps(found.document(), indent=2) if options.json else found.screen())
     if found.problem is not None:
         raise found.problem
 
 
-@app.command("allow-vault")
-def allow_vault_(
-    addresses: Annotated[list[str] | None, typer.Argument(metavar="ADDRESS…", help="https://host:port")] = None,
-    directory: Directory = DEFAULT,
-    allow_env: Annotated[
-        list[str] | None, typer.Option(help="A variable that a properties file may ask for, besides the three usual.")
-    ] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="An address or a variable to allow no more.")] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Only show what is allowed.")] = False,
-) -> None:
+def allow_vault(options: argparse.Namespace) -> None:
     """Name your own vault on this container: only there may be used what is held here (a token in a variable, a key store)."""
     from kmsruntime.keysource.allowlist import allowing, listing, removing
 
-    home = Home(directory)
+    home = Home(options.directory)
     config = home.read_config()
-    if not listed:
+    if not options.list:
         with home.lock():
-            config = allowing(removing(home.read_config(), remove or []), addresses or [], allow_env or [])
+            config = allowing(removing(home.read_config(), options.remove), options.addresses, options.allow_env)
             home.write_config(config)
     for line in listing(config):
-        typer.echo(line)
+        print(line)
 
 
-@app.command()
-def version() -> None:
+def version(options: argparse.Namespace) -> None:
     """Print the version."""
-    typer.echo(VERSION)
+    print(VERSION)
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kms-runtime",
+        description="Fetches the secrets of an Atom, keeps them sealed and gives them to programs.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        text = function.__doc__
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(function=function)
+        if function is not version:
+            chosen = Path(os.environ.get("KMS_RUNTIME_DIR") or DEFAULT)
+            text = f"Where this container keeps its files (KMS_RUNTIME_DIR; now {chosen})."
+            added.add_argument("--dir", dest="directory", type=Path, metavar="DIR", default=chosen, help=text)
+        return added
+
+    _enrol_options(command("enrol", enrol))
+    added = command("sync", sync)
+    added.add_argument("--accept-restore", action="store_true", help="Take an older revision, this once.")
+    text = "Seconds to wait for new vault credentials at most (120)."
+    added.add_argument("--wait", type=float, metavar="SECONDS", default=120.0, help=text)
+    added = command("run", run)
+    added.add_argument("--poll", type=_poll, metavar="SECONDS", default=5.0, help="Between two questions (5).")
+    added = command("get", get)
+    added.add_argument("connection", metavar="CONNECTION", nargs="?", default="", help="The connection's name or id.")
+    added.add_argument("field", metavar="FIELD", nargs="?", default="", help="The field's id.")
+    text = "A process property instead of a connection's field."
+    added.add_argument("--property", metavar="NAME", default="", help=text)
+    _exec_options(command("exec", exec_))
+    for name, function in (("status", status), ("check", check)):
+        command(name, function).add_argument("--json", action="store_true", help="For programs.")
+    _allow_vault_options(command("allow-vault", allow_vault))
+    command("version", version)
+    return parser
+
+
+def _enrol_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--portal", metavar="ADDRESS", required=True, help="Address of the portal.")
+    parser.add_argument("--vault", metavar="ADDRESS", required=True, help="Address of the hosted vault.")
+    parser.add_argument("--portal-ca", type=Path, metavar="FILE", help="CA certificates of the portal (PEM).")
+    parser.add_argument("--vault-ca", type=Path, metavar="FILE", help="CA certificates of the vault (PEM).")
+    text = "Where the at-rest key is kept, on a tmpfs perhaps."
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help=text)
+    _repeated(parser, "--allow-vault", "ADDRESS", "As allow-vault ADDRESS.")
+    _repeated(parser, "--allow-env", "NAME", "As allow-vault --allow-env NAME.")
+    text = "Seconds to wait for the portal at most (600)."
+    parser.add_argument("--wait", type=float, metavar="SECONDS", default=600.0, help=text)
+
+
+def _exec_options(parser: argparse.ArgumentParser) -> None:
+    _repeated(parser, "--map", "ENVNAME=PATH", "ENVNAME=Connection/field, again and again.")
+    _repeated(parser, "--only", "NAME", "Give only this connection, Connection/field or property.")
+    text = "The program and its arguments, after --."
+    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, action=_Program, help=text)
+
+
+def _allow_vault_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("addresses", metavar="ADDRESS", nargs="*", help="https://host:port")
+    text = "A variable that a properties file may ask for, besides the three usual."
+    _repeated(parser, "--allow-env", "NAME", text)
+    _repeated(parser, "--remove", "NAME", "An address or a variable to allow no more.")
+    parser.add_argument("--list", action="store_true", help="Only show what is allowed.")
+
+
+def _repeated(parser: argparse.ArgumentParser, option: str, metavar: str, text: str) -> None:
+    parser.add_argument(option, action="append", default=[], metavar=metavar, help=text)
+
+
+class _Program(argparse.Action):
+    """The rest of the line, which has to name a program: argparse lets nothing at all pass."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if not values or list(values) == ["--"]:
+            parser.error("the program to run is missing: kms-runtime exec -- PROGRAM")
+        setattr(namespace, self.dest, values)
+
+
+def _poll(text: str) -> float:
+    seconds, (least, most) = float(text), _POLL_SECONDS
+    if not least <= seconds <= most:
+        raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g} seconds")
+    return seconds
+
+
+# -- running them ------------------------------------------------------------------------------------------------------
 
 
 def say(line: str) -> None:
@@ -222,7 +259,8 @@ def say(line: str) -> None:
 def main() -> NoReturn:
     """The console script. Every RuntimeProblem is one line and its exit code; no text of another exception is shown."""
     try:
-        app()
+        options = build_parser().parse_args(sys.argv[1:] or ["--help"])
+        options.function(options)
     except RuntimeProblem as problem:
         print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)
         sys.exit(problem.exit_code)
@@ -247,17 +285,18 @@ def _store(home: Home) -> Store:
 
 
 def _key_source(home: Home, header: Header) -> KeySource:
-    from kmsruntime.keysource.check import parts
+    from kmsruntime.container import Container
 
-    return parts(home)[1].of(header.settings_revision)
+    return Container(home).sources.of(header.settings_revision)
 
 
 def _explained(home: Home, problem: RuntimeProblem) -> RuntimeProblem:
     if not problem.kind.startswith("customer_vault_"):
         return problem  # without loading what talks to vaults
+    from kmsruntime.container import Container
     from kmsruntime.keysource.check import explained
 
-    return explained(home, problem)
+    return explained(Container(home), problem)
 
 
 def _installer_token() -> str:

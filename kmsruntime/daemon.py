@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Final
 
+from kmsruntime.container import Container
 from kmsruntime.disk.home import Home
 from kmsruntime.errors import RuntimeProblem, unforeseen
 from kmsruntime.keysource.token_renewer import TokenWatch
@@ -67,7 +68,7 @@ class Daemon:
 
     def _keep_up(self) -> None:
         with self._home.only_daemon():
-            synchroniser = Synchroniser(self._home, self._wait_for_portal, self._say)
+            synchroniser = Synchroniser(Container(self._home), self._wait_for_portal, self._say)
             watch = TokenWatch(synchroniser.sources, self._say)
             self._say("Started.")
             while not self._stopping.is_set():

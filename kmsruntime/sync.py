@@ -5,20 +5,18 @@ What goes wrong leaves the store as it is, is kept for `status`, reported to the
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kmscore.vaultclient.client import Vault
+from kmsruntime.container import Container
 from kmsruntime.delivery import verify
 from kmsruntime.delivery.apply import RESTORED, take, uncollected
 from kmsruntime.delivery.read import Delivery, read_delivery
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf
-from kmsruntime.disk.home import Config, Home
 from kmsruntime.disk.state import OK
 from kmsruntime.enrolment.enrol import Wait
 from kmsruntime.enrolment.renewal import Renewal
@@ -31,15 +29,13 @@ from kmsruntime.errors import (
     StoreForeign,
     VaultSaysNo,
 )
-from kmsruntime.keysource.settings import NEVER_SAVED, KmsSettings
-from kmsruntime.keysource.sources import Sources
+from kmsruntime.keysource.settings import NEVER_SAVED
 from kmsruntime.keysource.switch import PENDING, Switching
-from kmsruntime.remote.hosted_vault import LOGIN_REFUSED, hosted_vault
-from kmsruntime.remote.portal import Portal
+from kmsruntime.remote.hosted_vault import LOGIN_REFUSED
 from kmsruntime.status.report import Telling
 from kmsruntime.status.selfcheck import SelfCheck
 from kmsruntime.store.format import Header, Store
-from kmsruntime.store.sealed_state import VAULT_TROUBLE, Holding
+from kmsruntime.store.sealed_state import VAULT_TROUBLE
 
 ROUNDS: Final = 8  # of wiping, fetching credentials and asking again, in one sync
 CROSSED_SECONDS: Final = 0.2
@@ -58,37 +54,40 @@ class Outcome:
     pending: str = ""
 
 
+@dataclass(slots=True)
+class _Once:
+    """What is known during one sync only.
+
+    refused: the settings that were not taken; newer: those tried because the store's own do not open it.
+    """
+
+    switched: bool = False
+    refused: SettingsRefused | None = None
+    newer: tuple[int, ...] = ()
+    fetch_all: bool = False
+
+
 class Synchroniser:
     """Syncs one directory. Keeps its connections, so a daemon uses one for as long as it runs."""
 
-    def __init__(
-        self, home: Home, wait: Wait, say: Callable[[str], None], environment: Mapping[str, str] = os.environ
-    ) -> None:
-        self.home, self._say = home, say
-        self._config: Config = home.read_config()
-        self._portal = Portal(self._config.portal, self._config.portal_ca)
-        self._vault: Vault = hosted_vault(self._config)
-        self._settings = KmsSettings(home, self._vault, self._portal)
-        self.sources = Sources(home, self._vault, self._settings, environment)
-        self.holding = Holding(home, self._config, self.sources.of)
-        self._file = self.holding.file
-        self._renewal = Renewal(home, self._config, self._portal, self._vault, self.holding, wait, say)
+    def __init__(self, container: Container, wait: Wait, say: Callable[[str], None]) -> None:
+        self.home, self.sources, self.holding = container.home, container.sources, container.holding
+        self._portal, self._vault, self._settings = container.portal, container.hosted, container.settings
+        self._say = say
+        self._renewal = Renewal(container, wait, say)
         self._switching = Switching(self.holding, self._settings, self.sources, say)
-        self.telling = Telling(home, self._portal, self.holding)
-        self.self_check = SelfCheck(home, self._portal, self._vault, self.holding)
-        self._switched = False
-        self._refused: SettingsRefused | None = None
-        self._anew = False  # ask for everything
-        self._newer: tuple[int, ...] = ()  # settings that were tried because the store's own do not open it
+        self.telling = Telling(self.home, self._portal, self.holding)
+        self.self_check = SelfCheck(self.home, self._portal, self._vault, self.holding)
+        self._once = _Once()
 
     def sync(self, *, accept_restore: bool = False) -> Outcome:
         """Raises every error of this program; the store in use is whole whatever happens."""
         with self.home.lock():
-            self._switched, self._refused, self._newer, self._anew = False, None, (), False
+            self._once = _Once()
             try:
                 outcome = self._rounds(accept_restore)
-                if self._refused is not None:
-                    raise self._refused
+                if self._once.refused is not None:
+                    raise self._once.refused
             except RuntimeProblem as problem:
                 raise self._told(problem) from None
             verdict = DETACHED if outcome.result == "detached" else (OK, "")
@@ -97,14 +96,14 @@ class Synchroniser:
             else:
                 self._look_again()
             self._tell_examined()
-            self.telling.went_well(*verdict, news=self._switched or outcome.result != "unchanged")
+            self.telling.went_well(*verdict, news=self._once.switched or outcome.result != "unchanged")
             return outcome
 
     def _told(self, problem: RuntimeProblem) -> RuntimeProblem:
         """The problem as it was reported: trouble at the customer's vault by the step that fails."""
         header = self.holding.header()
         if header is not None and problem.code != PENDING:
-            problem = self._switching.explained(problem, *self._newer, header.settings_revision)
+            problem = self._switching.explained(problem, *self._once.newer, header.settings_revision)
         self._tell_examined()
         self.telling.failed(problem)
         return problem
@@ -112,12 +111,12 @@ class Synchroniser:
     def _look_again(self) -> None:
         """A step that failed before is not shown as failing once all is well."""
         header = self.holding.header()
-        if header is not None and not self._switched and self.telling.shows_failed_step():
+        if header is not None and not self._once.switched and self.telling.shows_failed_step():
             self._switching.look_again(header.settings_revision)
 
     def _tell_examined(self) -> None:
         self.telling.examined = self._switching.examined
-        if self._switched:
+        if self._once.switched:
             self.telling.about_token(None)
 
     def _rounds(self, accept_restore: bool) -> Outcome:
@@ -128,7 +127,7 @@ class Synchroniser:
         for _ in range(ROUNDS):
             try:
                 with uncollected():
-                    outcome = self._once(accept_restore)
+                    outcome = self._ask(accept_restore)
             except (VaultSaysNo, DeliveryRefused) as refusal:
                 if not left.get(refusal.code):
                     raise
@@ -136,7 +135,7 @@ class Synchroniser:
                 self._mend(refusal.code)
                 continue
             if outcome is not None:
-                if self._switched and self.holding.is_memory_only():
+                if self._once.switched and self.holding.is_memory_only():
                     self._renewal.in_time()  # the login that lay in the clear until now
                 return outcome
         raise DeliveryRefused(
@@ -162,7 +161,7 @@ class Synchroniser:
         with suppress(RuntimeProblem):
             newest = self._settings.latest(current)
             if newest != current and self.sources.customer(newest) is not None:
-                self._newer = (newest,)
+                self._once.newer = (newest,)
                 self.holding.file.open_with(self.sources.of(newest))
                 return True
         return False
@@ -173,22 +172,22 @@ class Synchroniser:
             self._say("The vault does not accept the credentials any more: asking for new ones.")
             self._renewal.fetch("lost")
         elif code == RESTORED:
-            self._anew = True
+            self._once.fetch_all = True
         else:
             time.sleep(CROSSED_SECONDS)
 
-    def _once(self, accept_restore: bool) -> Outcome | None:
+    def _ask(self, accept_restore: bool) -> Outcome | None:
         """One question to the portal and what follows from it; None when it has to be asked again."""
         atom = credentials.read_atom(self.home)
         held = self._held(atom)
         environment = self.holding.environment()
         header = held.header
-        asked_anew = accept_restore or self._anew or not header.etag
+        whole = accept_restore or self._once.fetch_all or not header.etag
         answer = self._portal.get(
             "sync",
             environment.sync_token,
-            query={"environment": header.environment, "since": "0" if asked_anew else str(header.revision)},
-            etag="" if asked_anew else header.etag,
+            query={"environment": header.environment, "since": "0" if whole else str(header.revision)},
+            etag="" if whole else header.etag,
         )
         if answer.status == 304:
             self._follow(held, accept_restore)
@@ -210,9 +209,7 @@ class Synchroniser:
         if not _fits(environment, delivery):
             self._renewal.fetch("attachment")
             return None
-        said = take(
-            self.holding, self._vault, held, delivery, answer.etag, accept_restore=accept_restore, whole=asked_anew
-        )
+        said = take(self.holding, self._vault, held, delivery, answer.etag, accept_restore=accept_restore, whole=whole)
         return self._outcome("updated", said)
 
     def _outcome(self, result: str, sentence: str) -> Outcome:
@@ -224,17 +221,17 @@ class Synchroniser:
         try:
             switched = self._switching.follow(held, accept_restore=accept_restore)
         except SettingsRefused as refused:
-            self._refused = refused
+            self._once.refused = refused
             return False
-        self._switched = self._switched or switched
+        self._once.switched = self._once.switched or switched
         return switched
 
     def _refuse_first_without_vault(self, held: Store) -> None:
         """A container that never held anything has no old vault to go on with: its values wait for the one that was chosen."""
         if held.header.settings_revision:
             return
-        if self._refused is not None:
-            raise self._refused
+        if self._once.refused is not None:
+            raise self._once.refused
         if self._switching.pending is not None:
             raise CustomerVaultUnfit(PENDING, self._switching.pending.sentence)
 

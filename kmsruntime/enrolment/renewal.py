@@ -7,16 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from kmscore.vaultclient.client import Vault
+from kmsruntime.container import Container
 from kmsruntime.disk import credentials
-from kmsruntime.disk.home import Config, Home
 from kmsruntime.disk.journal import Purpose, fingerprint
 from kmsruntime.disk.state import read_state, write_state
 from kmsruntime.enrolment.enrol import Wait, new_credentials, under_way
 from kmsruntime.errors import Intrusion, PortalRefused, RuntimeProblem
 from kmsruntime.remote.hosted_vault import vault_errors
-from kmsruntime.remote.portal import Portal
-from kmsruntime.store.sealed_state import Holding
 
 CHECK_SECONDS: Final = 6 * 3600  # between two looks at the vault's clock
 
@@ -24,18 +21,10 @@ CHECK_SECONDS: Final = 6 * 3600  # between two looks at the vault's clock
 class Renewal:
     """Asks for new credentials when they are needed, and puts them where `holding` keeps them."""
 
-    def __init__(
-        self,
-        home: Home,
-        config: Config,
-        portal: Portal,
-        vault: Vault,
-        holding: Holding,
-        wait: Wait,
-        say: Callable[[str], None],
-    ) -> None:
-        self._home, self._config, self._portal, self._vault = home, config, portal, vault
-        self._holding, self._wait, self._say = holding, wait, say
+    def __init__(self, container: Container, wait: Wait, say: Callable[[str], None]) -> None:
+        self._home, self._config, self._portal = container.home, container.config, container.portal
+        self._vault, self._holding = container.hosted, container.holding
+        self._wait, self._say = wait, say
 
     def fetch(self, purpose: Purpose) -> None:
         """Raises the errors of kmsruntime.enrolment.enrol."""

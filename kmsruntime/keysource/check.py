@@ -5,22 +5,18 @@ And the same look when `get` or `exec` cannot open a store: why the vault it is 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from kmscore.byov.preflight import Step, verdict
-from kmsruntime.disk.home import Home
-from kmsruntime.errors import CustomerVaultUnfit, RuntimeProblem
-from kmsruntime.keysource import check_report
-from kmsruntime.keysource.settings import KmsSettings
-from kmsruntime.keysource.sources import Customer, Sources
+from kmscore.byov.preflight import Step, explain, verdict
+from kmsruntime.container import Container
+from kmsruntime.errors import CustomerVaultUnfit, RuntimeProblem, printable
+from kmsruntime.keysource.sources import Customer
 from kmsruntime.keysource.switch import Examined, examine
-from kmsruntime.remote.hosted_vault import hosted_vault
-from kmsruntime.remote.portal import Portal
-from kmsruntime.store.file import StoreFile
+
+MARKS: Final = {"ok": "ok", "failed": "FAILED", "warning": "note", "skipped": "-"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ class Checkup:
         """For people."""
         if self.customer is None:
             return f"KMS settings, revision {self.revision}: the hosted vault is used; there is nothing to check."
-        return check_report.screen(self.steps, **self.customer.words(verdict(self.steps)))
+        return screen(self.steps, **self.customer.words(verdict(self.steps)))
 
     def document(self) -> dict[str, Any]:
         """For programs: settings_revision, source, wrapped, ok, verdict, steps."""
@@ -54,37 +50,59 @@ class Checkup:
         }
         if self.customer is None:
             return about | {"ok": True, "verdict": "ok", "steps": []}
-        return about | check_report.document(self.steps, **self.customer.words(verdict(self.steps)))
+        return about | document(self.steps, **self.customer.words(verdict(self.steps)))
 
 
-def checkup(home: Home, environment: Mapping[str, str] = os.environ) -> Checkup:
+def checkup(container: Container) -> Checkup:
     """Fetch the newest settings (kept ones when the portal is down), resolve the file here, run the preflight.
 
     Raises NotEnrolled, SettingsRefused, the portal's and the hosted vault's errors.
     """
-    settings, sources = parts(home, environment)
-    with home.lock():
-        header = StoreFile(home, home.read_config()).header()
-        revision = settings.latest(header.settings_revision if header else 0)
-        customer = sources.customer(revision)
+    with container.home.lock():
+        header = container.holding.header()
+        revision = container.settings.latest(header.settings_revision if header else 0)
+        customer = container.sources.customer(revision)
     return Checkup(revision, customer, customer.preflight() if customer else ())
 
 
-def parts(home: Home, environment: Mapping[str, str] = os.environ) -> tuple[KmsSettings, Sources]:
-    """The settings of a directory, and the vaults they name, for one command. Raises NotEnrolled, VaultUnfit."""
-    config = home.read_config()
-    vault = hosted_vault(config)
-    settings = KmsSettings(home, vault, Portal(config.portal, config.portal_ca))
-    return settings, Sources(home, vault, settings, environment)
-
-
-def explained(home: Home, problem: RuntimeProblem, environment: Mapping[str, str] = os.environ) -> RuntimeProblem:
+def explained(container: Container, problem: RuntimeProblem) -> RuntimeProblem:
     """Trouble at the vault of a wrapped store, by the preflight's step that fails; any other problem as it is."""
     if not problem.kind.startswith("customer_vault_"):
         return problem
     found = Examined()
     with suppress(RuntimeProblem):
-        header = StoreFile(home, home.read_config()).header()
+        header = container.holding.header()
         if header is not None and header.memory_only:
-            found = examine(parts(home, environment)[1].customer(header.settings_revision))
+            found = examine(container.sources.customer(header.settings_revision))
     return type(problem)(found.code, found.sentence) if found.code else problem
+
+
+# -- in words ----------------------------------------------------------------------------------------------------------
+
+
+def screen(steps: Sequence[Step], *, key: str, namespace: str = "", uri: str = "", wrapped: bool = False) -> str:
+    """A line for each step; under one that is not ok the command that mends it, indented."""
+    lines = []
+    for step in steps:
+        words = explain(step, key=key, namespace=namespace, uri=uri, wrapped=wrapped)
+        lines.append(f"{MARKS[step.state]:<8}{printable(f'{words.title}: {words.sentence}')}")
+        lines += [f"{'':<12}{printable(line)}" for line in words.command.splitlines()]
+    return "\n".join(lines)
+
+
+def document(
+    steps: Sequence[Step], *, key: str, namespace: str = "", uri: str = "", wrapped: bool = False
+) -> dict[str, Any]:
+    """The same as a JSON object: ok, verdict (a code), and steps with id, state, code, detail, title, sentence, command."""
+    failed = verdict(tuple(steps))
+    return {
+        "ok": failed.state != "failed",
+        "verdict": failed.code,
+        "steps": [_entry(step, key, namespace, uri, wrapped) for step in steps],
+    }
+
+
+def _entry(step: Step, key: str, namespace: str, uri: str, wrapped: bool) -> dict[str, str]:
+    words = explain(step, key=key, namespace=namespace, uri=uri, wrapped=wrapped)
+    found = {"id": step.id, "state": step.state, "code": step.code, "detail": step.detail}
+    return found | {"title": words.title, "sentence": words.sentence, "command": words.command}

@@ -12,7 +12,7 @@ import pytest
 
 from kmscore.byov import verdicts
 from kmscore.byov.preflight import CODES, STEPS, Step, explain, refused, verdict
-from kmsruntime.keysource.check_report import document, screen
+from kmsruntime.keysource.check import document, screen
 
 KEY = "acme-X1Y2Z3_3456789a"
 URI = "https://vault.example.com:8200/v1"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kmsruntime.container import Container
 from kmsruntime.disk.home import Home
 from kmsruntime.errors import RuntimeProblem
 from kmsruntime.remote.portal import Portal
@@ -56,7 +57,7 @@ def main() -> None:
     until = time.monotonic() + 60
     code = 0
     try:
-        Synchroniser(Home(Path(sys.argv[2])), lambda pause: _slept(pause, until), lambda line: None).sync()
+        Synchroniser(Container(Home(Path(sys.argv[2]))), lambda pause: _slept(pause, until), lambda line: None).sync()
     except RuntimeProblem as problem:
         print(problem.code, file=sys.stderr)
         code = problem.exit_code

@@ -17,6 +17,7 @@ from extensions.plan import FieldChange, PropertyChange
 from extensions.secret import Secret
 from kmscore.byov.customer import CustomerVault
 from kmscore.byov.properties import facts_of
+from kmsruntime.container import Container as Parts
 from kmsruntime.disk.home import Home
 from kmsruntime.store.file import StoreFile
 from kmsruntime.sync import Outcome, Synchroniser
@@ -75,7 +76,7 @@ class Container:
         return create_installer_token(atom or self.stage.atom, minutes=30, actor=self.stage.alice)[1]
 
     def synchroniser(self) -> Synchroniser:
-        return Synchroniser(self.home, lambda seconds: _slept(seconds), self.lines.append)
+        return Synchroniser(Parts(self.home), lambda seconds: _slept(seconds), self.lines.append)
 
     def sync(self, **options: Any) -> Outcome:
         return self.synchroniser().sync(**options)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from kmscore.byov.customer import CustomerVault
 from kmscore.byov.preflight import STEPS
 from kmscore.byov.properties import read_properties
-from kmsruntime.__main__ import app
+from kmsruntime.__main__ import build_parser
 from tests.conftest import Stage
 from tests.customer import CustomersVault, make_client, start_customers_vault
 from tests.live import ROOT
@@ -328,9 +328,10 @@ def test_every_command_option_and_field_is_documented(byov: Byov) -> None:
     """docs/runtime.md; the exit codes have a test of their own (test_trouble.py)."""
     text = (ROOT / "docs" / "runtime.md").read_text()
     rows = {row.split("`")[1].split()[0]: row for row in text.splitlines() if row.startswith("| `")}
-    for command in get_command(app).commands.values():  # type: ignore[attr-defined]
-        options = [name for one in command.params for name in one.opts if name.startswith("--")]
-        for option in set(options) - {"--dir", "--help"}:
-            assert option in rows[command.name], (command.name, option)
+    (commands,) = [act for act in build_parser()._actions if isinstance(act, argparse._SubParsersAction)]
+    for name, command in commands.choices.items():
+        options = {option for act in command._actions for option in act.option_strings if option.startswith("--")}
+        for option in options - {"--dir", "--help"}:
+            assert option in rows[name], (name, option)
     told = text.partition("## `status --json`")[2]
     assert [name for name in byov.container.status() if f"`{name}`" not in told] == []

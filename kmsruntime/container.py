@@ -1,0 +1,55 @@
+"""The parts that one container's program is made of, each built once from its directory when it is first needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+
+from kmscore.vaultclient.client import Vault
+from kmsruntime.disk.home import Config, Home
+from kmsruntime.keysource.settings import KmsSettings
+from kmsruntime.keysource.sources import Sources
+from kmsruntime.remote.hosted_vault import hosted_vault
+from kmsruntime.remote.portal import Portal
+from kmsruntime.store.sealed_state import Holding
+
+
+class Container:
+    """What belongs to one directory. environment: this machine's variables.
+
+    Building a part contacts nobody. Raises NotEnrolled, and VaultUnfit for an unusable address or CA file.
+    """
+
+    def __init__(self, home: Home, environment: Mapping[str, str] = os.environ) -> None:
+        self.home = home
+        self._environment = environment
+
+    @cached_property
+    def config(self) -> Config:
+        """The addresses it was enrolled with."""
+        return self.home.read_config()
+
+    @cached_property
+    def portal(self) -> Portal:
+        return Portal(self.config.portal, self.config.portal_ca)
+
+    @cached_property
+    def hosted(self) -> Vault:
+        """The hosted vault, without a token."""
+        return hosted_vault(self.config)
+
+    @cached_property
+    def settings(self) -> KmsSettings:
+        """The Atom's KMS settings, fetched and kept."""
+        return KmsSettings(self.home, self.hosted, self.portal)
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The vaults that make its at-rest data keys."""
+        return Sources(self.home, self.hosted, self.settings, self._environment)
+
+    @cached_property
+    def holding(self) -> Holding:
+        """What it holds, sealed."""
+        return Holding(self.home, self.config, self.sources.of)
