@@ -53,7 +53,8 @@ def save_extensions(
 ) -> Saved:
     """Save all of it or nothing. Returns after both stores have it durably.
 
-    Raises StaleRevision, and what sealing.new_save_key raises, before anything was written to the database.
+    Raises StaleRevision, Refused (no_component_value), and what sealing.new_save_key raises, before anything was written
+    to the database.
     """
     environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
     _check_revision(environment, expected_revision)

@@ -1,10 +1,10 @@
 """The Environment Extensions dialog's form: reads its many inputs at once and says what is wrong with which.
 
 A Django form per field would cost more than the save itself; this one keeps the shape (data, is_valid, errors, rows).
-Input names: `value.<field>`, `secret.<field>`, `component.<field>`, `clear.<field>` with the field's UUID, and
-`property.<n>.name`, `property.<n>.value`, `property.<n>.remove`. What is not posted stays as it is: the script leaves out
-fields and properties nobody touched. Of a touched one all inputs come, so `secret.<field>` or `value.<field>` without its
-`component.<field>` says that the box is not ticked.
+Input names, with the field's UUID: `value.<field>` and `component.<field>` of plain fields, `secret.<field>` and
+`clear.<field>` of encrypted ones, which have no component value; and `property.<n>.name`, `property.<n>.value`,
+`property.<n>.remove`. What is not posted stays as it is: the script leaves out fields and properties nobody touched. Of a
+touched one all inputs come, so `value.<field>` without its `component.<field>` says that the box is not ticked.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from extensions.models import MAX_SAVE_BYTES, MAX_SAVE_FIELDS, ExtensionValue, Field, ProcessProperty
-from extensions.plan import FieldChange, PropertyChange
+from extensions.plan import NO_COMPONENT_VALUE, FieldChange, PropertyChange
 from extensions.secret import Secret
 from extensions.values import BadValue, checked, checked_secret
 
@@ -49,10 +49,6 @@ class FieldRow:
         return "Missing" if self.is_missing else ""
 
     @property
-    def note(self) -> str:
-        return "Uses the connection component value" if self.field.encrypted and self.uses_component else ""
-
-    @property
     def is_set(self) -> bool:
         return self.held is not None and self.held.form == "sealed"
 
@@ -65,7 +61,7 @@ class FieldRow:
     def is_missing(self) -> bool:
         """Nobody can use it as it is: an encrypted field without a value, or a plain one that is blank everywhere."""
         if self.field.encrypted:
-            return self.held is None or self.is_lost
+            return not self.is_set or self.is_lost
         return not (self.held.plain if self.held else self.field.component_value)
 
 
@@ -110,7 +106,7 @@ class ExtensionsForm:
         self.data = data
         self.rows = [FieldRow(f, values.get(f.pk)) for f in fields if f.extensible]
         for row in self.rows:
-            row.uses_component = row.held.form == "component" if row.held else not row.field.encrypted
+            row.uses_component = not row.field.encrypted and (row.held is None or row.held.form == "component")
             row.value = row.held.plain if row.held and row.held.form == "plain" else ""
         count = len(properties)
         self.properties = [PropertyRow(i, p.name, p.plain, p) for i, p in enumerate(properties)]
@@ -199,28 +195,23 @@ class ExtensionsForm:
         row.clears = f"clear.{key}" in data
         try:
             if row.field.encrypted:
-                if typed is None and not wants_component and not row.clears:
-                    return 0
-                return self._read_secret(row, typed or "", wants_component, row.clears)
+                if wants_component:  # a page from before, or no page of ours
+                    raise BadValue(NO_COMPONENT_VALUE[0].upper() + NO_COMPONENT_VALUE[1:])
+                return self._read_secret(row, typed or "")
             return 0 if typed is None else self._read_plain(row, checked(typed), wants_component)
         except BadValue as error:
             row.error = str(error)
             return 0
 
-    def _read_secret(self, row: FieldRow, typed: str, wants_component: bool, clear: bool) -> int:
+    def _read_secret(self, row: FieldRow, typed: str) -> int:
         if typed:
             value = checked_secret(typed)
-            if wants_component and not row.uses_component:
-                raise BadValue("Choose one: the value typed here, or the connection component value.")
-            if clear:
+            if row.clears:
                 raise BadValue("Choose one: replace the stored value, or remove it.")
             self.field_changes.append(FieldChange(row.field, "secret", Secret(value)))
             return len(value.encode())
-        if wants_component != row.uses_component:
-            self.field_changes.append(FieldChange(row.field, "component" if wants_component else "clear"))
-        elif clear and row.held is not None:
+        if row.clears and row.held is not None:
             self.field_changes.append(FieldChange(row.field, "clear"))
-        row.uses_component = wants_component
         return 0
 
     def _read_plain(self, row: FieldRow, typed: str, wants_component: bool) -> int:

@@ -102,8 +102,9 @@ class HeldRow(UuidModel):
 class ExtensionValue(HeldRow):
     """One field's value in one environment.
 
-    form `sealed`: ciphertext and its data key. `plain`: the environment's own plain value. `component`: the connection
-    component's value: of a plain field a copy is in `plain`, an encrypted field is left out by the runtime.
+    form `sealed`: ciphertext and its data key. `plain`: the environment's own plain value. `component`: a plain field that
+    uses the connection component's value, with a copy of it in `plain`. An encrypted field has no component value: a row
+    that says so all the same (saves could write it once) is a missing value everywhere.
     """
 
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="extension_values")
@@ -162,10 +163,10 @@ def entry(
 ) -> Entry:
     """The manifest's entry for a held row: a plain field with the component's value is delivered, and listed, as plain.
 
-    form `lost`: a sealed value whose data key the vault has lost.
+    form `lost`: a sealed value whose data key the vault has lost. An encrypted field with the form `component` is `missing`.
     """
     if form == "sealed" or form == "lost":
         return Entry(form, path, name, revision, data_key)
     if form == "component" and encrypted:
-        return Entry("component", path, name, revision)
+        return Entry("missing", path, name, revision)
     return Entry("plain", path, name, revision, digest(plain))

@@ -7,15 +7,20 @@ from typing import Literal
 from atoms.models import Environment
 from extensions.models import ExtensionValue, Field, ProcessProperty, entry
 from extensions.secret import Secret
+from kmscore.refused import Refused
 from kmscore.sealed.manifest import Form, Manifest
 from vaults.models import DataKey
 
 Path = tuple[str, ...]
+NO_COMPONENT_VALUE = "an encrypted field has no connection component value. Type a value, or leave what is stored."
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """What a user wants for a field: a new secret, a plain value, the component's value, or nothing at all (`clear`)."""
+    """What a user wants for a field: a new secret, a plain value, the component's value, or nothing at all (`clear`).
+
+    An encrypted field has no component value; plan_save refuses to give it one.
+    """
 
     field: Field
     to: Literal["secret", "plain", "component", "clear"]
@@ -113,7 +118,10 @@ def plan_save(
     field_changes: Iterable[FieldChange] = (),
     property_changes: Iterable[PropertyChange] = (),
 ) -> Plan:
-    """What saving these changes would do, for the account's fields as they are (or, for a connection's edit, will be)."""
+    """What saving these changes would do, for the account's fields as they are (or, for a connection's edit, will be).
+
+    Raises Refused: no_component_value.
+    """
     plan = Plan(environment, environment.extensions_revision + 1, _held(environment, {f.pk: f for f in fields}))
     for change in field_changes:
         _apply(plan, change)
@@ -160,6 +168,8 @@ def _apply(plan: Plan, change: FieldChange) -> None:
         if current is None or (current.form, current.plain) != ("plain", change.value):
             plan.put(_of(change.field, "plain", change.value))
     elif change.to == "component":
+        if change.field.encrypted:
+            raise Refused("no_component_value", f"{change.field} is encrypted: {NO_COMPONENT_VALUE}")
         if current is None or current.form != "component":
             plan.put(_of(change.field, "component", change.field.component_value))
     elif current is not None:

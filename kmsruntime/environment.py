@@ -37,7 +37,7 @@ _RESERVED: Final = re.compile(
 
 
 _OMITTED: Final = {
-    "component": "uses the connection component's value",
+    "missing": "is missing, nobody has entered it in the portal",
     "lost": "has to be entered again in the portal",
 }
 
@@ -83,12 +83,9 @@ def _answers(held: Held, selector: str) -> bool:
 
 
 def value_of(store: Store, held: Held) -> bytes:
-    """Raises ValueMissing for a component's entry, StoreDamaged."""
-    if held.form == "component":
-        raise ValueMissing(
-            "value_of_component",
-            f"{label(held)} uses the connection component's value, which this container does not have; set it in the portal.",
-        )
+    """Raises ValueMissing for an entry without a value, StoreDamaged."""
+    if held.form == "missing":
+        raise ValueMissing("value_missing", f"{label(held)} is missing: enter it in the portal.")
     if held.form == "lost":
         raise ValueMissing(
             "value_lost",

@@ -17,7 +17,7 @@ from kmscore.sealed.envelope import Place
 
 FORMAT: Final = 1
 Path = tuple[str, ...]
-Form = Literal["sealed", "plain", "component", "lost"]
+Form = Literal["sealed", "plain", "component", "missing", "lost"]
 
 
 class ManifestBroken(Exception):
@@ -27,11 +27,12 @@ class ManifestBroken(Exception):
 class Entry(NamedTuple):
     """One thing an environment holds.
 
-    form: ``sealed`` (a ciphertext), ``plain`` (digest says which value), ``component`` (an encrypted field that uses
-    the connection component's value: the runtime omits it) or ``lost`` (a ciphertext whose data key the vault lost: it is
-    not delivered, and a runtime that holds that very value keeps it). name: what people call it (the connection's name).
-    revision: the value's, counting from 1. digest: which value it is: SHA-256 of a plain value in hex, the id of a sealed
-    value's data key (each save has its own, so a value of the same revision from before a restore is another one), else "".
+    form: ``sealed`` (a ciphertext), ``plain`` (digest says which value), ``missing`` (an encrypted field that was left
+    without a value; ``component`` in lists sealed when that was still taken for the component's value) or ``lost`` (a
+    ciphertext whose data key the vault lost: it is not delivered, and a runtime that holds that very value keeps it).
+    name: what people call it (the connection's name). revision: the value's, counting from 1. digest: which value it is:
+    SHA-256 of a plain value in hex, the id of a sealed value's data key (each save has its own, so a value of the same
+    revision from before a restore is another one), else "".
     """
 
     form: Form

@@ -19,7 +19,7 @@ from kmsruntime.store.index import Value
 Known = Mapping[Path, tuple[str, int, str, Value]]
 
 MISMATCH: Final = "manifest_mismatch"
-_FORMS: Final = ("sealed", "plain", "component", "lost")
+_FORMS: Final = ("sealed", "plain", "component", "missing", "lost")
 _SHAPES: Final = {"connection": 3, "property": 2}
 
 
@@ -78,8 +78,8 @@ def assemble(
     """
     entries: list[tuple[Entry, Value]] = []
     for entry in manifest.entries:
-        if entry.form == "component":
-            entries.append((entry, None))
+        if entry.form in ("component", "missing"):  # an encrypted field has no component value: it is missing
+            entries.append((entry._replace(form="missing"), None))
         elif entry.form == "lost":
             entries.append(_kept(entry, held))
         elif entry.form == "sealed" and entry.path in opened:

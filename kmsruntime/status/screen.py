@@ -47,6 +47,7 @@ def gather(home: Home, at: float | None = None) -> dict[str, Any]:
         "attached": _attached(home, header) or None,
         "revision": header.revision,
         "values": None if header.memory_only else store.index.sealed if store else 0,
+        "missing": None if header.memory_only else store.index.missing if store else 0,
         "entries": [{"name": label(held), "form": held.form, "revision": held.revision} for held in store.held]
         if store
         else [],
@@ -136,11 +137,20 @@ def screen(found: dict[str, Any], at: float | None = None) -> str:
         ("Portal", found["portal"]),
         ("Vault", found["vault"]),
         ("Directory", found["directory"]),
-        ("State", "all is well" if found["verdict"] == OK else f"{found['sentence']} [{found['verdict']}]"),
+        ("State", _state(found)),
     ]
     if found["verdict"] != OK and found["since_seconds"] is not None:
         lines.append(("Since", _ago(found["since_seconds"])))
     return "\n".join(f"{name + ':':<14}{printable(text)}" for name, text in lines)
+
+
+def _state(found: dict[str, Any]) -> str:
+    """A container that follows the portal in everything is not well while programs get nothing for some of its names."""
+    if found["verdict"] != OK:
+        return f"{found['sentence']} [{found['verdict']}]"
+    if found["missing"]:
+        return f"up to date, with {_count(found['missing'], 'value')} missing: enter what is missing in the portal"
+    return "all is well"
 
 
 def _holds(found: dict[str, Any]) -> str:

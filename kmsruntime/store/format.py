@@ -109,7 +109,7 @@ class Store:
 
 
 def encode(header: Header, key: bytes, entries: Entries, credentials: bytes = b"") -> list[bytes]:
-    """The parts of a store's file. entries: each with its value, bytes when sealed, text when plain, None for a component.
+    """The parts of a store's file. entries: each with its value, bytes when sealed, text when plain, else None.
 
     key: 32 bytes, used for this store only. An empty store (key_id "") has no entries and key b"". credentials: of the
     environment's half, in a memory_only store and only there.

@@ -4,7 +4,7 @@ Pure. Columns and not rows, because 10,000 rows are 20,000 small lists to make a
 
     heads     [[a path without its last part, name], ...], each once
     head      the number of each entry's head             last      the last part of its path
-    form      one letter each: s(ealed), p(lain), c(omponent), l(ost)       revision, digest
+    form      one letter each: s(ealed), p(lain), m(issing), l(ost)       revision, digest
     plain     the value of a plain entry, else ""         size      bytes of the sealed value, else 0
 """
 
@@ -21,8 +21,9 @@ from kmscore.sealed.manifest import Entry, Form, Path
 Value = bytes | str | None
 Entries = Sequence[tuple[Entry, Value]]
 
-_LETTER: Final[dict[str, str]] = {"sealed": "s", "plain": "p", "component": "c", "lost": "l"}
-_FORM: Final[dict[str, Form]] = {"s": "sealed", "p": "plain", "c": "component", "l": "lost"}
+_LETTER: Final[dict[str, str]] = {"sealed": "s", "plain": "p", "missing": "m", "lost": "l"}
+# c: how a missing value was written while an encrypted field could be set to "use the component's value".
+_FORM: Final[dict[str, Form]] = {"s": "sealed", "p": "plain", "m": "missing", "c": "missing", "l": "lost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Index:
     def sealed(self) -> int:
         """How many entries are sealed."""
         return sum(letter == "s" for letter in self._columns["form"])
+
+    @property
+    def missing(self) -> int:
+        """How many entries have no value here: not entered, or to be entered again."""
+        return sum(letter not in "sp" for letter in self._columns["form"])
 
     def __iter__(self) -> Iterator[Held]:
         at, heads = 0, self._heads

@@ -125,13 +125,13 @@ def test_ten_thousand_inputs_of_a_browser_without_script_can_be_saved(dialog: Di
 
 
 def test_what_is_not_posted_stays_as_it_is(dialog: Dialog) -> None:
-    dialog.post(component_password="on", secret_password="", secret_apiKey="stored", value_user="mine")
+    dialog.post(secret_password="also stored", secret_apiKey="stored", value_user="mine")
     before = dialog.holds()
     answer = dialog.post(htmx=True)
     assert "Nothing was changed" in answer.content.decode()
     assert dialog.holds() == before
     dialog.post(secret_password="", value_user="")
-    assert {key for key, _ in dialog.holds()} == {"apiKey", "user", "host"}, "a box beside a posted input was unticked"
+    assert {key for key, _ in dialog.holds()} == {"password", "apiKey", "user", "host"}
 
 
 def test_a_property_that_is_not_posted_keeps_its_name(dialog: Dialog) -> None:
@@ -169,7 +169,6 @@ def test_an_empty_replace_keeps_what_is_stored(dialog: Dialog) -> None:
     ("inputs", "message"),
     [
         ({"secret_password": "new", "clear_password": "on"}, "replace the stored value, or remove it"),
-        ({"secret_password": "new", "component_password": "on"}, "the value typed here, or the connection component"),
         ({"value_user": "mine", "component_user": "on"}, "Untick “Use connection component value”"),
         ({"value_user": "x" * (64 * KIB + 1)}, "at most 64 KiB can be stored"),
         ({"value_user": "a\0b"}, "contains a NUL character"),

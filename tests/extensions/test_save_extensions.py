@@ -38,7 +38,6 @@ def test_the_manifest_lists_everything_the_environment_holds(stage: Stage, hoste
     changes = [
         FieldChange(stage.field("password"), "secret", Secret("canary")),
         FieldChange(stage.field("user"), "plain", "orders"),
-        FieldChange(stage.field("apiKey"), "component"),
     ]
     properties = [PropertyChange("region", "eu")]
     save_extensions(stage.production, changes, properties, expected_revision=0, actor=stage.alice)
@@ -50,7 +49,6 @@ def test_the_manifest_lists_everything_the_environment_holds(stage: Stage, hoste
         "password": ("sealed", 1, str(row.data_key_id)),
         "user": ("plain", 1, digest("orders")),
         "host": ("plain", 1, digest("db.example.com")),
-        "apiKey": ("component", 1, ""),
         "region": ("plain", 1, digest("eu")),
     }
     assert listing.revision == 1

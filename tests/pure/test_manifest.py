@@ -14,7 +14,7 @@ from kmscore.sealed.manifest import Entry, Manifest, ManifestBroken, decode, dig
 VECTOR = json.loads((Path(__file__).parent.parent / "vectors" / "manifest.json").read_text())
 entries = st.builds(
     Entry,
-    form=st.sampled_from(("sealed", "plain", "component")),
+    form=st.sampled_from(("sealed", "plain", "component", "missing", "lost")),
     path=st.lists(st.text(max_size=8), max_size=3).map(tuple),
     name=st.text(max_size=8),
     revision=st.integers(0, 2**53),

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from django.utils import timezone
+
 from atoms.actions import create_installer_token
 from atoms.models import Atom
 from extensions.actions import Saved, save_extensions
+from extensions.models import ExtensionValue
 from extensions.plan import FieldChange, PropertyChange
 from extensions.secret import Secret
 from kmscore.byov.customer import CustomerVault
@@ -86,14 +89,14 @@ class Container:
         return found
 
     def values(self) -> dict[str, str]:
-        """What the store holds, by label, opened with what is in the directory; components are "component"."""
+        """What the store holds, by label, opened with what is in the directory; without a value "missing" or "lost"."""
         from kmsruntime.environment import label
 
         store = StoreFile(self.home, self.home.read_config()).read()
         if store is None:
             return {}
         return {
-            label(held): {"plain": held.plain, "component": "component", "lost": "lost"}.get(held.form)
+            label(held): {"plain": held.plain, "missing": "missing", "lost": "lost"}.get(held.form)
             or store.open(held).decode()
             for held in store.held
         }
@@ -119,15 +122,35 @@ def _slept(seconds: float) -> bool:
     return True
 
 
+def leave_to_the_component(stage: Stage, key: str) -> None:
+    """The row of an encrypted field as a save once wrote it for "use the connection component's value"."""
+    stage.production.refresh_from_db()
+    ExtensionValue.objects.update_or_create(
+        environment=stage.production,
+        field=stage.field(key),
+        defaults={
+            "form": "component",
+            "sealed": None,
+            "data_key": None,
+            "revision": stage.production.extensions_revision + 1,
+            "set_at": timezone.now(),
+            "set_by": stage.alice,
+        },
+    )
+
+
 def save(stage: Stage, properties: dict[str, str | None] | None = None, **fields: str | None) -> Saved:
-    """Save in the stage's production environment: a text sets, None clears, "component" uses the component's value."""
+    """Save in the stage's production environment: a text sets, None clears.
+
+    "missing" puts an encrypted field into the state that a save could leave it in when it was taken for the component's.
+    """
     changes = []
     for key, value in fields.items():
         row = stage.field(key)
         if value is None:
             changes.append(FieldChange(row, "clear"))
-        elif value == "component":
-            changes.append(FieldChange(row, "component"))
+        elif value == "missing":
+            leave_to_the_component(stage, key)
         elif row.encrypted:
             changes.append(FieldChange(row, "secret", Secret(value)))
         else:

@@ -26,8 +26,8 @@ def plain(name: str, field: str, value: str, revision: int = 3, connection: str 
     return Entry("plain", ("connection", connection, field), name, revision, digest(value)), value
 
 
-def component(name: str, field: str, revision: int = 3, connection: str = ORDERS) -> tuple[Entry, None]:
-    return Entry("component", ("connection", connection, field), name, revision), None
+def missing(name: str, field: str, revision: int = 3, connection: str = ORDERS) -> tuple[Entry, None]:
+    return Entry("missing", ("connection", connection, field), name, revision), None
 
 
 def property_(name: str, value: str, revision: int = 3) -> tuple[Entry, str]:
@@ -37,7 +37,7 @@ def property_(name: str, value: str, revision: int = 3) -> tuple[Entry, str]:
 ENTRIES: Entries = [
     sealed("Orders DB", "password", "pa55-canary ü"),
     plain("Orders DB", "user", "orders"),
-    component("Orders DB", "apiKey"),
+    missing("Orders DB", "apiKey"),
     sealed("Billing", "password", "other-canary", connection=BILLING),
     property_("region", "eu"),
 ]

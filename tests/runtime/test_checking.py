@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmscore.sealed.manifest import Entry, Manifest, digest
+from kmscore.sealed.manifest import Entry, Form, Manifest, digest
 from kmsruntime.delivery import verify
 from kmsruntime.delivery.read import Delivery, Sealed, read_delivery
 from kmsruntime.errors import DeliveryRefused, RevisionLower
@@ -64,6 +64,12 @@ def test_what_fits_is_taken_and_what_left_the_manifest_is_dropped() -> None:
     assert [value for _, value in check(MANIFEST, DELIVERY, HELD)] == [b"new", b"api", "orders", "eu", None]
 
 
+@pytest.mark.parametrize("form", ["missing", "component"])
+def test_an_encrypted_field_without_a_value_is_missing_whatever_the_list_calls_it(form: Form) -> None:
+    entries = check(listed(4, form=form), DELIVERY, HELD)
+    assert [(entry.form, value) for entry, value in entries if entry.path[-1] == "token"] == [("missing", None)]
+
+
 def listed(position: int, **changes: Any) -> Manifest:
     """The manifest with one entry changed."""
     rows = list(MANIFEST.entries)
@@ -108,7 +114,7 @@ TAMPERED = {
     "a held value of another form": (MANIFEST, DELIVERY, hold(API_KEY, ("plain", 4, "older key", "api"))),
     "a sealed value where a plain one is listed": (MANIFEST, deliver(values={USER: Sealed(5, "k", 0, b"")}), HELD),
     "a plain value where a sealed one is listed": (MANIFEST, deliver(plain={PASSWORD: (5, "p")}), HELD),
-    "a value for a component's field": (
+    "a value for a field that is listed as missing": (
         MANIFEST,
         deliver(values={**DELIVERY.values, ("connection", ORDERS, "token"): Sealed(1, "k", 0, b"")}),
         HELD,

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def holding(enrolled: Container) -> Container:
-    save(enrolled.stage, {"region": "eu"}, password="line one\nline two ü\n", user="orders", apiKey="component")
+    save(enrolled.stage, {"region": "eu"}, password="line one\nline two ü\n", user="orders", apiKey="missing")
     enrolled.sync()
     return enrolled
 
@@ -45,9 +45,9 @@ def test_get_wants_one_name(holding: Container, words: tuple[str, ...]) -> None:
     assert (done.returncode, "[selection_invalid]" in done.stderr) == (2, True)
 
 
-def test_get_refuses_a_components_value(holding: Container) -> None:
+def test_get_refuses_a_missing_value(holding: Container) -> None:
     done = holding.command("get", "Orders database", "apiKey")
-    assert (done.returncode, done.stdout, "[value_of_component]" in done.stderr) == (79, "", True)
+    assert (done.returncode, done.stdout, "[value_missing]" in done.stderr) == (79, "", True)
 
 
 def test_the_child_has_the_values_in_its_environment_only(holding: Container) -> None:
@@ -55,7 +55,7 @@ def test_the_child_has_the_values_in_its_environment_only(holding: Container) ->
     done = holding.command("exec", "--", sys.executable, "-c", program, "--dir", "x")
     assert done.stdout == "line one\nline two ü\n|['-c', '--dir', 'x']"
     assert "ORDERS_DATABASE_APIKEY" not in holding.command("exec", "--", "env").stdout
-    assert "Orders database/apiKey uses the connection component's value: left out." in done.stderr
+    assert "Orders database/apiKey is missing, nobody has entered it in the portal: left out." in done.stderr
 
 
 def test_the_exit_code_is_the_childs(holding: Container) -> None:

@@ -42,11 +42,11 @@ def test_a_name_never_starts_with_a_digit(tmp_path: Path) -> None:
     assert [default_name(held) for held in store.held] == ["_3__RDERS_DB_PASS_WORD"]
 
 
-def test_a_components_value_is_left_out_and_said(tmp_path: Path) -> None:
+def test_a_missing_value_is_left_out_and_said(tmp_path: Path) -> None:
     said: list[str] = []
     found = gifts(made(tmp_path), [], ["Orders DB"], {}, said.append)
     assert {gift.name for gift in found} == {"ORDERS_DB_PASSWORD", "ORDERS_DB_USER"}
-    assert said == ["Orders DB/apiKey uses the connection component's value: left out."]
+    assert said == ["Orders DB/apiKey is missing, nobody has entered it in the portal: left out."]
 
 
 def test_map_gives_another_name_and_only_chooses(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_two_values_never_share_a_name(tmp_path: Path) -> None:
         (ENTRIES, ("PGPASSWORD",), (), "map_invalid"),
         (ENTRIES, ("PGPASSWORD=",), (), "map_invalid"),
         (ENTRIES, ("PGPASSWORD=Orders DB/nothing",), (), "value_missing"),
-        (ENTRIES, ("PGPASSWORD=Orders DB/apiKey",), (), "value_of_component"),
+        (ENTRIES, ("PGPASSWORD=Orders DB/apiKey",), (), "value_missing"),
         (ENTRIES, (), ("Nothing",), "value_missing"),
         (ENTRIES, ("X=Orders DB/user", "X=property/region"), (), "names_collide"),
         ([sealed("Orders", "password", "a\0b")], (), (), "value_has_nul"),

@@ -13,14 +13,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_all_is_well(enrolled: Container) -> None:
-    save(enrolled.stage, {"region": "eu-canary"}, password="canary", apiKey="component")
+    save(enrolled.stage, {"region": "eu-canary"}, password="canary")
     enrolled.sync()
     done = enrolled.command("status")
     assert done.returncode == 0
     for text in (
         "Orders Atom (Atom) of acme",
         "Production",
-        "1 encrypted value in 5 entries",
+        "1 encrypted value in 4 entries",
         "revision 1",
         "all is well",
     ):
@@ -31,13 +31,22 @@ def test_all_is_well(enrolled: Container) -> None:
 
 
 def test_json_lists_names_and_forms(enrolled: Container) -> None:
-    save(enrolled.stage, password="canary", apiKey="component")
+    save(enrolled.stage, password="canary", apiKey="missing")
     enrolled.sync()
     found = enrolled.status()
     forms = {entry["name"]: entry["form"] for entry in found["entries"]}
     assert forms["Orders database/password"] == "sealed"
-    assert forms["Orders database/apiKey"] == "component"
+    assert forms["Orders database/apiKey"] == "missing"
     assert (found["verdict"], found["environment"]["name"], found["values"]) == ("ok", "Production", 1)
+    assert found["missing"] == 1
+
+
+def test_with_a_value_missing_not_all_is_well(enrolled: Container) -> None:
+    save(enrolled.stage, password="canary", apiKey="missing")
+    enrolled.sync()
+    said = enrolled.command("status").stdout
+    assert "all is well" not in said
+    assert "1 value missing: enter what is missing in the portal" in said
 
 
 def test_before_the_first_sync_it_says_what_to_do(enrolled: Container) -> None:
@@ -51,7 +60,7 @@ FORGING = "Pro\x1b]0;owned\x07\n2026-01-01T00:00:00Z kms-runtime: all is well\u2
 
 def test_names_of_the_portal_forge_no_line_and_steer_no_terminal(enrolled: Container) -> None:
     Environment.objects.filter(pk=enrolled.stage.production.pk).update(name=FORGING)
-    save(enrolled.stage, {"region": "a\x1b[1mb"}, apiKey="component")
+    save(enrolled.stage, {"region": "a\x1b[1mb"}, apiKey="missing")
     Connection.objects.update(name="Orders\x1b[2J")
     said = [enrolled.command("sync"), enrolled.command("status"), enrolled.command("exec", "--", "true")]
     for done in (*said, enrolled.command("status", "--json"), enrolled.command("get", "Nothing\u202e", "at\x1ball")):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 
 from kmsruntime.disk import files
@@ -15,8 +16,9 @@ from kmsruntime.environment import label
 from kmsruntime.errors import StorageFailed, StoreDamaged
 from kmsruntime.store import format as store_format
 from kmsruntime.store.format import Header
+from kmsruntime.store.index import decode as decode_index
 from tests.live import ROOT
-from tests.runtime.pieces import ATOM, ENTRIES, ENVIRONMENT, at_rest_key, header, sealed, store_file
+from tests.runtime.pieces import ATOM, ENTRIES, ENVIRONMENT, ORDERS, at_rest_key, header, sealed, store_file
 
 VECTOR = json.loads((Path(__file__).parent.parent / "vectors" / "store.json").read_text())
 
@@ -32,10 +34,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [(label(held), held.form, held.plain) for held in found.held] == [
         ("Orders DB/password", "sealed", ""),
         ("Orders DB/user", "plain", "orders"),
-        ("Orders DB/apiKey", "component", ""),
+        ("Orders DB/apiKey", "missing", ""),
         ("Billing/password", "sealed", ""),
         ("property/region", "plain", "eu"),
     ]
+
+
+def test_a_store_from_before_calls_it_missing_too() -> None:
+    columns = {"heads": [[["connection", ORDERS], "Orders DB"]], "head": [0], "last": ["apiKey"], "form": "c"}
+    columns |= {"revision": [1], "digest": [""], "plain": [""], "size": [0]}
+    index = decode_index(orjson.dumps(columns))
+    assert ([held.form for held in index], index.missing) == (["missing"], 1)
 
 
 def test_the_format_is_frozen() -> None:
