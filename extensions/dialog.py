@@ -5,6 +5,8 @@ Input names, with the field's UUID: `value.<field>` and `component.<field>` of p
 `clear.<field>` of encrypted ones, which have no component value; and `property.<n>.name`, `property.<n>.value`,
 `property.<n>.remove`. What is not posted stays as it is: the script leaves out fields and properties nobody touched. Of a
 touched one all inputs come, so `value.<field>` without its `component.<field>` says that the box is not ticked.
+`clear.<field>` has a token of what was read before the box was ticked (extensions/removal.py); so has `confirmed`, the
+button of the question that is asked where it was not read or is no longer true.
 """
 
 import re
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field
 
 from extensions.models import MAX_SAVE_BYTES, MAX_SAVE_FIELDS, ExtensionValue, Field, ProcessProperty
 from extensions.plan import NO_COMPONENT_VALUE, FieldChange, PropertyChange
+from extensions.removal import Holders, Removal
 from extensions.secret import Secret
 from extensions.values import BadValue, checked, checked_secret
 
@@ -26,6 +29,7 @@ class FieldRow:
 
     field: Field
     held: ExtensionValue | None
+    holders: Holders
     value: str = ""
     uses_component: bool = False
     error: str = ""
@@ -51,6 +55,11 @@ class FieldRow:
     @property
     def is_set(self) -> bool:
         return self.held is not None and self.held.form == "sealed"
+
+    @property
+    def removal(self) -> Removal | None:
+        """What removing the stored value would do; None when none is stored."""
+        return Removal(self.field, self.held.revision, self.holders) if self.held and self.is_set else None
 
     @property
     def is_lost(self) -> bool:
@@ -101,10 +110,11 @@ class ExtensionsForm:
         fields: list[Field],
         values: Mapping[object, ExtensionValue],
         properties: list[ProcessProperty],
+        holders: Holders,
         data: Mapping[str, str] | None = None,
     ) -> None:
         self.data = data
-        self.rows = [FieldRow(f, values.get(f.pk)) for f in fields if f.extensible]
+        self.rows = [FieldRow(f, values.get(f.pk), holders) for f in fields if f.extensible]
         for row in self.rows:
             row.uses_component = not row.field.encrypted and (row.held is None or row.held.form == "component")
             row.value = row.held.plain if row.held and row.held.form == "plain" else ""
@@ -113,6 +123,7 @@ class ExtensionsForm:
         self.properties += [PropertyRow(i) for i in range(count, count + NEW_PROPERTIES)]
         self.field_changes: list[FieldChange] = []
         self.property_changes: list[PropertyChange] = []
+        self.unconfirmed: list[FieldRow] = []  # stored values to be removed, which nobody has confirmed
         self.form_error = ""
         self.chosen = ""
 
@@ -160,6 +171,12 @@ class ExtensionsForm:
     def retype(self) -> list[FieldRow]:
         return [row for row in self.rows if row.retype]
 
+    @property
+    def consent(self) -> str:
+        """What the button sends that confirms every removal asked for: "<field>=<token>" of each."""
+        removals = [(row.field.pk, row.removal) for row in self.rows if row.clears]
+        return " ".join(f"{pk}={removal.token}" for pk, removal in removals if removal)
+
     def expected_revision(self) -> int | None:
         text = (self.data or {}).get("expected_revision", "")
         return int(text) if text.isdecimal() and len(text) < 16 else None
@@ -197,13 +214,19 @@ class ExtensionsForm:
             if row.field.encrypted:
                 if wants_component:  # a page from before, or no page of ours
                     raise BadValue(NO_COMPONENT_VALUE[0].upper() + NO_COMPONENT_VALUE[1:])
-                return self._read_secret(row, typed or "")
+                return self._read_secret(row, typed or "", self._is_confirmed(row, data))
             return 0 if typed is None else self._read_plain(row, checked(typed), wants_component)
         except BadValue as error:
             row.error = str(error)
             return 0
 
-    def _read_secret(self, row: FieldRow, typed: str) -> int:
+    def _is_confirmed(self, row: FieldRow, data: Mapping[str, str]) -> bool:
+        key, removal = str(row.field.pk), row.removal
+        by_button = dict(part.partition("=")[::2] for part in data.get("confirmed", "").split())
+        tokens = (data.get(f"clear.{key}", ""), by_button.get(key, ""))
+        return removal is None or any(map(removal.is_confirmed_by, tokens))
+
+    def _read_secret(self, row: FieldRow, typed: str, is_confirmed: bool) -> int:
         if typed:
             value = checked_secret(typed)
             if row.clears:
@@ -212,6 +235,8 @@ class ExtensionsForm:
             return len(value.encode())
         if row.clears and row.held is not None:
             self.field_changes.append(FieldChange(row.field, "clear"))
+            if not is_confirmed:
+                self.unconfirmed.append(row)
         return 0
 
     def _read_plain(self, row: FieldRow, typed: str, wants_component: bool) -> int:

@@ -364,11 +364,12 @@
     if (links.length && seen.section !== null) { Object.assign(seen, { only: "all", text: "" }); if (links.some((link) => document.getElementById(link.dataset.errorFor)?.closest("[data-section]")?.dataset.section !== seen.section)) seen.section = ""; }
   };
 
-  /* After a conflict the current values are loaded and what was typed is put back over them, in this page's memory only. */
+  /* After a conflict the current values are loaded and what was typed is put back over them, in this page's memory only.
+     A box that removes a stored value is not: what it would remove may be another value now. */
   let carried = null;
   const carry = ({ requestConfig, xhr }) => {
     if (requestConfig?.elt.dataset.carry === undefined || xhr.status !== 200) return;
-    carried = [...$("form[data-extensions]").elements].filter(changed).map((control) => ({
+    carried = [...$("form[data-extensions]").elements].filter((control) => changed(control) && !control.name.startsWith("clear.")).map((control) => ({
       name: control.name, value: control.type === "checkbox" ? control.checked : control.value, row: control.closest("[data-n]")?.dataset, end: control.name.split(".")[2],
     }));
   };

@@ -13,6 +13,7 @@ from atoms.pages import environment_page, find_environment
 from extensions import actions
 from extensions.dialog import ExtensionsForm
 from extensions.models import ExtensionValue, Field
+from extensions.removal import holders_of
 from kmscore.refused import Refused
 from kmscore.vaultclient.client import VaultError
 from vaults.models import KmsAccount
@@ -33,6 +34,9 @@ def environment_extensions(request: AccountRequest, environment_id: object) -> H
         return render(request, "403.html", status=403)
     form = _form(environment, request)
     if not form.is_valid():
+        return _page(request, environment, form, 422)
+    # A stale form is told so first: what it would remove is no longer what its sender saw.
+    if form.unconfirmed and form.expected_revision() == environment.extensions_revision:
         return _page(request, environment, form, 422)
     try:
         saved = actions.save_extensions(
@@ -69,15 +73,17 @@ def _said(environment: Environment, saved: actions.Saved) -> str:
 
 
 def _form(environment: Environment, request: AccountRequest | None = None) -> ExtensionsForm:
-    """The dialog of an environment: three queries."""
+    """The dialog of an environment: five queries."""
     fields = list(
         Field.objects.filter(connection__account=environment.account_id, extensible=True)
         .select_related("connection")
         .order_by("connection__name", "position", "key")
     )
     rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by", "data_key").defer("sealed")
+    values: dict[object, ExtensionValue] = {row.field_id: row for row in rows}
     properties = list(environment.process_properties.select_related("set_by"))
-    return ExtensionsForm(fields, {row.field_id: row for row in rows}, properties, request.POST if request else None)
+    data = request.POST if request else None
+    return ExtensionsForm(fields, values, properties, holders_of(environment), data)
 
 
 def _page(
@@ -92,7 +98,7 @@ def _page(
     shown = request.GET.get("show", "all")
     show = shown if shown in FILTERS else "all"
     chosen = request.GET.get("connection", "")
-    if chosen not in ("", "properties", *(row.id for row in form.connections)) or form.errors:
+    if chosen not in ("", "properties", *(row.id for row in form.connections)) or form.errors or form.unconfirmed:
         chosen = ""
     form.narrow(show, chosen, sought := request.GET.get("q", "").strip()[:80])
     posted = form.expected_revision() if status != 200 else None
@@ -103,7 +109,7 @@ def _page(
         "show": show,
         "chosen": chosen,
         "sought": sought,
-        "properties_hidden": chosen not in ("", "properties") or show == "missing" or bool(sought),
+        "properties_hidden": chosen not in ("", "properties") or show != "all" or bool(sought),
         # A refused form keeps its own revision: what changed meanwhile has to be loaded before anything can be saved.
         "revision": environment.extensions_revision if posted is None else posted,
         "saves": saves,

@@ -70,6 +70,13 @@ def type_plain(part: Locator, label: str, value: str) -> None:
     row.get_by_label(label, exact=True).fill(value)
 
 
+def remove_secret(part: Locator, label: str) -> None:
+    """Open what removing a stored value does, and confirm it there; Save does it."""
+    row = part.locator("[data-ext]").filter(has=part.page.get_by_role("group", name=label, exact=True))
+    row.get_by_text("Remove the stored value").click()
+    row.get_by_label(f"Remove {label} of").check()
+
+
 def save_extensions(page: Page) -> None:
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#extensions-form .saved")).to_contain_text("Saved")

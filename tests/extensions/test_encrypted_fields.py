@@ -5,7 +5,8 @@ import pytest
 from accounts.models import AuditEntry
 from extensions.actions import save_extensions
 from extensions.models import ExtensionValue
-from extensions.plan import FieldChange, NoComponentValue
+from extensions.plan import FieldChange
+from kmscore.refused import Refused
 from tests.conftest import HostedVault, Stage
 from tests.extensions.dialog import Dialog
 from tests.invariants.test_kill_web import opened_manifest
@@ -68,7 +69,7 @@ def test_the_action_refuses_a_component_value_for_an_encrypted_field(stage: Stag
     Dialog(stage).post(secret_password="stored")
     before, entries = stored(stage), AuditEntry.objects.count()
     changes = [FieldChange(stage.field("user"), "plain", "x"), FieldChange(stage.field("password"), "component")]
-    with pytest.raises(NoComponentValue, match="Orders database / Password is encrypted") as refused:
+    with pytest.raises(Refused, match="Orders database / Password is encrypted") as refused:
         save_extensions(stage.production, changes, expected_revision=1, actor=stage.alice)
     assert refused.value.code == "no_component_value"
     assert (stored(stage), AuditEntry.objects.count()) == (before, entries)

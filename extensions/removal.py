@@ -1,0 +1,83 @@
+"""What removing a stored value does, read before it is confirmed: which value of which environment, and who loses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoms.models import Environment, Node
+from extensions.models import Field
+from vaults.models import ContainerReport
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """Who has what an environment holds: how many Atoms are attached, and which revisions their containers reported."""
+
+    environment: str  # its name
+    atoms: int
+    revisions: tuple[int, ...]
+
+    def containers(self, revision: int) -> int:
+        """How many containers have a value that was saved as this revision."""
+        return sum(held >= revision for held in self.revisions)
+
+
+def holders_of(environment: Environment) -> Holders:
+    """Two queries, whatever the number of values."""
+    reports = ContainerReport.objects.filter(environment=environment).exclude(node__state=Node.State.REVOKED)
+    revisions = tuple(reports.order_by().values_list("revision", flat=True))
+    return Holders(environment.name, environment.attachments.count(), revisions)
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Of one stored value. `token` is what the confirming box or button sends.
+
+    The token is "<revision of the value>-<Atoms>-<containers>" as they were shown: what is confirmed is the removal of that
+    very value, from no more machines than the reader was told of.
+    """
+
+    field: Field
+    revision: int  # the value's
+    holders: Holders
+
+    @property
+    def containers(self) -> int:
+        return self.holders.containers(self.revision)
+
+    @property
+    def title(self) -> str:
+        """What is removed from where, as the box's label says it."""
+        field = self.field
+        return f"Remove {field.label} of {field.connection.name} from {self.holders.environment}"
+
+    @property
+    def sentence(self) -> str:
+        field, atoms, containers = self.field, self.holders.atoms, self.containers
+        gone = f"{field.label} of {field.connection.name} is removed from {self.holders.environment} for good"
+        return f"{gone}: nobody can bring it back. {_losers(atoms)} {_holding(containers)}"
+
+    @property
+    def token(self) -> str:
+        return f"{self.revision}-{self.holders.atoms}-{self.containers}"
+
+    def is_confirmed_by(self, token: str) -> bool:
+        parts = token.split("-")
+        if len(parts) != 3 or not all(part.isdecimal() and len(part) < 16 for part in parts):
+            return False
+        revision, atoms, containers = map(int, parts)
+        return revision == self.revision and self.holders.atoms <= atoms and self.containers <= containers
+
+
+def _losers(atoms: int) -> str:
+    if not atoms:
+        return "No Atom is attached."
+    return "1 Atom loses it." if atoms == 1 else f"{atoms} Atoms lose it."
+
+
+def _holding(containers: int) -> str:
+    if not containers:
+        return "No container has it."
+    if containers == 1:
+        return "1 container has it now and drops it at its next contact."
+    return f"{containers} containers have it now and drop it at their next contact."
