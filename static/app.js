@@ -290,7 +290,7 @@
     const choice = $("[data-sections]", form), links = all("[data-only] a", form), search = $("[data-search]", form);
     if (seen.section === null) {
       const asked = new URLSearchParams(location.search);
-      seen.section = asked.has("connection") || $("[data-error-for]") || choice.options.length < 4 ? choice.value : choice.options[1].value;
+      seen.section = asked.has("connection") || asked.has("show") || $("[data-error-for], #removal-confirm") || choice.options.length < 4 ? choice.value : choice.options[1].value;
       seen.only = $("[data-only] [aria-current]", form)?.dataset.value ?? "all";
       seen.text = search.value;
     }
@@ -317,7 +317,7 @@
   const remember = () => {
     const asked = new URLSearchParams(location.search);
     asked.delete("q");
-    if (seen.section) asked.set("connection", seen.section); else asked.delete("connection");
+    asked.set("connection", seen.section);  // an empty one too: without it a reload would choose the first connection
     if (seen.only === "all") asked.delete("show"); else asked.set("show", seen.only);
     history.replaceState(history.state, "", location.pathname + (asked.size ? `?${asked}` : ""));
   };
@@ -328,7 +328,8 @@
     const link = event.target.closest("[data-only] a"), clear = event.target.closest("[data-clear-search]");
     if (!clear && (!link || event.ctrlKey || event.metaKey || event.shiftKey)) return;
     event.preventDefault();
-    if (link) seen.only = link.dataset.value; else Object.assign(seen, { section: "", only: "all", text: "" });
+    if (link) Object.assign(seen, { section: "", only: link.dataset.value });  // its count is of all connections
+    else Object.assign(seen, { section: "", only: "all", text: "" });
     narrow(true);
     remember();
   });
