@@ -7,11 +7,12 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.forms import AuditFilterForm, ThemeForm
 from accounts.models import Account
+from accounts.posting import post_only
 from accounts.privileges import Privilege
 
 THEME_COOKIE = "theme"
@@ -26,7 +27,7 @@ def account_list(request: HttpRequest) -> HttpResponse:
     return render(request, "accounts/account_list.html", {"accounts": accounts})
 
 
-@require_POST
+@post_only("accounts:account_list")
 def theme(request: HttpRequest) -> HttpResponse:
     """Remember light, dark or system in a cookie, so that the server renders it without a flash."""
     form = ThemeForm(request.POST)

@@ -6,11 +6,15 @@ from typing import Any
 import structlog
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.contrib import messages
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 
+from accounts.posting import NOTHING_CHANGED
 from accounts.rows import RowForged
 from kmscore.vaultclient.client import VaultError
 from kmsportal.context import chosen_theme
@@ -20,6 +24,7 @@ Next = Callable[[HttpRequest], HttpResponse]
 FORGED = (
     "A record that grants access here was changed outside the portal, so it grants nothing. Tell the portal's operator."
 )
+UNSENT = "unsent"  # in the address to go on to after signing in: what was posted there did not arrive
 PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
@@ -50,6 +55,44 @@ def htmx_redirects(get_response: Next) -> Next:
             del response.headers["Location"]
             response.status_code = 204
         return response
+
+    return middleware
+
+
+class login_required(LoginRequiredMiddleware):  # noqa: N801 (listed like the functions beside it)
+    """Everybody signs in. Whoever posted something after the session had ended is told afterwards that it did not arrive."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponseRedirect:
+        if request.method in ("GET", "HEAD", "OPTIONS") or hasattr(view_func, "form_page"):  # accounts/posting.py tells
+            return super().handle_no_permission(request, view_func)
+        address = request.get_full_path()
+        return redirect_to_login(f"{address}{'&' if '?' in address else '?'}{UNSENT}=1")
+
+
+def unsent(get_response: Next) -> Next:
+    """Says that nothing was changed, once, on the page that signing in led back to; its address loses the mark."""
+
+    def middleware(request: Any) -> HttpResponse:
+        if request.method != "GET" or UNSENT not in request.GET or not request.user.is_authenticated:
+            return get_response(request)
+        messages.warning(request, NOTHING_CHANGED)
+        asked = request.GET.copy()
+        del asked[UNSENT]
+        return redirect(request.path + (f"?{asked.urlencode()}" if asked else ""))
+
+    return middleware
+
+
+def refused_methods(get_response: Next) -> Next:
+    """A page instead of an empty 405, for which a browser shows an error of its own."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if response.status_code != 405 or request.path.startswith("/api/"):
+            return response
+        page = render(request, "405.html", {"theme": chosen_theme(request)}, status=405)
+        page.headers["Allow"] = response.headers["Allow"]
+        return page
 
     return middleware
 

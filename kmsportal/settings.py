@@ -75,13 +75,15 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "kmsportal.middleware.login_required",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "kmsportal.middleware.unsent",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "kmsportal.middleware.htmx_redirects",
     "allauth.account.middleware.AccountMiddleware",
     "kmsportal.middleware.second_factor",
+    "kmsportal.middleware.refused_methods",
     "kmsportal.middleware.vault_errors",
 ]
 
@@ -186,6 +188,7 @@ DEFAULT_FROM_EMAIL = env.str("KMS_EMAIL_FROM", default="kms-portal@localhost")
 
 SESSION_COOKIE_NAME = f"__Host-session-{PORT}" if PRODUCTION else f"session-{PORT}"  # two stacks on one host
 CSRF_COOKIE_NAME = f"__Host-csrf-{PORT}" if PRODUCTION else f"csrf-{PORT}"
+INSTALLER_TOKEN_COOKIE_NAME = f"{'__Secure-' if PRODUCTION else ''}installer-token-{PORT}"  # atoms/shown_token.py
 SESSION_COOKIE_AGE = 8 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION

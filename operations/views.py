@@ -6,10 +6,11 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
+from accounts.posting import post_only
 from accounts.privileges import READ, Privilege
 from kmscore.refused import Refused
 from operations import actions
@@ -65,7 +66,7 @@ def operation_receipt(request: AccountRequest, operation_id: object) -> HttpResp
     return response
 
 
-@require_POST
+@post_only("operations:operation_detail")
 @account_member(Privilege.ATOM_MANAGEMENT)
 def operation_cancel(request: AccountRequest, operation_id: object) -> HttpResponse:
     operation = _changeable(request, operation_id)
@@ -77,7 +78,7 @@ def operation_cancel(request: AccountRequest, operation_id: object) -> HttpRespo
     return redirect("operations:operation_detail", request.account.code, operation.pk)
 
 
-@require_POST
+@post_only("operations:operation_detail")
 @account_member(Privilege.ATOM_MANAGEMENT)
 def operation_resume(request: AccountRequest, operation_id: object) -> HttpResponse:
     operation = _changeable(request, operation_id)

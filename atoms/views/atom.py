@@ -4,10 +4,11 @@ from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
+from accounts.posting import post_only
 from accounts.privileges import READ, Privilege
 from atoms import actions
 from atoms.forms import AtomRenameForm, AttachForm, ConfirmNameForm
@@ -58,7 +59,7 @@ def _details(request: AccountRequest, atom: Atom) -> dict[str, object]:
     }
 
 
-@require_POST
+@post_only("atoms:atom_detail")
 @account_member(Privilege.ATOM_MANAGEMENT)
 def atom_rename(request: AccountRequest, atom_id: object) -> HttpResponse:
     atom = find_atom(request, atom_id)

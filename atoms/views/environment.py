@@ -5,11 +5,12 @@ from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
 from accounts.models import Role
+from accounts.posting import post_only
 from accounts.privileges import READ, Privilege
 from atoms import actions
 from atoms.forms import ConfirmNameForm, EnvironmentForm, EnvironmentRenameForm, EnvironmentRolesForm
@@ -59,7 +60,7 @@ def _roles(request: AccountRequest) -> object:
     return Role.objects.filter(Q(account=None) | Q(account=request.account)).order_by("name")
 
 
-@require_POST
+@post_only("atoms:environment_detail")
 @account_member(Privilege.ENV_MANAGEMENT)
 def environment_rename(request: AccountRequest, environment_id: object) -> HttpResponse:
     environment = find_environment(request, environment_id)
@@ -75,7 +76,7 @@ def environment_rename(request: AccountRequest, environment_id: object) -> HttpR
     return render(request, "atoms/environment_detail.html", context)
 
 
-@require_POST
+@post_only("atoms:environment_detail")
 @account_member(Privilege.ENV_MANAGEMENT)
 def environment_roles(request: AccountRequest, environment_id: object) -> HttpResponse:
     environment = find_environment(request, environment_id)

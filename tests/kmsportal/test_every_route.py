@@ -120,8 +120,13 @@ def test_the_parser_finds_what_is_inline() -> None:
 def test_other_methods_are_405(scene: Stage, route: str) -> None:
     alice, url = scene.cast.client("alice"), address(scene, route)
     refused = {"put", "patch", "delete"} | ({"post"} if route in SAFE_ONLY else set())
-    refused |= {"get"} if route in POST_ONLY else set()
     assert {method for method in ("get", "post", "put", "patch", "delete") if _is_405(alice, method, url)} == refused
+
+
+def test_a_refused_method_is_answered_with_a_page(scene: Stage) -> None:
+    answer = scene.cast.client("alice").post(address(scene, "atoms:atom_detail"))
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+    assert "This address does not take that request" in answer.content.decode()
 
 
 def _is_405(client: Client, method: str, url: str) -> bool:

@@ -12,10 +12,11 @@ from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import audit
 from accounts.access import AccountRequest, account_member
+from accounts.posting import post_only
 from accounts.privileges import Privilege
 from kmscore.refused import Refused
 from operations.models import Operation
@@ -166,7 +167,7 @@ def kms_shred_approve(request: AccountRequest) -> HttpResponse:
     return _page(request, "vaults/kms_shred_approve.html", 422 if form.errors else 200, **context)
 
 
-@require_POST
+@post_only("vaults:kms_account")
 @account_member(Privilege.ACCOUNT_ADMIN)
 def kms_shred_withdraw(request: AccountRequest) -> HttpResponse:
     try:

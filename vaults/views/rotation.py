@@ -7,9 +7,10 @@ from django.contrib import messages
 from django.db.models import F, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from accounts.access import AccountRequest, account_member
+from accounts.posting import post_only
 from accounts.privileges import Privilege
 from atoms.models import Atom, Environment
 from atoms.pages import atom_page, environment_page, find_atom, find_environment
@@ -125,7 +126,7 @@ def _page(request: AccountRequest, template: str, context: Mapping[str, object],
     return render(request, template, {**context, "refusal": refusal}, status=409 if refusal else 200)
 
 
-@require_POST
+@post_only("vaults:kms_account")
 @account_member(Privilege.ACCOUNT_ADMIN)
 def rotation_schedule(request: AccountRequest) -> HttpResponse:
     form = ScheduleForm(request.POST)

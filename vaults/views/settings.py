@@ -10,10 +10,11 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import HttpResponse, HttpResponseNotModified
 from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 from django_htmx.http import trigger_client_event
 
 from accounts.access import AccountRequest, account_member
+from accounts.posting import post_only
 from accounts.privileges import READ, Privilege
 from atoms.models import Atom
 from atoms.pages import find_atom
@@ -133,7 +134,7 @@ def _form_fragment(request: AccountRequest, atom: Atom) -> HttpResponse:
 
 @sensitive_variables()
 @sensitive_post_parameters()
-@require_POST
+@post_only("vaults:kms_panel")
 @account_member(Privilege.ATOM_MANAGEMENT)
 def kms_check(request: AccountRequest, atom_id: object) -> HttpResponse:
     """What the linter says about a chosen file, and a preview without its secrets. Nothing is kept."""

@@ -1,0 +1,92 @@
+"""A POST after the session has ended changes nothing, and leads through the sign-in back to a page that says so."""
+
+from collections.abc import Iterator
+from html import unescape
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts.models import SupportStaff, User
+from tests.conftest import PASSWORD, Stage
+from tests.kmsportal.test_every_route import SAFE_ONLY
+from tests.test_access_matrix import POST_ONLY, ROUTES, address, named_routes, things_with_pages
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SAID = "Nothing was changed. Do it again here."
+POSTED = [*(route for route in ROUTES if route not in SAFE_ONLY), "accounts:theme"]
+OWN = ("/auth/password/change/", "/auth/2fa/totp/activate/")
+
+
+def url_of(stage: Stage, route: str) -> str:
+    things_with_pages(stage)
+    return "/theme/" if route == "accounts:theme" else address(stage, route)
+
+
+def after_signing_in(client: Client, url: str, email: str, *, htmx: bool) -> list[str]:
+    """Post without a session, sign in where that leads, follow `next`: the messages of the page one gets to."""
+    cache.clear()  # sign-in rate limits
+    answer = client.post(url, {"name": "typed"}, headers={"hx-request": "true"} if htmx else {})
+    assert answer.status_code == (204 if htmx else 302), "htmx is sent to the sign-in as a whole page"
+    sign_in = answer.headers["HX-Redirect" if htmx else "Location"]
+    assert sign_in.startswith("/auth/login/?next=")
+    page = client.post(sign_in, {"login": email, "password": PASSWORD}, follow=True)
+    assert page.status_code == 200, page.redirect_chain
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "unsent" not in page.redirect_chain[-1][0], "a reload says it no second time"
+    text = unescape(page.content.decode())
+    assert text.lstrip().startswith("<!doctype html>")
+    return [SAID] * text.count(SAID)
+
+
+@pytest.mark.parametrize("htmx", [False, True], ids=["plain", "htmx"])
+@pytest.mark.parametrize("route", POSTED)
+def test_a_post_without_a_session_leads_back_and_says_that_nothing_was_changed(
+    stage: Stage, route: str, htmx: bool
+) -> None:
+    assert after_signing_in(Client(), url_of(stage, route), stage.alice.email, htmx=htmx) == [SAID]
+
+
+@pytest.mark.parametrize("url", OWN)
+def test_so_do_ones_own_pages(stage: Stage, url: str) -> None:
+    assert after_signing_in(Client(), url, stage.alice.email, htmx=False) == [SAID]
+
+
+def test_so_do_the_acts_of_the_support_staff(stage: Stage) -> None:
+    User.objects.filter(pk=stage.alice.pk).update(is_staff=True)
+    SupportStaff(user=stage.alice).save(force_insert=True)
+    url = f"/support/accounts/account/{stage.account.pk}/activate-kms/"
+    assert after_signing_in(Client(), url, stage.alice.email, htmx=False) == [SAID]
+
+
+def test_what_was_asked_for_in_the_address_is_kept(stage: Stage) -> None:
+    url = f"{address(stage, 'extensions:environment_extensions')}?show=missing"
+    client = Client()
+    sign_in = client.post(url).headers["Location"]
+    page = client.post(sign_in, {"login": stage.alice.email, "password": PASSWORD}, follow=True)
+    assert page.redirect_chain[-1][0] == url
+
+
+@pytest.mark.parametrize("route", sorted(POST_ONLY))
+def test_opening_an_address_that_takes_post_only_leads_to_the_page_of_its_form(stage: Stage, route: str) -> None:
+    page = stage.cast.client("alice").get(url_of(stage, route), follow=True)
+    assert (page.status_code, page.content.decode().count(SAID)) == (200, 1)
+
+
+def test_a_stranger_is_led_nowhere(stage: Stage) -> None:
+    things_with_pages(stage)
+    for route in sorted(POST_ONLY):
+        assert stage.cast.client("charlie").get(address(stage, route), follow=True).status_code == 404, route
+
+
+def test_no_form_of_the_portal_is_left_out() -> None:
+    """Every address of the site is listed above, is only read, or is a door with an own way in."""
+    assert named_routes() - set(POSTED) - SAFE_ONLY == {"accounts:account_list", "atoms:runtime_wheel"}
+    ours = {"accounts", "operations", "atoms", "vaults", "extensions"}
+    elsewhere = {str(one.pattern) for one in _outside(get_resolver().url_patterns, ours)}
+    assert elsewhere == {"auth/", "auth/email/", "api/atom/v1/", "support/", "live", "ready", "metrics"}
+
+
+def _outside(patterns: list[URLResolver | URLPattern], ours: set[str]) -> Iterator[URLResolver | URLPattern]:
+    return (one for one in patterns if not (isinstance(one, URLResolver) and one.app_name in ours))
