@@ -173,7 +173,8 @@ def has_free_node(atom: Atom) -> bool:
 
 @transaction.atomic
 def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[InstallerToken, str]:
-    """A token for one more node; earlier unused ones are withdrawn. Returns the row and the token, which is shown once.
+    """A token for one more node; earlier unused ones are withdrawn. Returns the row and the token, of which only
+    a hash is kept.
 
     Raises NoFreeNode for an Atom or a Cloud that has its node.
     """

@@ -90,7 +90,7 @@ class AtomForm(NamedForm):
         choices=[*VALIDITY, ("", "Make no token now")],
         initial=60,
         label="Installer token valid for",
-        help_text="It lets one machine enrol, once, and is shown on the next page only.",
+        help_text="It lets one machine enrol, once, and is shown on the next page for ten minutes.",
     )
 
     class Meta:

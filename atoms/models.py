@@ -264,7 +264,8 @@ class InstallerTokenQuerySet(models.QuerySet["InstallerToken"]):
 
 
 class InstallerToken(SignedModel):
-    """Lets one machine enrol as a node of one Atom, once, for 30 to 1,440 minutes. Shown once, kept as a hash."""
+    """Lets one machine enrol as a node of one Atom, once, for 30 to 1,440 minutes. Kept as a hash; atoms/shown_token.py
+    has how it is shown to whoever made it."""
 
     SIGNED = ("atom_id", "account_id", "token_hash", "expires_at", "spent_at", "withdrawn_at")
     MINUTES = (30, 1440)

@@ -12,9 +12,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
 from accounts.privileges import READ, Privilege
-from atoms import actions, wheel
+from atoms import actions, shown_token, wheel
 from atoms.forms import AtomForm, InstallerTokenForm
-from atoms.models import Atom, InstallerToken, Node
+from atoms.models import Atom, Node
 from atoms.pages import atom_page, find_atom
 from atoms.tree import atom_tree
 
@@ -36,10 +36,11 @@ def atom_create(request: AccountRequest) -> HttpResponse:
             environment=wanted.get("environment"),
             actor=request.user,
         )
-        if not wanted["minutes"] or not _is_kms_active(atom):
-            return redirect("atoms:atom_install", request.account.code, atom.pk)
-        made = actions.create_installer_token(atom, minutes=wanted["minutes"], actor=request.user)
-        return _installation(request, find_atom(request, atom.pk), InstallerTokenForm(), made)
+        response = redirect("atoms:atom_install", request.account.code, atom.pk)
+        if wanted["minutes"] and _is_kms_active(atom):
+            made = actions.create_installer_token(atom, minutes=wanted["minutes"], actor=request.user)
+            shown_token.keep(request, response, *made)
+        return response
     context = {"section": "manage", "form": form, **atom_tree(request)}
     return render(request, "atoms/atom_create.html", context)
 
@@ -48,36 +49,43 @@ def atom_create(request: AccountRequest) -> HttpResponse:
 @account_member(Privilege.ATOM_MANAGEMENT)
 @reauthentication_required
 def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
-    """Make an installer token for one node; it is in this one answer and nowhere else."""
+    """Make an installer token for one node, and show it for a while (atoms/shown_token.py)."""
     atom = find_atom(request, atom_id)
     if atom.environment is not None and not request.may(Privilege.ATOM_ATTACHMENT):
         # A machine that enrols here reads what the environment holds: that grant is the attachment's.
         raise PermissionDenied("Bringing a machine to an attached Atom needs the privilege Atom Attachment.")
-    form, made = InstallerTokenForm(request.POST or None), None
+    form = InstallerTokenForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
             made = actions.create_installer_token(atom, minutes=form.cleaned_data["minutes"], actor=request.user)
         except actions.NoFreeNode as error:
             form.add_error(None, str(error))
-    return _installation(request, atom, form, made)
+        else:
+            response = redirect("atoms:atom_install", request.account.code, atom.pk)
+            shown_token.keep(request, response, *made)
+            return response
+    return _installation(request, atom, form)
 
 
-def _installation(
-    request: AccountRequest, atom: Atom, form: InstallerTokenForm, made: tuple[InstallerToken, str] | None
-) -> HttpResponse:
-    """The Installation page; `made` is a token's row and the token itself, which no later page can show."""
+def _installation(request: AccountRequest, atom: Atom, form: InstallerTokenForm) -> HttpResponse:
+    """The Installation page, with the token when it was made a moment ago."""
     nodes = atom.nodes.exclude(state=Node.State.REVOKED)
+    open_token = atom.installer_tokens.open().first()
+    token = shown_token.shown(request, open_token)
     context = atom_page(request, atom, "installation") | {
         "form": form,
         "nodes": nodes,
         "has_node": any(node.state == Node.State.ENROLLED for node in nodes),
         "kms_active": _is_kms_active(atom),
-        "open_token": atom.installer_tokens.open().first(),
+        "open_token": open_token,
+        "token": token,
+        "token_shown_until": open_token.created_at + shown_token.SHOWN_FOR if open_token else None,
         "lines": _lines(request, atom),
     }
-    if made is not None:
-        context |= {"token_row": made[0], "token": made[1]}
-    return render(request, "atoms/atom_install.html", context)
+    response = render(request, "atoms/atom_install.html", context)
+    if not token:
+        shown_token.forget(request, response, atom)
+    return response
 
 
 def _is_kms_active(atom: Atom) -> bool:
@@ -87,9 +95,21 @@ def _is_kms_active(atom: Atom) -> bool:
 @require_safe
 @account_member(*READ)
 def atom_nodes(request: AccountRequest, atom_id: object) -> HttpResponse:
-    """Who has enrolled so far: polled beside the token, which a full page would lose, so it asks for no second sign-in."""
+    """Who has enrolled so far: polled beside the token, so it asks for no second sign-in.
+
+    `?token=` names the row of the token on the page: once it is spent, withdrawn or expired, it is taken off the page.
+    """
     atom = find_atom(request, atom_id)
-    context = {"atom": atom, "nodes": atom.nodes.exclude(state=Node.State.REVOKED)}
+    nodes, open_token = atom.nodes.exclude(state=Node.State.REVOKED), atom.installer_tokens.open().first()
+    watched = request.GET.get("token", "")
+    is_open = open_token is not None and watched == str(open_token.pk)
+    context = {
+        "atom": atom,
+        "nodes": nodes,
+        "has_node": any(node.state == Node.State.ENROLLED for node in nodes),
+        "watched": open_token if is_open else None,
+        "token_gone": bool(watched) and not is_open,
+    }
     return fragment(request, "atoms/_atom_nodes.html", context)
 
 

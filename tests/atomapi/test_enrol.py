@@ -62,7 +62,11 @@ def installer_token(stage: Stage, minutes: int = 60) -> str:
 
 
 def enrolled(stage: Stage, vault: HostedVault) -> tuple[Machine, dict[str, Vault]]:
-    machine = Machine(installer_token(stage))
+    return enrolled_with(installer_token(stage), vault)
+
+
+def enrolled_with(token: str, vault: HostedVault) -> tuple[Machine, dict[str, Vault]]:
+    machine = Machine(token)
     delivery = machine.delivery()
     clients, accessors = {}, []
     for grant in delivery["grants"]:

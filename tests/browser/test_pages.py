@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
-from atoms.models import Node
+from atoms.models import InstallerToken, Node
 from extensions import actions as extensions
 from extensions.models import ExtensionValue, ProcessProperty
 from extensions.plan import FieldChange, PropertyChange
@@ -431,7 +431,7 @@ def some_wheel(portal: LivePortal) -> Iterator[None]:
     wheel.unlink()
 
 
-def test_the_installer_token_is_shown_once_and_the_page_tells_when_the_machine_is_there(
+def test_the_installer_token_outlives_a_reload_and_leaves_the_page_when_the_machine_is_there(
     visit: Callable[..., Visit], some_wheel: None
 ) -> None:
     alice = visit()
@@ -440,9 +440,20 @@ def test_the_installer_token_is_shown_once_and_the_page_tells_when_the_machine_i
     assert token.startswith("atom-")
     for line in ("install", "enrol", "run"):
         assert token not in page.locator(f"#line-{line}").inner_text()
-    enrolled(alice.stage)
-    expect(page.locator("#atom-nodes")).to_contain_text("orders-01.example is enrolled", timeout=7_000)
+    page.reload()
     expect(page.locator("#installer-token")).to_have_text(token)
-    alice.go("atoms:atom_install", alice.stage.atom.pk)
+    assert InstallerToken.objects.count() == 1
+    assert not any(token in entry["value"] for entry in page.context.cookies())
+    assert token not in page.evaluate("document.cookie + JSON.stringify([{...localStorage}, {...sessionStorage}])")
+    node = enrolled(alice.stage)
+    expect(page.locator("#atom-nodes")).to_contain_text("orders-01.example is enrolled", timeout=7_000)
+    row = InstallerToken.objects.get()
+    row.node, row.spent_at = node, timezone.now()
+    row.save()
+    expect(page.locator("#token")).to_contain_text("it is spent, and not shown any more", timeout=7_000)
+    expect(page.locator("#make-token")).to_have_count(0)
+    expect(page.locator("#line-run")).to_be_visible()
+    assert token not in page.content()
+    page.reload()
     assert token not in page.content()
     assert alice.complaints == []
