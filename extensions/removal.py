@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from atoms.models import Environment, Node
@@ -11,7 +12,8 @@ from vaults.models import ContainerReport
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """Who has what an environment holds: how many Atoms are attached, and which revisions their containers reported."""
+    """Who has what an environment holds: how many Atoms are attached, and which revisions their containers
+    reported, lowest first."""
 
     environment: str  # its name
     atoms: int
@@ -19,13 +21,13 @@ class Holders:
 
     def containers(self, revision: int) -> int:
         """How many containers have a value that was saved as this revision."""
-        return sum(held >= revision for held in self.revisions)
+        return len(self.revisions) - bisect_left(self.revisions, revision)
 
 
 def holders_of(environment: Environment) -> Holders:
     """Two queries, whatever the number of values."""
     reports = ContainerReport.objects.filter(environment=environment).exclude(node__state=Node.State.REVOKED)
-    revisions = tuple(reports.order_by().values_list("revision", flat=True))
+    revisions = tuple(reports.order_by("revision").values_list("revision", flat=True))
     return Holders(environment.name, environment.attachments.count(), revisions)
 
 

@@ -78,7 +78,8 @@ def unsent(get_response: Next) -> Next:
         messages.warning(request, NOTHING_CHANGED)
         asked = request.GET.copy()
         del asked[UNSENT]
-        return redirect(request.path + (f"?{asked.urlencode()}" if asked else ""))
+        here = request.get_full_path().partition("?")[0]  # unlike request.path never begins like another site's address
+        return redirect(here + (f"?{asked.urlencode()}" if asked else ""))
 
     return middleware
 

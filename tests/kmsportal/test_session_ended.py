@@ -1,14 +1,17 @@
 """A POST after the session has ended changes nothing, and leads through the sign-in back to a page that says so."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from html import unescape
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.cache import cache
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from accounts.models import SupportStaff, User
+from kmsportal.support.records import site
 from tests.conftest import PASSWORD, Stage
 from tests.kmsportal.test_every_route import SAFE_ONLY
 from tests.test_access_matrix import POST_ONLY, ROUTES, address, named_routes, things_with_pages
@@ -16,7 +19,6 @@ from tests.test_access_matrix import POST_ONLY, ROUTES, address, named_routes, t
 pytestmark = pytest.mark.django_db(transaction=True)
 SAID = "Nothing was changed. Do it again here."
 POSTED = [*(route for route in ROUTES if route not in SAFE_ONLY), "accounts:theme"]
-OWN = ("/auth/password/change/", "/auth/2fa/totp/activate/")
 
 
 def url_of(stage: Stage, route: str) -> str:
@@ -48,16 +50,44 @@ def test_a_post_without_a_session_leads_back_and_says_that_nothing_was_changed(
     assert after_signing_in(Client(), url_of(stage, route), stage.alice.email, htmx=htmx) == [SAID]
 
 
-@pytest.mark.parametrize("url", OWN)
-def test_so_do_ones_own_pages(stage: Stage, url: str) -> None:
-    assert after_signing_in(Client(), url, stage.alice.email, htmx=False) == [SAID]
+def own_addresses() -> list[str]:
+    """Every address under /auth/ that has no parts: signing in and out, password, second factor."""
+    found = []
+    for name in set(get_resolver("allauth.urls").reverse_dict):
+        with suppress(NoReverseMatch):
+            found.append(reverse(name))
+    return sorted(found)
+
+
+def test_so_do_ones_own_pages(stage: Stage) -> None:
+    led_back = []
+    for url in own_addresses():
+        page = stage.cast.client("alice").get(url, follow=True).status_code
+        assert page != 405, f"{url} takes POST only"
+        leads = Client().post(url, {}).headers.get("Location", "")
+        if page == 200 and leads.startswith("/auth/login/?next="):
+            assert after_signing_in(Client(), url, stage.alice.email, htmx=False) == [SAID], url
+            led_back.append(url)
+    assert {"/auth/password/change/", "/auth/2fa/totp/activate/"} <= set(led_back)
 
 
 def test_so_do_the_acts_of_the_support_staff(stage: Stage) -> None:
+    things_with_pages(stage)
     User.objects.filter(pk=stage.alice.pk).update(is_staff=True)
     SupportStaff(user=stage.alice).save(force_insert=True)
-    url = f"/support/accounts/account/{stage.account.pk}/activate-kms/"
-    assert after_signing_in(Client(), url, stage.alice.email, htmx=False) == [SAID]
+    acts = [
+        page.address(page.model.objects.all()[0], act.name) for page in site._registry.values() for act in page.acts
+    ]
+    assert len(acts) > 2
+    for url in acts:
+        assert after_signing_in(Client(), url, stage.alice.email, htmx=False) == [SAID], url
+
+
+def test_the_mark_in_an_address_leads_to_no_other_site(stage: Stage) -> None:
+    for path in ("//example.org/", "///example.org/", "/\\example.org/"):
+        answer = stage.cast.client("alice").get(f"{path}?unsent=1")
+        assert urlsplit(answer.headers["Location"]).netloc == "", path
+        assert not answer.headers["Location"].startswith(("//", "/\\")), path
 
 
 def test_what_was_asked_for_in_the_address_is_kept(stage: Stage) -> None:

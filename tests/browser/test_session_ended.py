@@ -1,0 +1,60 @@
+"""The session ends while a page is open; then something is sent from it."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from extensions.models import ExtensionValue
+from tests.browser import steps
+from tests.browser.test_pages import Visit
+from tests.conftest import PASSWORD
+from tests.live import LivePortal
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
+
+
+@pytest.fixture
+def visit(portal: LivePortal, browser: Browser) -> Callable[..., Visit]:
+    return lambda *args, **context: Visit(browser, portal, *args, **context)
+
+
+def end_the_session(page: Page) -> None:
+    kept = [cookie for cookie in page.context.cookies() if not cookie["name"].startswith("session")]
+    page.context.clear_cookies()
+    page.context.add_cookies(kept)  # type: ignore[arg-type]  # what it gave is what it takes
+
+
+def sign_in_again(page: Page, email: str) -> None:
+    page.locator("[name=login]").fill(email)
+    page.locator("[name=password]").fill(PASSWORD)
+    page.locator("[name=password]").press("Enter")
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["with script", "without script"])
+def test_a_rename_leads_back_to_the_atom_and_changes_nothing(visit: Callable[..., Visit], scripted: bool) -> None:
+    alice = visit(java_script_enabled=scripted)
+    page = alice.go("atoms:atom_detail", alice.stage.atom.pk)
+    end_the_session(page)
+    page.get_by_role("main").get_by_label("Name", exact=True).fill("Another name")
+    page.get_by_role("main").get_by_role("button", name="Rename").click()
+    sign_in_again(page, alice.stage.alice.email)
+    expect(page.locator("#messages")).to_contain_text("Nothing was changed")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Orders Atom")
+    page.reload()
+    expect(page.locator("#messages")).not_to_contain_text("Nothing was changed")
+
+
+def test_a_save_by_htmx_leads_back_to_the_dialog_and_saves_nothing(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    page = alice.extensions(query="?show=missing")
+    page.on("dialog", lambda dialog: dialog.accept())  # the browser asks before what was typed is left
+    steps.type_secret(page.get_by_role("region", name="Orders database"), "Password", "typed 71c2")
+    end_the_session(page)
+    page.get_by_role("button", name="Save", exact=True).click()
+    sign_in_again(page, alice.stage.alice.email)
+    expect(page.locator("#messages")).to_contain_text("Nothing was changed")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Environment Extensions")
+    assert page.url.endswith("?show=missing")
+    assert not ExtensionValue.objects.exists()
+    assert alice.complaints == []
