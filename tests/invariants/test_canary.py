@@ -155,9 +155,10 @@ def save(revision: int, **secret: str) -> dict[str, str]:
 
 
 def enrol(scene: Scene, alice: Person, pages: Pages) -> None:
-    answer = alice.post(f"{pages.atom}installation/", {"minutes": "60"})
+    assert alice.post(f"{pages.atom}installation/", {"minutes": "60"}).status_code == 302
+    answer = alice.get(f"{pages.atom}installation/")
     token = match(r'<pre id="installer-token"[^>]*>([^<]+)</pre>', answer.text)
-    assert alice.seen.pop() is answer  # the one answer it is shown in
+    assert alice.seen.pop() is answer  # the one answer it is shown in; the cookie that brought it here is sealed
     scene.canaries["installer token"] = token
     addresses = ("--portal", scene.portal.url, "--vault", scene.vault.address)
     scene.runtime("enrol", *addresses, typed=token + "\n")
