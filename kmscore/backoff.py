@@ -3,9 +3,14 @@
 import random
 
 
-def backoff_seconds(troubles: int, least: float, most: float) -> float:
+def backoff_seconds(troubles: int, least: float, most: float, *, spread: float = 0.25) -> float:
     """Seconds to wait after `troubles` earlier attempts in a row that came to nothing (0: this was the first).
 
-    least, 2 × least, 4 × least … up to most, each spread by a quarter either way.
+    least, 2 × least, 4 × least … up to most, each longer or shorter by up to the part `spread`.
     """
-    return min(most, least * 2.0 ** min(troubles, 32)) * random.uniform(0.75, 1.25)  # noqa: S311 (no secret)
+    return min(most, least * 2.0 ** min(troubles, 32)) * jittered(1.0, spread)
+
+
+def jittered(seconds: float, spread: float) -> float:
+    """Longer or shorter by up to the part `spread`: a thousand containers that wait alike do not return together."""
+    return seconds * random.uniform(1 - spread, 1 + spread)  # noqa: S311 spreads load, hides nothing

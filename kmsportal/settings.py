@@ -114,8 +114,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         " PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON",
     }
 else:
-    DATABASES["default"]["CONN_MAX_AGE"] = 60
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES["default"]["CONN_MAX_AGE"] = 60  # seconds; opening SQLite anew costs more than answering a container with 304
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- cache and queue ----------------------------------------------------------------------------------------------------

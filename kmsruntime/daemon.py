@@ -5,7 +5,6 @@ Waiting is on the monotonic clock, so a jump of the wall clock neither stops nor
 
 from __future__ import annotations
 
-import random
 import signal
 import threading
 import time
@@ -14,6 +13,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Final
 
+from kmscore.backoff import backoff_seconds, jittered
 from kmsruntime.container import Container
 from kmsruntime.disk.home import Home
 from kmsruntime.errors import RuntimeProblem, unforeseen
@@ -42,7 +42,7 @@ class Daemon:
         self._failures = 0
         self._said = ""
         self._patience = 0.0
-        self._next_check = time.monotonic() + random.uniform(0, FIRST_CHECK_SECONDS)  # noqa: S311 as below
+        self._next_check = time.monotonic() + jittered(FIRST_CHECK_SECONDS / 2, 1.0)
         self._ended = False
 
     def stop(self, signal_number: int = 0, frame: FrameType | None = None) -> None:
@@ -81,7 +81,7 @@ class Daemon:
         if self._stopping.is_set() or time.monotonic() < self._next_check:
             return
         wait = synchroniser.self_check.run()
-        self._next_check = time.monotonic() + wait * (1 + random.uniform(-JITTER, JITTER))  # noqa: S311 as below
+        self._next_check = time.monotonic() + jittered(wait, JITTER)
 
     def _wait_watching(self, seconds: float, synchroniser: Synchroniser, watch: TokenWatch) -> None:
         """Wait, and in the meantime keep the customer's token alive."""
@@ -135,8 +135,7 @@ class Daemon:
 
     def _pause(self) -> float:
         """5 s; while something is wrong 5 s, 10 s, 20 s … 5 min; each with jitter."""
-        base = min(self._poll * 2 ** max(self._failures - 1, 0), MOST_SECONDS)
-        return base * (1 + random.uniform(-JITTER, JITTER))  # noqa: S311 spreads load, hides nothing
+        return backoff_seconds(max(self._failures - 1, 0), self._poll, MOST_SECONDS, spread=JITTER)
 
     def _wait_for_portal(self, seconds: float) -> bool:
         """Within one sync; a hand-over that takes longer goes on in the next one."""

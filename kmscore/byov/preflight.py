@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Protocol
 
 from kmscore.byov.customer import normalised_namespace
-from kmscore.byov.token import DEFAULT_MAX_TTL, Token, TokenUnreadable, moment_of, read_token
+from kmscore.byov.token import DEFAULT_MAX_TTL, Token, TokenUnreadable, read_token
 from kmscore.byov.verdicts import CODES, OK, SKIPPED, STEPS, Explanation, State, Step, explain
 from kmscore.sealed.envelope import KEY_BYTES
+from kmscore.wording import moment_of
 
 __all__ = [
     "CODES",

@@ -12,16 +12,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from kmscore.byov.customer import Lifecycle
+from kmscore.wording import DAY, date, duration
 
 LEAST_WAIT: Final = 1.0  # Spring's too: never more than one renewal a second
 DEFAULT_MAX_TTL: Final = 768 * 3600  # a mount's maximum when nobody tuned it; a token cannot ask for its own mount's
-DAY: Final = 86400
 WARNING_DAYS: Final = (1, 7, 30)
 LONGEST: Final = 36525 * DAY  # a hundred years: no token is made to live longer
 EARLIEST: Final = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())  # no token was made before …
 LATEST: Final = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())  # … and none that is told of ends later
 _MOST_USES: Final = 1 << 31
-_LAST_MOMENT: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 
 class TokenUnreadable(ValueError):
@@ -193,34 +192,10 @@ _ENDINGS: Final = {
 
 def sentence_of(forecast: Forecast, now: float) -> str:
     """For people: "renews every 23 h 59 min; no end". Dates in UTC, with the time when less than two days are left."""
-    renewing = f"renews every {span(forecast.renews_every)}; " if forecast.renews_every is not None else ""
+    renewing = f"renews every {duration(forecast.renews_every)}; " if forecast.renews_every is not None else ""
     if forecast.ends is None:
         return renewing + _ENDINGS["role" if forecast.because == "role" else "no_end"]
-    moment = date_of(forecast.ends, now)
+    moment = date(forecast.ends, now)
     if forecast.ends <= now:
         return f"ended on {moment}"
     return renewing + _ENDINGS.get(forecast.because, _ENDINGS["ttl"]).format(date=moment)
-
-
-def span(seconds: float) -> str:
-    """The two largest units: ``23 h 59 min``, ``31 d``, ``8 s``. Nothing below 0 s and above a hundred years."""
-    left, parts = int(min(max(seconds, 0), LONGEST)), list[str]()
-    for size, unit in ((DAY, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, size)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count} {unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2])
-
-
-def date_of(moment: float, now: float) -> str:
-    """``12 March 2027``; ``12 March 2027 14:05 UTC`` when it is less than two days away."""
-    at = moment_of(moment)
-    text = f"{at.day} {at:%B %Y}"
-    return f"{text} {at:%H:%M} UTC" if abs(at.timestamp() - now) < 2 * DAY else text
-
-
-def moment_of(seconds: float) -> datetime:
-    """Seconds since 1970 as a date in UTC; the nearest one of 1970 to 9999 for what is none."""
-    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_MOMENT), UTC)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from kmscore.backoff import backoff_seconds
 from kmsportal.demo import container, parts
 from kmsportal.demo.place import DemoError, Place, check_web_port, inner_ports, lock, open_place
 from kmsportal.demo.processes import Child, stop_leftovers
@@ -136,7 +137,7 @@ class Stack:
         now = time.monotonic()
         if not part.again:
             part.failures = 0 if now - part.started > STEADY_SECONDS else part.failures + 1
-            pause = min(LONGEST_PAUSE, 2.0 ** (part.failures - 1)) if part.failures > 1 else 0.0
+            pause = backoff_seconds(part.failures - 1, 1.0, LONGEST_PAUSE, spread=0) if part.failures > 1 else 0.0
             part.again = now + pause
             if pause < LONGEST_PAUSE:  # after that it is known, and a line every half minute hides the others
                 later = f" in {pause:.0f} s" if pause else ""

@@ -11,6 +11,8 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from kmscore import wording
+
 register = template.Library()
 
 TONES = {"success": "ok", "warning": "warn", "error": "bad", "debug": "info", "info": "info"}
@@ -21,24 +23,6 @@ def aware(value: datetime) -> datetime:
     return value if timezone.is_aware(value) else value.replace(tzinfo=UTC)
 
 
-def day(value: datetime) -> str:
-    """3 May 2026, the same in every locale of the server."""
-    value = value.astimezone(UTC)
-    return f"{value.day} {value:%B %Y}"
-
-
-def steps(seconds: int) -> str:
-    """One unit, rounded down: 12 s, 3 min, 5 h, 2 days."""
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min"
-    if seconds < 86400:
-        return f"{seconds // 3600} h"
-    days = seconds // 86400
-    return "1 day" if days == 1 else f"{days} days"
-
-
 @register.filter
 def ago(value: datetime | None, now: datetime | None = None) -> str:
     """12 s ago, 3 min ago, in 5 h; the date once it is a week away. app.js says the same."""
@@ -46,8 +30,8 @@ def ago(value: datetime | None, now: datetime | None = None) -> str:
         return "never"
     seconds = int(((now or timezone.now()) - aware(value)).total_seconds())
     if abs(seconds) >= 7 * 86400:
-        return day(aware(value))
-    return f"in {steps(-seconds)}" if seconds < 0 else f"{steps(seconds)} ago"
+        return wording.day(aware(value))
+    return wording.ago(seconds)
 
 
 @register.filter
@@ -56,7 +40,7 @@ def absolute(value: datetime | None) -> str:
     if not isinstance(value, datetime):
         return ""
     value = aware(value).astimezone(UTC)
-    return f"{day(value)}, {value:%H:%M:%S} UTC"
+    return f"{wording.day(value)}, {value:%H:%M:%S} UTC"
 
 
 @register.filter
@@ -70,13 +54,7 @@ def duration(value: timedelta | float | None) -> str:
     """Two units at most: 45 s, 3 min, 2 h 5 min, 30 days. Takes a timedelta or seconds."""
     if value is None:
         return ""
-    seconds = int(value.total_seconds() if isinstance(value, timedelta) else value)
-    days, rest = divmod(max(seconds, 0), 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, seconds = divmod(rest, 60)
-    named = [(days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (seconds, "s")]
-    first = next((i for i, (count, _) in enumerate(named) if count), 3)
-    return " ".join(f"{count} {unit}" for i, (count, unit) in enumerate(named[first : first + 2]) if count or not i)
+    return wording.duration(value.total_seconds() if isinstance(value, timedelta) else value)
 
 
 @register.simple_tag

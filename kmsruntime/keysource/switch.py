@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from kmscore.backoff import backoff_seconds
 from kmscore.byov.preflight import Step, verdict
 from kmsruntime.errors import RuntimeProblem
 from kmsruntime.keysource.settings import KmsSettings, lower
@@ -113,7 +114,7 @@ class Switching:
     def _note(self, revision: int, sentence: str) -> None:
         if self.pending is None or self.pending.revision != revision:
             self._failures = 0
-        pause = min(FIRST_SECONDS * 2**self._failures, MOST_SECONDS)
+        pause = backoff_seconds(self._failures, FIRST_SECONDS, MOST_SECONDS)
         self._failures, self._again = self._failures + 1, time.monotonic() + pause
         before, self.pending = self.pending, Pending(revision, sentence)
         if before != self.pending:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from kmscore.byov.token import Forecast, sentence_of
+from kmscore.wording import ago, plural
 from kmsruntime.disk import credentials
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.journal import read_journal
@@ -149,7 +150,7 @@ def _state(found: dict[str, Any]) -> str:
     if found["verdict"] != OK:
         return f"{found['sentence']} [{found['verdict']}]"
     if found["missing"]:
-        return f"up to date, with {_count(found['missing'], 'value')} missing: enter what is missing in the portal"
+        return f"up to date, with {plural(found['missing'], 'value')} missing: enter what is missing in the portal"
     return "all is well"
 
 
@@ -157,7 +158,7 @@ def _holds(found: dict[str, Any]) -> str:
     if found["wrapped"]:
         return f"revision {found['revision']}, under a wrapped encryption key: only your own vault opens it"
     return (
-        f"{_count(found['values'], 'encrypted value')} in {len(found['entries'])} entries, revision {found['revision']}"
+        f"{plural(found['values'], 'encrypted value')} in {len(found['entries'])} entries, revision {found['revision']}"
     )
 
 
@@ -181,10 +182,6 @@ def _token(facts: dict[str, Any], at: float) -> str:
     return problem + sentence_of(told, at)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _age(moment: str, at: float) -> float | None:
     return at - datetime.fromisoformat(moment).timestamp() if moment else None
 
@@ -194,7 +191,4 @@ def _ago(seconds: float | None, before: str = "") -> str:
         return ""
     if seconds < -2:
         return f"{before}in the future: this machine's clock was set back"
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{before}{int(seconds // size)} {unit} ago"
-    return f"{before}{max(int(seconds), 0)} seconds ago"
+    return before + ago(max(seconds, 0))

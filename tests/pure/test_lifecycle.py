@@ -10,20 +10,18 @@ import pytest
 
 from kmscore.byov.customer import Lifecycle
 from kmscore.byov.token import (
-    DAY,
     LONGEST,
     Forecast,
     Token,
     TokenUnreadable,
     forecast,
     is_expired,
-    moment_of,
     next_renewal,
     read_token,
     sentence_of,
-    span,
     warning_level,
 )
+from kmscore.wording import DAY, duration, moment_of
 
 NOW = int(datetime(2027, 2, 1, 12, tzinfo=UTC).timestamp())
 SEED = Lifecycle(True, refresh_before_expiry=10.0, expiry_threshold=20.0)
@@ -103,7 +101,7 @@ def test_words_are_found_for_any_number(number: int) -> None:
     """A container reports them, and who holds it may report anything."""
     assert 1970 <= moment_of(number).year <= 9999
     assert warning_level(number, NOW) == (0 if number > NOW else 1)
-    assert len(span(number)) < 12
+    assert len(duration(number)) < 12
     for because in ("no_end", "explicit_max", "quantum"):
         assert len(sentence_of(Forecast(number, number, number, because, True), NOW)) < 120
 
@@ -238,5 +236,5 @@ def test_the_forecast_in_words(told: Forecast, words: str) -> None:
 
 
 def test_a_time_span_has_at_most_two_units() -> None:
-    spans = [span(seconds) for seconds in (0, 8.9, 60, 3600, 86390, DAY, DAY + 60, 32 * DAY)]
-    assert spans == ["0 s", "8 s", "1 min", "1 h", "23 h 59 min", "1 d", "1 d", "32 d"]
+    spans = [duration(seconds) for seconds in (0, 8.9, 60, 3600, 86390, DAY, DAY + 60, 32 * DAY)]
+    assert spans == ["0 s", "8 s", "1 min", "1 h", "23 h 59 min", "1 day", "1 day", "32 days"]

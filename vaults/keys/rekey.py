@@ -15,6 +15,7 @@ from django.utils import timezone
 from accounts.models import Account, User
 from atoms.models import Atom, Node
 from kmscore.refused import Refused
+from kmscore.wording import plural
 from operations import actions as operations
 from operations.models import Operation
 from operations.work import LeaseLost, ResumeAt, checkpoint, handler
@@ -71,7 +72,7 @@ def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Op
     Operation.objects.filter(pk=operation.pk).update(
         details={"wanted": {str(pk): revision for pk, _, revision in asked}}
     )
-    message = f"New at-rest data keys asked for: {what}, {nodes} container{'' if nodes == 1 else 's'}"
+    message = f"New at-rest data keys asked for: {what}, {plural(nodes, 'container')}"
     names = [name for _, name, _ in asked[:NAMES_KEPT]]
     kms_audit.record(operation, "REKEY", message, actor=actor, count=len(asked), names=names)
     return operation
@@ -92,7 +93,7 @@ def rekey(operation: Operation) -> None:
     if left:
         offline = sum(1 for row in left if not _is_online(row[2]))
         tail = f" {offline} of them {'is' if offline == 1 else 'are'} offline." if offline else ""
-        sentence = f"Waiting for {len(left)} of {len(asked)} container{'' if len(asked) == 1 else 's'}.{tail}"
+        sentence = f"Waiting for {len(left)} of {plural(len(asked), 'container')}.{tail}"
         raise ResumeAt(timezone.now() + LOOK_EVERY, "containers", sentence)
     _end(operation, len(asked))
 
@@ -114,7 +115,7 @@ def _end(operation: Operation, containers: int) -> None:
     """The receipt and the audit row, once."""
     if operation.concluded_at is not None:
         return
-    message = f"{operation.title}: reported by {containers} container{'' if containers == 1 else 's'}"
+    message = f"{operation.title}: reported by {plural(containers, 'container')}"
     with transaction.atomic():
         if not operation.conclude(containers=containers):
             raise LeaseLost

@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts.models import Account
 from atoms.models import Node
 from kmscore.vaultclient.client import BATCH_ITEMS
+from kmscore.wording import plural
 from operations import actions as operations
 from operations.models import Operation
 from operations.work import LeaseLost, checkpoint, periodic
@@ -72,13 +73,13 @@ def _request(account_id: uuid.UUID, count: int) -> None:
         KIND,
         account=account,
         subject_id=account.pk,
-        title=f"Retire {count} unused data key{'' if count == 1 else 's'}",
+        title=f"Retire {plural(count, 'unused data key')}",
         actor=None,
         queue=Operation.Queue.BULK,
         total=count,
         exclusive_group=KEYS_GROUP,
     )
-    message = f"Retiring asked for: {count} data key{'' if count == 1 else 's'} nothing has used for "
+    message = f"Retiring asked for: {plural(count, 'data key')} nothing has used for "
     message += f"{settings.BACKUP_RETENTION_DAYS} days"
     kms_audit.record(operation, "RETIRE", message, actor="portal", count=count)
 
@@ -112,7 +113,7 @@ def _end(operation: Operation, count: int) -> None:
     """The receipt and the audit row, once."""
     if operation.concluded_at is not None:
         return
-    message = f"{count} unused data key{'' if count == 1 else 's'} left the vault's documents"
+    message = f"{plural(count, 'unused data key')} left the vault's documents"
     with transaction.atomic():
         if not operation.conclude(retired=count):
             raise LeaseLost

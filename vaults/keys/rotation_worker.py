@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from accounts.rows import is_uuid
 from kmscore.vaultclient.client import VaultRefused
+from kmscore.wording import plural
 from operations.models import Operation
 from operations.work import Failed, LeaseLost, ResumeAt, checkpoint
 from vaults import kms_audit
@@ -276,7 +277,7 @@ def _end(operation: Operation) -> None:
         count = result["broken"]
         raise Failed(
             "data_keys_broken",
-            f"The vault cannot rewrap {count} wrapped data key{'' if count == 1 else 's'}; the rest is rotated, and where "
+            f"The vault cannot rewrap {plural(count, 'wrapped data key')}; the rest is rotated, and where "
             "they are earlier versions are still accepted. Restore them in the vault, then resume.",
         )
 

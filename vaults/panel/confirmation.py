@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from atoms.models import Atom, Node
+from kmscore.wording import plural
 from vaults.models import ContainerReport, KmsSettings
 from vaults.panel.form import KmsSettingsForm
 from vaults.panel.settings import content_mac
@@ -79,8 +80,8 @@ def _of(atom: Atom, current: KmsSettings, acts: list[str], file: str) -> Consequ
         nobody = f"No container of {atom.name} holds anything yet."
         return Consequences(title, (nobody, *follows), button, token)
     values = max(report.values for report in reports)
-    held = f"{values} value{'' if values == 1 else 's'}"
-    who = f"{len(reports)} container{'' if len(reports) == 1 else 's'} of {atom.name} will"
+    held = f"{plural(values, 'value')}"
+    who = f"{plural(len(reports), 'container')} of {atom.name} will"
     first = tuple(f"{who} {does.format(held)}" for _, does, _, _ in words)
     until = "Until that is done it goes on working from its present store. No value has to be entered again."
     return Consequences(title, (*first, *follows, until), f"{button} and re-encrypt {held}", token)
