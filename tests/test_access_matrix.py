@@ -13,7 +13,7 @@ from operations.models import Operation
 from tests.conftest import Stage
 from vaults.models import ReaderAlarm, ShredCertificate
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 READ, EDIT = "read", "edit"  # what a read-only member may see; what needs a privilege Bob has not
 ROUTES = {

@@ -10,7 +10,7 @@ from accounts.rows import SignedModel
 from atoms.models import Attachment, Environment, EnvironmentRole
 from tests.conftest import Cast, Stage
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def test_every_access_granting_table_is_signed() -> None:

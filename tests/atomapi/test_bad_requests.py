@@ -8,7 +8,7 @@ from django.test import Client
 from tests.atomapi.test_enrol import API, enrolled
 from tests.conftest import HostedVault, Stage
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 REPORT = {"source": "hosted", "verdict": "ok"}
 
 

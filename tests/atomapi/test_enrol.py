@@ -16,7 +16,7 @@ from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from vaults.models import Enrolment, SecretId
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 API = "/api/atom/v1/"
 
 

@@ -15,7 +15,7 @@ from tests.conftest import HostedVault, Stage
 from tests.vaults.test_save_kms_settings import CANARY, save, upload
 from vaults.models import ContainerReport, KmsAccount
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 VERDICT = {"verdict": "token_invalid", "sentence": "Your vault does not accept the token.", "settings_revision": 2}
 STEP = {"step": "token", "state": "failed", "code": "token_invalid", "detail": ""}
 

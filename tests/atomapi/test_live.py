@@ -8,7 +8,7 @@ import requests
 from atoms import actions as atoms
 from tests.live import LivePortal
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def test_the_portal_is_ready(portal: LivePortal) -> None:

@@ -9,7 +9,7 @@ from atoms.models import Atom, Environment
 from extensions.models import Connection
 from tests.conftest import Stage
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 BAD = {
     "x" * 81: "at most 80 characters",
     "a\x07b": "A name cannot contain control characters.",

@@ -11,7 +11,7 @@ from kmscore.vaultclient.client import Vault
 from tests.atomapi.test_enrol import Machine, enrolled, installer_token
 from tests.conftest import HostedVault, Stage, client_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def in_(**span: float) -> time_machine.travel:

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from tests.conftest import PASSWORD, Stage
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 ACTS = ("atom_attach", "atom_detach", "atom_delete", "atom_install")
 
 

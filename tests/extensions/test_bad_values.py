@@ -8,7 +8,7 @@ from extensions.models import ExtensionValue
 from tests.conftest import Stage
 from tests.extensions.dialog import Dialog, many_fields
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 KIB = 1024
 
 

@@ -17,7 +17,7 @@ from tests.conftest import HostedVault, Stage
 from tests.extensions.test_connections import edit, specs
 from tests.extensions.test_save_extensions import save
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def address(stage: Stage, act: str = "edit") -> str:

@@ -10,7 +10,7 @@ from tests.conftest import HostedVault, Stage
 from tests.extensions.test_save_extensions import save
 from tests.invariants.test_kill_web import opened_manifest
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def specs(stage: Stage) -> dict[str, FieldSpec]:

@@ -14,7 +14,7 @@ from tests.conftest import HostedVault, Stage
 from tests.invariants.test_kill_web import data_key, opened_manifest
 from vaults.models import DataKey
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def save(stage: Stage, revision: int, **secrets: str) -> int:

@@ -20,7 +20,7 @@ from tests.servers import free_port, start_openbao
 from vaults.hosted import calls
 from vaults.models import DataKey, KmsAccount
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 TYPED = {"secret_password": "typed while it was away", "value_user": "kept as typed"}
 
 

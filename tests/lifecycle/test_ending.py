@@ -20,7 +20,7 @@ from vaults.hosted import calls
 from vaults.keys.disable import disable_kms, enable_kms
 from vaults.models import KmsAccount, SecretId
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def roles(stage: Stage) -> set[str]:

@@ -19,7 +19,7 @@ from tests.runtime.container import Container, save
 from vaults.keys.losses import mark_lost, unmark
 from vaults.models import DataKey, Loss
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def key_of(container: Container, key: str) -> DataKey:

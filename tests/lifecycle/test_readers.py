@@ -23,7 +23,7 @@ from vaults.hosted import calls
 from vaults.logins import alarms, enrolment, watch
 from vaults.models import Enrolment, ReaderAlarm, ReaderWatch, SecretId
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 METADATA = {"atom": "made up", "node": "made up"}
 
 

@@ -22,7 +22,7 @@ from vaults.keys import rotation_worker
 from vaults.keys.rotation import next_rotation, rotate_scheduled, set_schedule
 from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def part(operation: Operation) -> RecipientRotation:

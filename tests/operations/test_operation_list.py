@@ -7,7 +7,7 @@ from accounts.models import Role
 from atoms import actions as atoms
 from tests.conftest import Stage
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def test_a_hidden_environments_work_is_hidden(stage: Stage) -> None:

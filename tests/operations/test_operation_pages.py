@@ -16,7 +16,7 @@ from operations.receipts import is_genuine
 from operations.work import TURN_SECONDS, Cancelled, Failed, ResumeAt, checkpoint, handler, sweep
 from tests.conftest import PASSWORD, Cast, client_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 steps: list[int] = []
 
 

@@ -12,7 +12,7 @@ from operations.models import Operation
 from operations.work import Failed, Retry, handler, run, sweep
 from tests.conftest import Cast
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 done: list[str] = []
 
 

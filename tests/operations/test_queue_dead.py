@@ -14,7 +14,7 @@ from tests.http import Person
 from tests.live import LivePortal
 from tests.servers import start_valkey
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres, pytest.mark.slow]
 
 
 def until(ask: Callable[[], Any], seconds: float) -> Any:

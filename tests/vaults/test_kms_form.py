@@ -14,7 +14,7 @@ from tests.vaults.panel import HTMX, OTHER, SAMPLE, TOKEN, Panel, reported, text
 from vaults.models import KmsSettings
 from vaults.panel.settings import file_of, settings_of, with_settings
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from vaults.models import ContainerReport, KmsSettings, PropertiesFile
 from vaults.panel.settings import SETTINGS, refuse_forged
 from vaults.panel.status import panel_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from vaults.panel.settings import (
     with_settings,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 CANARY = "hvs.canary-token-of-the-customer"
 VAULT = CustomerVault("https://vault.example.com:8200", CANARY, namespace="admin")
 
