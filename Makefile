@@ -28,9 +28,10 @@ PRODUCTION = KMS_MODE=production \
 
 # Three at once on two cores, because much of it is waiting; a file's tests stay together, because they share a running portal.
 PARALLEL := -n 3 --dist loadfile
-ON_POSTGRES := tests/accounts tests/atoms tests/atomapi tests/extensions tests/operations tests/test_access_matrix.py \
-  tests/vaults/test_kms_form.py tests/vaults/test_kms_panel.py tests/vaults/test_save_kms_settings.py \
-  tests/lifecycle/test_ending.py tests/lifecycle/test_losses.py tests/lifecycle/test_rotation.py tests/lifecycle/test_readers.py
+# What tests start beside Python; without a browser, fewer.
+PROGRAMS := chromium postgresql openssl
+
+.NOTPARALLEL: # prerequisites in their order: what is missing is said first
 
 .PHONY: help
 help: ## Show this list
@@ -41,12 +42,12 @@ run: $(RUN_STAMP) ## Start everything with demo data (PORT=8000 VAR=var); Ctrl-C
 	@exec $(BIN)/python manage.py demo --var "$(VAR)" --port "$(PORT)"
 
 .PHONY: test
-test: runtime ## Run every test (ARGS="-k name" to choose)
+test: programs runtime ## Run every test (ARGS="-k name" to choose)
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@echo "On PostgreSQL:"
-	@$(BIN)/python -m tests.on_postgres $(PARALLEL) $(ON_POSTGRES)
+	@$(BIN)/python -m tests.on_postgres $(PARALLEL) -m postgres
 	@echo "On SQLite:"
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not stack"
 	@echo "The embedded stack, alone, because it is timed:"
@@ -54,8 +55,13 @@ else
 endif
 
 .PHONY: test-fast
-test-fast: $(TEST_STAMP) ## Run the tests that need neither the whole stack nor a browser
+test-fast: PROGRAMS := postgresql openssl
+test-fast: programs $(TEST_STAMP) ## Run the tests that need neither the whole stack nor a browser
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not stack and not browser and not slow" $(ARGS)
+
+.PHONY: programs
+programs:
+	@tests/programs.sh $(PROGRAMS)
 
 .PHONY: check
 check: $(TEST_STAMP) ## Format, lint, types, import rules, templates, settings, migrations

@@ -1,4 +1,4 @@
-"""Runs tests on a real PostgreSQL instead of SQLite: `python -m tests.on_postgres tests/accounts …`."""
+"""Runs tests on a real PostgreSQL instead of SQLite: `python -m tests.on_postgres -m postgres`."""
 
 import os
 import sys

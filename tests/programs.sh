@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# What the tests start beside Python is there, or is installed now where that may be done, or is named in one line.
+# Usage: tests/programs.sh [chromium] [postgresql] [openssl]
+set -euo pipefail
+
+is_there() { # as tests/servers.py and tests/browser/conftest.py look for it
+  case $1 in
+    chromium) command -v "${CHROMIUM:-chromium}" || command -v chromium-browser ;;
+    postgresql) command -v initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" ;;
+    openssl) command -v openssl ;;
+  esac >/dev/null
+}
+
+packages=()
+for program in "$@"; do
+  is_there "$program" && continue
+  packages+=("$program")
+  [[ $program != chromium ]] || packages+=(fonts-liberation)
+done
+((${#packages[@]})) || exit 0
+
+install="apt-get install --no-install-recommends ${packages[*]}"
+if ! command -v apt-get >/dev/null; then
+  echo "Missing on this system: ${packages[*]}." >&2
+  exit 1
+elif [[ $(id -u) -ne 0 ]]; then
+  echo "Missing: sudo apt-get update && sudo $install" >&2
+  exit 1
+fi
+echo "Installing ${packages[*]} ..."
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq && $install -y -qq >/dev/null || {
+  echo "They could not be installed: see above; is there a network and space on the disk?" >&2
+  exit 1
+}
