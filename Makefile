@@ -28,8 +28,8 @@ PRODUCTION = KMS_MODE=production \
 
 # Three at once on two cores, because much of it is waiting; a file's tests stay together, because they share a running portal.
 PARALLEL := -n 3 --dist loadfile
-# What tests start beside Python; without a browser, fewer.
-PROGRAMS := chromium postgresql openssl
+# What tests need beside Python, as Debian's packages; without a browser, fewer.
+PROGRAMS := chromium libatomic1 postgresql openssl
 
 .NOTPARALLEL: # prerequisites in their order: what is missing is said first
 

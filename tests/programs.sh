@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # What the tests start beside Python is there, or is installed now where that may be done, or is named in one line.
-# Usage: tests/programs.sh [chromium] [postgresql] [openssl]
+# Usage: tests/programs.sh PACKAGE…
 set -euo pipefail
 
-is_there() { # as tests/servers.py and tests/browser/conftest.py look for it
+is_there() { # where tests/servers.py, tests/browser/conftest.py and Playwright look for it
   case $1 in
     chromium) command -v "${CHROMIUM:-chromium}" || command -v chromium-browser ;;
     postgresql) command -v initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" ;;
+    libatomic1) compgen -G "/usr/lib/*/libatomic.so.1" || compgen -G "/usr/lib*/libatomic.so.1" ;;
     openssl) command -v openssl ;;
   esac >/dev/null
 }
 
 packages=()
-for program in "$@"; do
-  is_there "$program" && continue
-  packages+=("$program")
-  [[ $program != chromium ]] || packages+=(fonts-liberation)
+for package in "$@"; do
+  is_there "$package" && continue
+  packages+=("$package")
+  [[ $package != chromium ]] || packages+=(fonts-liberation)
 done
 ((${#packages[@]})) || exit 0
 
