@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,17 @@ class Container:
         found: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
         return found
 
+    def after_more_syncs(self) -> None:
+        """Wait until a `run` has gone on: what has not happened by then does not happen.
+
+        Each sync ends by replacing the state. The one under way does not count, and another look may write it too.
+        """
+        for _ in range(3):
+            before, deadline = self.home.state.stat().st_ino, time.monotonic() + 60
+            while self.home.state.stat().st_ino == before:
+                assert time.monotonic() < deadline, "it does not sync any more"
+                time.sleep(0.05)
+
     def values(self) -> dict[str, str]:
         """What the store holds, by label, opened with what is in the directory; without a value "missing" or "lost"."""
         from kmsruntime.environment import label
@@ -116,8 +128,6 @@ def bring_your_own_vault(stage: Stage, atom: Atom, vault: CustomerVault | None, 
 
 
 def _slept(seconds: float) -> bool:
-    import time
-
     time.sleep(seconds)
     return True
 

@@ -22,15 +22,15 @@ from tests.servers import free_port
 from vaults.models import ContainerReport
 
 pytestmark = pytest.mark.django_db(transaction=True)
-Start = Callable[[], "subprocess.Popen[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start(enrolled: Container) -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def run() -> subprocess.Popen[str]:
-            words = enrolled.words("run", "--poll", "0.5")
+        def run(poll: str = "0.5") -> subprocess.Popen[str]:
+            words = enrolled.words("run", "--poll", poll)
             process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=enrolled.environment())
             stack.callback(process.wait)
             stack.callback(process.kill)
@@ -66,12 +66,10 @@ def test_it_fetches_what_is_saved_and_stops_when_told(enrolled: Container, start
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_at_once_while_waiting(enrolled: Container, start: Start, number: int) -> None:
-    process = start()
+    process = start(poll="600")
     until(lambda: enrolled.home.store.exists())
     process.send_signal(number)
-    began = time.monotonic()
-    assert process.wait(10) == 0
-    assert time.monotonic() - began < 2
+    assert process.wait(60) == 0
 
 
 def test_a_second_one_is_refused_and_a_manual_sync_is_not(enrolled: Container, start: Start) -> None:
@@ -104,7 +102,7 @@ def test_trouble_is_said_once_and_so_is_its_end(enrolled: Container, start: Star
     enrolled.home.write_config(replace(config, portal=f"http://127.0.0.1:{free_port()}"))
     process = start()
     until(lambda: enrolled.status()["verdict"] == "portal_unreachable")
-    time.sleep(2.5)  # several more tries
+    enrolled.after_more_syncs()
     process.send_signal(signal.SIGTERM)
     lines = process.communicate(timeout=5)[1].splitlines()
     assert [line.rsplit("[", 1)[-1] for line in lines if "[" in line] == ["portal_unreachable]"]

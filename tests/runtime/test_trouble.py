@@ -119,7 +119,10 @@ def test_a_sealed_vault(holding: Container) -> None:
     try:
         vault = Vault(server.address, token=server.root_token)
         vault.call("PUT", "sys/seal")
-        time.sleep(0.5)
+        deadline = time.monotonic() + 20
+        while vault.status_of("GET", "sys/health")[0] != 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         vault_at(holding, server.address)
         line = expect(holding, "sync", exit_code="vault_unavailable", code="vault_sealed")
         assert "The vault is sealed." in line
