@@ -71,7 +71,8 @@ def test_the_schedule_is_kept_and_audited_and_another_one_than_offered_is_not(st
     assert alice.post(page, {"rotate_every": "1"}).status_code == 302
     kms = KmsAccount.objects.get(account=stage.account)
     assert (kms.rotate_every, kms.is_genuine()) == (90, True)
-    next_day = timezone.now() + timedelta(days=90)
+    assert kms.rotated_at is not None
+    next_day = kms.rotated_at + timedelta(days=90)
     assert f"All keys are rotated next on {next_day.day} {next_day:%B %Y}" in text(alice.get(url(stage, "kms_account")))
     told = AuditEntry.objects.filter(action="EDIT", subject_id=str(stage.account.pk))
     assert [entry.message for entry in told] == ["Scheduled rotation of in-transit keys: every 90 days"]
