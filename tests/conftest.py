@@ -6,6 +6,7 @@ portal's layout; `portal` is the whole portal as separate processes (gunicorn, C
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,8 +195,11 @@ def set_stage(cast: Cast) -> Stage:
     ]
     connection = extensions.save_connection(cast.account, None, name="Orders database", fields=specs, actor=alice)
     rows: list[Any] = [production, test, atom, second]
-    for row in rows:
-        row.refresh_from_db()
+    deadline = time.monotonic() + 60
+    while not all(row.provisioned_at for row in rows):  # a live portal's worker may have taken one, and be at it still
+        assert time.monotonic() < deadline
+        for row in rows:
+            row.refresh_from_db()
     return Stage(cast, production, test, atom, second, connection)
 
 

@@ -162,7 +162,7 @@ def test_nobody_is_contacted_by_a_run_either(holding: Container, recorder: Recor
         holding.after_more_syncs()
         process.send_signal(signal.SIGTERM)
         said += process.stderr
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert len([line for line in said if "is pending: The vault's address: " in line]) == len(cases)
     assert len([line for line in said if "is pending: " in line]) == len(cases)
     assert recorder.beyond(holding.portal.url, holding.portal.vault_address) == []

@@ -377,7 +377,7 @@ def test_wrapped_a_revoked_token_is_met_at_the_next_start(wrapped: Byov, start: 
     until(lambda: read_state(wrapped.container.home).contact > revoked)  # it still asks the portal
     assert wrapped.report().verdict == "ok"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=5)
+    process.communicate(timeout=60)
 
     process = start(wrapped.environment)
     until(told("token_invalid"))
@@ -393,7 +393,7 @@ def test_wrapped_a_revoked_token_is_met_at_the_next_start(wrapped: Byov, start: 
     assert (wrapped.get(), wrapped.failed_step()) == (HELD, None)
     assert_clean(wrapped.container)
     process.send_signal(signal.SIGTERM)
-    lines = process.communicate(timeout=5)[1]
+    lines = process.communicate(timeout=60)[1]
     assert HELD not in lines
     assert lines.count("[token_invalid]") == 1
 
@@ -421,7 +421,7 @@ def test_run_keeps_a_short_token_alive(held: Byov, start: Start) -> None:
     until(lambda: renewed_at(held) > taken_over + 4)  # at a time when it would long be dead, had nobody renewed it
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=5)
+    process.communicate(timeout=60)
     until(lambda: not alive(held))
 
 

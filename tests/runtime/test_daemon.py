@@ -58,7 +58,7 @@ def test_it_fetches_what_is_saved_and_stops_when_told(enrolled: Container, start
     until(held(enrolled, "two"))
     until(lambda: ContainerReport.objects.filter(revision=2, verdict="ok").exists())
     process.send_signal(signal.SIGTERM)
-    lines = process.communicate(timeout=5)[1].splitlines()
+    lines = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 0
     assert lines[-1].endswith("kms-runtime: Stopped.")
     assert all("one" not in line.split() and "two" not in line.split() for line in lines)
@@ -104,7 +104,7 @@ def test_trouble_is_said_once_and_so_is_its_end(enrolled: Container, start: Star
     until(lambda: enrolled.status()["verdict"] == "portal_unreachable")
     enrolled.after_more_syncs()
     process.send_signal(signal.SIGTERM)
-    lines = process.communicate(timeout=5)[1].splitlines()
+    lines = process.communicate(timeout=60)[1].splitlines()
     assert [line.rsplit("[", 1)[-1] for line in lines if "[" in line] == ["portal_unreachable]"]
 
 
