@@ -130,4 +130,6 @@ def test_exec_loads_nothing_that_talks_to_servers_and_no_framework() -> None:
     script = "import sys, kmsruntime.__main__, kmsruntime.environment, kmsruntime.store.file; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert loaded.isdisjoint({"typer", "click", "rich", "pydantic", "hvac", "requests", "urllib3", "ssl", "yaml", "django"})
+    assert loaded.isdisjoint(
+        {"typer", "click", "rich", "pydantic", "hvac", "requests", "urllib3", "ssl", "yaml", "django"}
+    )
