@@ -264,7 +264,7 @@ class OperationPage(SupportPage):
     shown = (
         "id", "account", "title", "kind", "subject_id", "requested_by", "requested_at", "queue", "exclusive_group", "state",
         "done", "total", "failed", "attempts", "troubles", "run_after", "started_at", "finished_at", "lease_until",
-        "cancel_asked_at", "error_code", "error_sentence", "details",
+        "environment_id", "concluded_at", "cancel_asked_at", "error_code", "error_sentence", "details",
     )  # fmt: skip
     withheld = ("lease",)
     by_id = ("pk", "account_id", "subject_id")

@@ -16,7 +16,7 @@ def test_strangers_asking_ready_make_no_vault_call_each(settings: Any) -> None:
     with misbehaving(Misbehaving.SERVER_ERROR) as server:
         settings.VAULT_ADDR = server.address
         calls.forget()
-        before = health.hosted.health(), len(server.tokens)
+        before = health.calls.health(), len(server.tokens)
         answers = [Client().get("/ready") for _ in range(20)]
         once = before[1]
         assert len(server.tokens) - once <= 2 * once, "once, and once more when the time turns over meanwhile"
