@@ -89,6 +89,10 @@ runtime: $(TEST_STAMP) ## Build the container's wheel into dist/ and try it with
 	@cd build && runtime/bin/python -I ../tests/wheel/check_wheel.py
 	@ls dist/*.whl
 
+.PHONY: rooms
+rooms: $(VENV)/bin/python ## Measure the house: folders, who imports whom, circles (ARGS=PATH of another checkout)
+	@$(BIN)/python docs/rooms.py $(ARGS)
+
 .PHONY: lock
 lock: $(VENV)/bin/python ## Pin requirements*.in into requirements*.txt (UPGRADE=--upgrade for newer ones)
 	@test -x build/lock/bin/uv || { $(BIN)/python -m venv build/lock && build/lock/bin/pip install -qq uv; }

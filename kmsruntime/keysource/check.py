@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kmscore.byov.preflight import Step, explain, verdict
-from kmsruntime.container import Container
 from kmsruntime.errors import CustomerVaultUnfit, RuntimeProblem, printable
 from kmsruntime.keysource.sources import Customer
 from kmsruntime.keysource.switch import Examined, examine
+
+if TYPE_CHECKING:
+    from kmsruntime.container import Container  # which is made of what lies here
 
 MARKS: Final = {"ok": "ok", "failed": "FAILED", "warning": "note", "skipped": "-"}
 
