@@ -12,7 +12,7 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from accounts.rows import RowForged
 from atomapi import canary, enrol, kms_settings, report, sync
 from kmscore.refused import Refused
-from kmscore.vaultclient.client import VaultError, VaultUnavailable
+from kmscore.vaultclient.answers import VaultError, VaultUnavailable
 
 log = structlog.get_logger()
 api = NinjaAPI(title="Atom API", version="1", urls_namespace="atomapi", docs_url=None, openapi_url="openapi.json")

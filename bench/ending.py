@@ -62,19 +62,19 @@ def disable_and_enable(account: Any, user: Any) -> tuple[float, int, int]:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    from kmscore.vaultclient.client import Vault
+    from kmscore.vaultclient.http import HttpClient
     from operations.work import sweep
     from vaults.keys.disable import disable_kms, enable_kms
 
     calls = 0
-    real = Vault._exchange
+    real = HttpClient.request
 
-    def counted(self: Any, *arguments: Any) -> Any:
+    def counted(self: Any, *arguments: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        return real(self, *arguments)
+        return real(self, *arguments, **named)
 
-    Vault._exchange = counted  # type: ignore[method-assign]
+    HttpClient.request = counted  # type: ignore[method-assign]
     began = time.perf_counter()
     try:
         with CaptureQueriesContext(connection) as queries:
@@ -85,7 +85,7 @@ def disable_and_enable(account: Any, user: Any) -> tuple[float, int, int]:
             while sweep():
                 pass
     finally:
-        Vault._exchange = real  # type: ignore[method-assign]
+        HttpClient.request = real  # type: ignore[method-assign]
     return time.perf_counter() - began, calls, len(queries)
 
 

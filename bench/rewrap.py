@@ -58,18 +58,16 @@ def bare_loop(environment: Any, count: int) -> Callable[[], None]:
     from vaults.hosted import calls
     from vaults.models import DOCUMENT_ENTRIES
 
-    key = str(environment.pk)
-
-    def rewrap(vault: Any) -> None:
-        vault.call("POST", f"intransit/keys/{key}/rotate")
+    def rewrap() -> None:
+        calls.rotate_key(environment.pk)
         for number in range(-(-count // DOCUMENT_ENTRIES)):
-            entries = vault.read_document("datakeys", f"{key}/{number}")
+            entries = calls.read_document(environment.pk, number) or {}
             for batch in chunks(list(entries.items())):
-                wrapped = vault.rewrap_data_keys("intransit", key, [text for _, text in batch])
+                wrapped = calls.rewrap(environment.pk, [text for _, text in batch])
                 ids = [key_id for key_id, _ in batch]
-                vault.patch_document("datakeys", f"{key}/{number}", dict(zip(ids, wrapped, strict=True)))
+                calls.patch_document(environment.pk, number, dict(zip(ids, wrapped, strict=True)))
 
-    return lambda: calls.as_identity("rotator", rewrap)
+    return rewrap
 
 
 def peak(function: Callable[[], None]) -> int:

@@ -27,9 +27,12 @@ from kmsportal.demo.servers import OpenBao
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf, VaultLogin
 from kmsruntime.disk.home import Config, Home
+from tests.by_hand import add_to_document, wrapped
 from tests.servers import free_port
 from vaults.hosted import layout
+from vaults.hosted.adapter import client_of
 from vaults.hosted.credentials import read_credentials
+from vaults.hosted.identities import ATOM_ROLE, ENVIRONMENT_ROLE, KEY_PARAMETERS
 
 ACCOUNT, ATOM, CONNECTION = (str(uuid.uuid4()) for _ in range(3))
 DOCUMENT_ENTRIES = 500
@@ -68,8 +71,8 @@ def hosted_vault() -> Iterator[Hosted]:
                 for name, one in read_credentials(files / file).identities.items():
                     identities[name] = vault.with_token(vault.login("platform", one.role_id, one.secret_id).token)
             for mount in ("intransit", "atrest"):
-                identities["provisioner"].call("POST", f"{mount}/keys/{ATOM}", layout.KEY_PARAMETERS)
-            layout.create_role(identities["provisioner"], "atoms", ATOM, layout.ATOM_ROLE)
+                identities["provisioner"].call("POST", f"{mount}/keys/{ATOM}", KEY_PARAMETERS)
+            layout.create_role(client_of(identities["provisioner"]), "atoms", ATOM, ATOM_ROLE)
             yield Hosted(openbao, identities)
         finally:
             openbao.child.ask_to_stop()
@@ -79,9 +82,9 @@ def hosted_vault() -> Iterator[Hosted]:
 def login_of(hosted: Hosted, mount: str, recipient: str) -> VaultLogin:
     """A real login, taken the way an enrolment does."""
     path, nobody = f"auth/{mount}/role/{recipient}", Vault(hosted.address)
-    role = hosted.identities["provisioner"].wrapped("GET", f"{path}/role-id", seconds=300)
+    role = wrapped(hosted.identities["provisioner"], "GET", f"{path}/role-id", seconds=300)
     body = {"metadata": orjson.dumps({"atom": ATOM, "node": "bench", "enrolment": "bench"}).decode()}
-    secret = hosted.identities["issuer"].wrapped("POST", f"{path}/secret-id", body, seconds=300)
+    secret = wrapped(hosted.identities["issuer"], "POST", f"{path}/secret-id", body, seconds=300)
     role_id = str(nobody.unwrap_response(role.token)["role_id"])
     held = nobody.unwrap_response(secret.token)
     return VaultLogin(
@@ -101,8 +104,8 @@ class Environment:
 
 def environment(hosted: Hosted, count: int) -> Environment:
     recipient = str(uuid.uuid4())
-    hosted.identities["provisioner"].call("POST", f"intransit/keys/{recipient}", layout.KEY_PARAMETERS)
-    layout.create_role(hosted.identities["provisioner"], "environments", recipient, layout.ENVIRONMENT_ROLE)
+    hosted.identities["provisioner"].call("POST", f"intransit/keys/{recipient}", KEY_PARAMETERS)
+    layout.create_role(client_of(hosted.identities["provisioner"]), "environments", recipient, ENVIRONMENT_ROLE)
     keys = _data_keys(hosted, recipient, count)
     rows, entries = [], []
     for number, (key_id, key) in enumerate(keys):
@@ -143,7 +146,7 @@ def _data_keys(hosted: Hosted, recipient: str, count: int) -> list[tuple[str, by
     keys = [(str(uuid.uuid4()), key) for key in made]
     for number, document in enumerate(chunks(keys, DOCUMENT_ENTRIES)):
         for part in chunks(document, 250):
-            web.add_to_document("datakeys", f"{recipient}/{number}", {key_id: key.wrapped for key_id, key in part})
+            add_to_document(web, f"{recipient}/{number}", {key_id: key.wrapped for key_id, key in part})
     return [(key_id, key.plaintext) for key_id, key in keys]
 
 

@@ -16,7 +16,7 @@ from django.utils.cache import patch_vary_headers
 
 from accounts.posting import NOTHING_CHANGED
 from accounts.rows import RowForged
-from kmscore.vaultclient.client import VaultError
+from kmscore.vaultclient.answers import VaultError
 from kmsportal.context import chosen_theme
 
 log = structlog.get_logger()

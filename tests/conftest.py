@@ -29,8 +29,8 @@ from operations.work import sweep
 from tests import guard, live
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
-from vaults.hosted import calls, layout
-from vaults.hosted.credentials import FILES, Credentials, write_credentials
+from vaults.hosted import adapter, calls, layout
+from vaults.hosted.credentials import FILES, Credentials, issue_credential, write_credentials
 from vaults.keys.provision import activate_kms
 from vaults.models import Recipient
 
@@ -62,10 +62,10 @@ def hosted_vault_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
 def install_layout(server: OpenBao, directory: Path) -> HostedVault:
     """Install the layout and write the credentials files, plus `all.json` for tests that play every process."""
     root = Vault(server.address, token=server.root_token)
-    layout.install(root)
+    layout.install(adapter.client_of(root))
     every = {}
     for name, identities in FILES.items():
-        issued = {identity: layout.issue_credential(root, identity) for identity in identities}
+        issued = {identity: issue_credential(adapter.client_of(root), identity) for identity in identities}
         write_credentials(directory / name, Credentials(layout.LAYOUT_VERSION, issued))
         every |= issued
     write_credentials(directory / "all.json", Credentials(layout.LAYOUT_VERSION, every))

@@ -23,7 +23,7 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 
-from kmscore.vaultclient.client import Vault  # noqa: E402
+from kmscore.vaultclient.http import HttpClient  # noqa: E402
 from operations.queue import SWEPT  # noqa: E402
 from operations.work import sweep  # noqa: E402
 
@@ -47,7 +47,7 @@ def around(function: Callable[..., Any]) -> Callable[..., Any]:
     return stepping
 
 
-Vault._exchange = around(Vault._exchange)  # type: ignore[method-assign]
+HttpClient.request = around(HttpClient.request)  # type: ignore[method-assign]
 BaseDatabaseWrapper._commit = around(BaseDatabaseWrapper._commit)  # type: ignore[attr-defined]
 
 

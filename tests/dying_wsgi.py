@@ -20,7 +20,7 @@ portal = get_wsgi_application()
 from django.db import connection  # noqa: E402
 from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 
-from kmscore.vaultclient.client import Vault  # noqa: E402
+from kmscore.vaultclient.http import HttpClient  # noqa: E402
 
 steps = threading.local()
 
@@ -43,7 +43,7 @@ def around(function: Callable[..., Any]) -> Callable[..., Any]:
     return stepping
 
 
-Vault._exchange = around(Vault._exchange)  # type: ignore[method-assign]
+HttpClient.request = around(HttpClient.request)  # type: ignore[method-assign]
 BaseDatabaseWrapper._commit = around(BaseDatabaseWrapper._commit)  # type: ignore[attr-defined]
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
 
-import hvac.adapters  # noqa: E402
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.template.backends import django as templates  # noqa: E402
 
 from kmscore.sealed import envelope  # noqa: E402
+from kmscore.vaultclient.http import HttpClient  # noqa: E402
 from kmsportal.wsgi import application as portal  # noqa: E402  (sets Django up)
 from vaults.panel import form  # noqa: E402
 
@@ -42,14 +42,14 @@ class Cipher:
 def failing(place: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def perhaps(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
-        fail_if_asked(place, args, kwargs, getattr(result, "text", result))
+        fail_if_asked(place, args, kwargs, getattr(result, "content", result))
         return result
 
     return perhaps
 
 
 envelope.AESGCM = Cipher  # type: ignore[assignment,misc]
-hvac.adapters.RawAdapter.request = failing("vault", hvac.adapters.RawAdapter.request)  # type: ignore[method-assign]
+HttpClient.request = failing("vault", HttpClient.request)  # type: ignore[method-assign]
 form.read_properties = failing("lint", form.read_properties)  # type: ignore[attr-defined]
 render = templates.Template.render
 

@@ -15,7 +15,7 @@ from extensions.dialog import ExtensionsForm
 from extensions.models import ExtensionValue, Field
 from extensions.removal import holders_of
 from kmscore.refused import Refused
-from kmscore.vaultclient.client import VaultError
+from kmscore.vaultclient.answers import VaultError
 from vaults.models import KmsAccount
 
 FILTERS = ("all", "missing", "set")

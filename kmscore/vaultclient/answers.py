@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-import requests
-from urllib3.exceptions import ReadTimeoutError
 
 from kmscore.refused import Refused
 from kmscore.sealed.envelope import KEY_BYTES
+from kmscore.vaultclient.http import HttpAnswer
 
 ANSWER_BYTES: Final = 16 * 1024 * 1024  # more is no vault's answer; a document of 500 data keys has about 75 KB
 
@@ -68,16 +67,6 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Wrapping:
-    """A response-wrapping token, where it was made (`creation_path`) and the accessor of what it wraps, if any."""
-
-    token: str = field(repr=False)
-    creation_path: str
-    accessor: str
-    seconds: int
-
-
-@dataclass(frozen=True, slots=True)
 class WrappingOrigin:
     """Where a wrapping token was made, when (the vault's clock, seconds since 1970), and the seconds it was given."""
 
@@ -86,39 +75,21 @@ class WrappingOrigin:
     seconds: int
 
 
-def read_body(response: requests.Response) -> bytes:
-    """The body, never more than ANSWER_BYTES of it in memory. Raises requests' errors."""
-    content = bytearray()
-    for piece in response.iter_content(64 * 1024):
-        content += piece
-        if len(content) > ANSWER_BYTES:
-            response.close()
-            raise requests.exceptions.ContentDecodingError
-    return bytes(content)
-
-
-def is_late(error: requests.exceptions.ConnectionError) -> bool:
-    """Whether the body stopped coming: requests has a name of its own only for headers that do."""
-    return any(isinstance(one, ReadTimeoutError) for one in error.args)
-
-
-def decoded(response: requests.Response, content: bytes) -> dict[str, Any]:
+def decoded(found: HttpAnswer) -> dict[str, Any]:
     """The JSON object of an answer of any status, {} when it is empty. Raises VaultMisconfigured for anything else."""
-    if 300 <= response.status_code < 400:
+    if 300 <= found.status < 400:
         raise VaultMisconfigured(
             "vault_redirects", "The vault's address answers with a redirect; name the address it leads to."
         )
-    if not content:
+    if not found.content:
         return {}
     failure = VaultMisconfigured("not_a_vault", "What answers at the vault's address is not a vault.")
-    if not response.headers.get("Content-Type", "").startswith("application/json"):
-        if response.status_code >= 500:
-            failure = VaultMisconfigured(
-                "not_a_vault", "The vault's address answers with an error page.", response.status_code
-            )
+    if found.media_type != "application/json":
+        if found.status >= 500:
+            failure = VaultMisconfigured("not_a_vault", "The vault's address answers with an error page.", found.status)
         raise failure
     try:
-        answer = orjson.loads(content)
+        answer = orjson.loads(found.content)
     except orjson.JSONDecodeError:
         answer = None
     if not isinstance(answer, dict):

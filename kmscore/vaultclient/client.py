@@ -1,8 +1,7 @@
 """The one client of a Vault or OpenBao server, for the portal and for the runtime.
 
-Pure of Django. hvac is used with everything explicit (address, token, CA, timeouts) and nothing taken from the
-environment: no proxies, no ambient token, no redirects. hvac's own exceptions can hold plaintexts of a batch, so they
-are never raised here: answers are read raw and turned into the errors of answers.py, with a status and our words.
+Pure of Django. Everything is explicit (address, token, CA, timeouts) and nothing is taken from the environment. Answers are
+read raw and turned into the errors of answers.py, with a status and our words: a vault's own text can hold plaintexts.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import IO, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-import hvac
 import orjson
-import requests
-from hvac.adapters import RawAdapter
 
 from kmscore.vaultclient.answers import (
+    ANSWER_BYTES,
     DataKey,
     DataKeysBroken,
     Login,
@@ -25,42 +22,24 @@ from kmscore.vaultclient.answers import (
     VaultMisconfigured,
     VaultRefused,
     VaultUnavailable,
-    Wrapping,
     WrappingOrigin,
     bytes_of,
     data_key_of,
     decoded,
-    is_late,
     member_of,
-    read_body,
     refusal,
     text_of,
     version_of,
 )
-from kmscore.vaultclient.tls import TLS_SENTENCES, Adapter, TlsFileInvalid, client_context, tls_code
-
-__all__ = [
-    "BATCH_ITEMS",
-    "TIMEOUT",
-    "WITHIN",
-    "DataKey",
-    "DataKeysBroken",
-    "Login",
-    "Vault",
-    "VaultError",
-    "VaultMisconfigured",
-    "VaultRefused",
-    "VaultUnavailable",
-    "Wrapping",
-    "WrappingOrigin",
-    "chunks",
-]
+from kmscore.vaultclient.http import Body, HttpClient, HttpFailed, Limits
+from kmscore.vaultclient.tls import TLS_SENTENCES, TlsFileInvalid, client_context
 
 Item = TypeVar("Item")
 
 BATCH_ITEMS: Final = 400  # a default listener refuses 500: every JSON key and value counts towards 1,000 strings
 TIMEOUT: Final = (2.0, 5.0)  # seconds to connect, seconds to wait for each piece of an answer
 WITHIN: Final = 30.0  # seconds from a request to the end of its answer
+JSON: Final = "application/json"
 
 
 class Vault:
@@ -91,12 +70,10 @@ class Vault:
         if not url.startswith(("http://", "https://")):
             raise VaultMisconfigured("address_invalid", "The vault's address must start with https:// or http://.")
         self.url = url.rstrip("/")
-        self._namespace = namespace.strip("/")
-        self._timeout = timeout
-        self._prefix = prefix.strip("/")
+        self._token, self._namespace, self._prefix = token, namespace.strip("/"), prefix.strip("/")
         self.tls = self._context(ca, cert, cert_password)
-        self._session = _session(self.tls, pool, proxy, within)
-        self._client = self._make(token)
+        limits = Limits(connect=timeout[0], silence=timeout[1], within=within, most=ANSWER_BYTES, pool=pool)
+        self._http = HttpClient(self.url, self.tls, limits, proxy=proxy)
 
     def _context(self, ca: str | None, cert: str, cert_password: str) -> ssl.SSLContext | None:
         if self.url.startswith("http://"):
@@ -113,43 +90,21 @@ class Vault:
 
     def with_namespace(self, namespace: str) -> Vault:
         """The same server and token in another namespace; "" sends none."""
-        return self._copy(self._client.token, namespace)
+        return self._copy(self._token, namespace)
 
     def _copy(self, token: str, namespace: str) -> Vault:
         other = object.__new__(Vault)
-        other.url, other._prefix, other._timeout, other.tls = self.url, self._prefix, self._timeout, self.tls
-        other._namespace, other._session = namespace.strip("/"), self._session
-        other._client = other._make(token)
+        other.url, other._prefix, other.tls, other._http = self.url, self._prefix, self.tls, self._http
+        other._token, other._namespace = token, namespace.strip("/")
         return other
-
-    def _make(self, token: str) -> hvac.Client:
-        return hvac.Client(
-            url=self.url,
-            token=token,
-            namespace=self._namespace or None,
-            verify=True,
-            timeout=self._timeout,
-            allow_redirects=False,
-            session=self._session,
-            adapter=RawAdapter,
-            ignore_exceptions=True,
-        )
 
     # -- every call ------------------------------------------------------------------------------------------------
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        wrap_ttl: str | None = None,
-        content_type: str = "application/json",
-    ) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request. Returns the decoded answer ({} when empty); raises VaultUnavailable, VaultRefused, VaultMisconfigured."""
-        status, answer = self._exchange(method, path, body, wrap_ttl, content_type)
+        status, answer = self.status_of(method, path, body)
         if status < 300:
-            return answer
+            return answer or {}
         raise refusal(status)
 
     def status_of(
@@ -159,66 +114,34 @@ class Vault:
 
         Raises VaultUnavailable when nobody answers, VaultMisconfigured for a redirect, a page or a TLS failure.
         """
-        status, answer = self._exchange(method, path, body, None, "application/json")
+        status, answer = self.exchange(method, path, None if body is None else orjson.dumps(body))
         return status, answer or None
 
-    def download(self, path: str, write: Callable[[bytes], object]) -> None:
-        """A binary answer of any size, piece by piece. Raises call()'s errors, and what `write` raises."""
-        status, _ = self._exchange("GET", path, None, None, "", write=write)
-        if status >= 300:
-            raise refusal(status)
-
-    def upload(self, path: str, file: IO[bytes]) -> None:
-        """POST a file as it is, piece by piece. Raises call()'s errors."""
-        status, _ = self._exchange("POST", path, None, None, "application/octet-stream", file=file)
-        if status >= 300:
-            raise refusal(status)
-
-    def _exchange(
+    def exchange(
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None,
-        wrap_ttl: str | None,
-        content_type: str,
+        content: Body | None,
         *,
+        content_type: str = JSON,
+        wrap_ttl: str = "",
         write: Callable[[bytes], object] | None = None,
-        file: IO[bytes] | None = None,
     ) -> tuple[int, dict[str, Any]]:
-        failure: VaultError | None = None
-        response, content = None, b""
-        sent = orjson.dumps(body) if body is not None else file
-        headers = {"Content-Type": content_type} if sent is not None else {}
+        """What every call comes to. content: as it is sent; a file goes piece by piece.
+
+        write: gets a 2xx answer piece by piece, of whatever size. wrap_ttl: asks for the answer response-wrapped, for so
+        long ("60s"). Raises as status_of, and what `write` raises.
+        """
+        headers = {"X-Vault-Request": "true", "Content-Type": content_type if content is not None else ""}
+        headers |= {"X-Vault-Token": self._token, "X-Vault-Namespace": self._namespace, "X-Vault-Wrap-TTL": wrap_ttl}
+        sent = {name: text for name, text in headers.items() if text}
         try:
-            response = self._client.adapter.request(
-                method,
-                f"/{self._prefix}/{path}",
-                headers=headers,
-                wrap_ttl=wrap_ttl,
-                data=sent,
-                stream=True,
-            )
-            if write is not None and response.status_code < 300:
-                for piece in response.iter_content(1024 * 1024):
-                    write(piece)
-            else:
-                content = read_body(response)
-        except requests.exceptions.SSLError as error:
-            failure = VaultMisconfigured(tls_code(error), TLS_SENTENCES[tls_code(error)])
-        except requests.exceptions.ProxyError:
-            failure = VaultUnavailable("vault_proxy", "The proxy before the vault does not let the request through.")
-        except requests.exceptions.Timeout:
-            failure = VaultUnavailable("vault_timeout", "The vault did not answer in time.")
-        except requests.exceptions.ConnectionError as error:
-            failure = VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
-            if is_late(error):
-                failure = VaultUnavailable("vault_timeout", "The vault did not answer in time.")
-        except requests.exceptions.RequestException:
-            failure = VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
-        # Raised outside the handler: a chained exception would keep the request, token included, alive in tracebacks.
-        if failure is not None or response is None:
-            raise failure or VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
-        return response.status_code, decoded(response, content)
+            found = self._http.request(method, f"/{self._prefix}/{path}", sent, content, write=write)
+        except HttpFailed as failed:
+            code = failed.code
+        else:
+            return found.status, decoded(found)
+        raise _failure(code)
 
     # -- logging in ------------------------------------------------------------------------------------------------
 
@@ -227,17 +150,6 @@ class Vault:
         answer = self.call("POST", f"auth/{mount}/login", {"role_id": role_id, "secret_id": secret_id})
         auth = member_of(answer, "auth")
         return Login(str(auth["client_token"]), int(auth["lease_duration"]))
-
-    def wrapped(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: int) -> Wrapping:
-        """Ask for an answer that only a single-use token can fetch, within `seconds`."""
-        info = member_of(self.call(method, path, body, wrap_ttl=f"{seconds}s"), "wrap_info")
-        return Wrapping(
-            str(info["token"]), str(info["creation_path"]), str(info.get("wrapped_accessor") or ""), int(info["ttl"])
-        )
-
-    def creation_path(self, wrapping_token: str) -> str:
-        """The path a wrapping token was made at; does not use the token up."""
-        return self.lookup_wrapping(wrapping_token).creation_path
 
     def lookup_wrapping(self, wrapping_token: str) -> WrappingOrigin:
         """Where and when a wrapping token was made; does not use it up. Raises VaultRefused when it is used or expired."""
@@ -275,7 +187,7 @@ class Vault:
 
         Raises DataKeysBroken naming each that failed, besides call()'s errors. The caller chunks (`chunks`).
         """
-        results = self._batch(f"{mount}/decrypt/{key}", wrapped)
+        results = self.batch(f"{mount}/decrypt/{key}", wrapped)
         broken = [
             position for position, result in enumerate(results) if result.get("error") or not result.get("plaintext")
         ]
@@ -283,23 +195,15 @@ class Vault:
             raise DataKeysBroken(broken)
         return [bytes_of(result["plaintext"]) for result in results]
 
-    def rewrap_data_keys(self, mount: str, key: str, wrapped: Sequence[str]) -> list[str]:
-        """Wrap at most BATCH_ITEMS data keys again under the newest version, in order; nothing is opened on the way."""
-        results = self._batch(f"{mount}/rewrap/{key}", wrapped)
-        broken = [
-            position for position, result in enumerate(results) if result.get("error") or not result.get("ciphertext")
-        ]
-        if broken:
-            raise DataKeysBroken(broken)
-        return [str(result["ciphertext"]) for result in results]
-
-    def _batch(self, path: str, ciphertexts: Sequence[str]) -> list[dict[str, Any]]:
+    def batch(self, path: str, ciphertexts: Sequence[str]) -> list[dict[str, Any]]:
+        """Ask transit about at most BATCH_ITEMS ciphertexts in one call: a result for each, in order; those that failed
+        say `error`. Raises call()'s errors when there are no results."""
         if len(ciphertexts) > BATCH_ITEMS:
             raise ValueError("a batch has at most 400 items")
         if not ciphertexts:
             return []
         body = {"batch_input": [{"ciphertext": text} for text in ciphertexts], "partial_failure_response_code": 200}
-        status, answer = self._exchange("POST", path, body, None, "application/json")
+        status, answer = self.exchange("POST", path, orjson.dumps(body))
         # When every item fails the status is 400 but the results are there: item by item, never by the status alone.
         data = answer.get("data")
         results = data.get("batch_results") if isinstance(data, dict) else None
@@ -344,34 +248,6 @@ class Vault:
             raise VaultRefused("document_missing", "The document of wrapped data keys is missing or deleted.", 404)
         return data
 
-    def add_to_document(self, mount: str, path: str, entries: Mapping[str, str]) -> None:
-        """Merge entries into a document, creating it when there is none; a lost race to create it is merged too.
-
-        One call for an existing document, two or three for a new one. At most BATCH_ITEMS entries.
-        """
-        if self.patch_document(mount, path, entries):
-            return
-        try:
-            self.call("POST", f"{mount}/data/{path}", {"data": dict(entries), "options": {"cas": 0}})
-            return
-        except VaultRefused:
-            pass
-        if not self.patch_document(mount, path, entries):
-            raise VaultRefused("document_missing", "The document of wrapped data keys could not be created.", 404)
-
-    def patch_document(self, mount: str, path: str, entries: Mapping[str, str | None]) -> bool:
-        """Merge at most BATCH_ITEMS entries into a document; None takes one out. False: there is no such document."""
-        if len(entries) > BATCH_ITEMS:
-            raise ValueError("a patch has at most 400 entries")
-        status, _ = self._exchange(
-            "PATCH", f"{mount}/data/{path}", {"data": dict(entries)}, None, "application/merge-patch+json"
-        )
-        if status == 404:
-            return False
-        if status >= 300:
-            raise refusal(status)
-        return True
-
 
 def chunks(items: Sequence[Item], size: int = BATCH_ITEMS) -> Iterator[Sequence[Item]]:
     """Consecutive slices of at most `size` items."""
@@ -379,11 +255,14 @@ def chunks(items: Sequence[Item], size: int = BATCH_ITEMS) -> Iterator[Sequence[
         yield items[start : start + size]
 
 
-def _session(context: ssl.SSLContext | None, pool: int, proxy: str, within: float) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # no proxies, no .netrc, no CA bundle from the environment
-    session.proxies = {"http": proxy, "https": proxy} if proxy else {}
-    adapter = Adapter(context, pool, within)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+def _failure(code: str) -> VaultError:
+    """The error that http.HttpFailed's code stands for; not raised here."""
+    if code in TLS_SENTENCES:
+        return VaultMisconfigured(code, TLS_SENTENCES[code])
+    if code == "proxy":
+        return VaultUnavailable("vault_proxy", "The proxy before the vault does not let the request through.")
+    if code == "timeout":
+        return VaultUnavailable("vault_timeout", "The vault did not answer in time.")
+    if code == "unreachable":
+        return VaultUnavailable("vault_unreachable", "The vault cannot be reached.")
+    return VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")

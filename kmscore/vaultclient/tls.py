@@ -1,6 +1,6 @@
 """TLS towards a vault: whom to trust, which client certificate to show, and why it failed.
 
-Pure. Everything is explicit: PEM files by path, and the public authorities that `requests` brings when no CA is named.
+Pure. Everything is explicit: PEM files by path, and the public authorities that certifi brings when no CA is named.
 """
 
 from __future__ import annotations
@@ -9,13 +9,9 @@ import os
 import ssl
 import stat
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-
-from kmscore.vaultclient.deadline import timely
+import certifi
 
 TLS_SENTENCES: Final = {
     "tls_name": "The vault's certificate names another host.",
@@ -48,7 +44,7 @@ def client_context(ca: str = "", cert: str = "", cert_password: str = "") -> ssl
     code = "ca_invalid"
     with suppress(OSError, ValueError):  # ssl.SSLError is an OSError
         _refuse_odd(ca)
-        context = ssl.create_default_context(cafile=ca or DEFAULT_CA_BUNDLE_PATH)
+        context = ssl.create_default_context(cafile=ca or certifi.where())
         if cert:
             code = "cert_invalid"
             _refuse_odd(cert)
@@ -82,27 +78,3 @@ def _ssl_error(error: BaseException, depth: int) -> ssl.SSLError | None:
     around = (*error.args, getattr(error, "reason", None), error.__context__)
     inner = (one for one in around if isinstance(one, BaseException))
     return next((found for one in inner if (found := _ssl_error(one, depth - 1))), None)
-
-
-class Adapter(HTTPAdapter):
-    """Connections of one session under one TLS context: files are read once, and the session holds no password.
-
-    seconds: from a request to the end of its answer; then requests.Timeout, or its ConnectionError around a timeout.
-    """
-
-    def __init__(self, context: ssl.SSLContext | None, pool: int, seconds: float) -> None:
-        self._context = context
-        self._pools = {"http": timely(HTTPConnectionPool, seconds), "https": timely(HTTPSConnectionPool, seconds)}
-        super().__init__(pool_connections=2, pool_maxsize=pool, max_retries=0)
-
-    def init_poolmanager(self, *positional: Any, **named: Any) -> None:
-        super().init_poolmanager(*positional, **named | {"ssl_context": self._context})
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **named | {"ssl_context": self._context})
-        manager.pool_classes_by_scheme = self._pools
-        return manager
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """The context says whom to trust, and always asks."""

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from kmscore import durable
 from kmsportal.backups import record
 
 SIDECARS = ("-wal", "-shm", "-journal")
@@ -32,21 +33,20 @@ def back_up(database: Mapping[str, Any], directory: Path) -> str:
         _back_up_sqlite(Path(database["NAME"]), directory / record.SQLITE)
         return record.SQLITE
     file = directory / record.POSTGRES
-    with record.new_file(file) as output:
+    with durable.new_file(file) as output:
         _run("pg_dump", [*_login(database), "--format=custom", "--no-owner", str(database["NAME"])], database, output)
-        output.flush()
-        os.fsync(output.fileno())
     return record.POSTGRES
 
 
 def _back_up_sqlite(source: Path, target: Path) -> None:
-    record.new_file(target).close()  # 0600 before anything is in it
+    with durable.new_file(target):
+        pass  # 0600 before anything is in it
     reading = f"{source.absolute().as_uri()}?mode=ro"
     try:
         with closing(sqlite3.connect(reading, uri=True)) as found, closing(sqlite3.connect(target)) as copy:
             found.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
-        _synced(target)
+        durable.sync(target)
         return
     except sqlite3.Error as error:
         failure = DatabaseRefused(f"The database {source} cannot be read: {type(error).__name__}.")
@@ -77,10 +77,8 @@ def put_back_sqlite(source: Path, target: Path, aside: str) -> Path | None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.restored")
     fresh.unlink(missing_ok=True)
-    with record.new_file(fresh) as file:
+    with durable.new_file(fresh) as file:
         record.copied(source, file.write)
-        file.flush()
-        os.fsync(file.fileno())
     kept = target.with_name(f"{target.name}.{aside}") if target.exists() else None
     if kept is not None:
         os.link(target, kept)
@@ -89,7 +87,7 @@ def put_back_sqlite(source: Path, target: Path, aside: str) -> Path | None:
         if beside.exists():
             beside.replace(Path(f"{target}.{aside}{suffix}"))
     fresh.replace(target)
-    _synced(target.parent)
+    durable.sync(target.parent)
     return kept
 
 
@@ -106,14 +104,6 @@ def _refuse_open(target: Path) -> None:
     except sqlite3.DatabaseError:  # it is broken: that is why a backup is put back
         return
     raise DatabaseRefused(f"{target} is in use: stop every process of the portal first.")
-
-
-def _synced(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _login(database: Mapping[str, Any]) -> list[str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
+
+from kmscore.durable import new_file
 
 FORMAT: Final = 1
 RECORD: Final = "backup.json"
@@ -46,11 +47,6 @@ def new_directory(parent: Path, now: datetime) -> Path:
     return directory
 
 
-def new_file(path: Path) -> IO[bytes]:
-    """A file that was not there, 0600, open for writing. Raises OSError."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
 def write(directory: Path, record: BackupRecord) -> None:
     """The last thing a backup writes: without it the directory is no backup. Raises OSError."""
     document = {
@@ -63,8 +59,6 @@ def write(directory: Path, record: BackupRecord) -> None:
     }
     with new_file(directory / RECORD) as file:
         file.write(json.dumps(document, indent=2, sort_keys=True).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read(directory: Path) -> BackupRecord:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
-from kmscore.vaultclient.client import Vault, VaultError
+from kmscore.durable import new_file
+from kmscore.vaultclient.answers import VaultError
+from kmscore.vaultclient.client import Vault
+from kmscore.vaultclient.mounts import PLATFORM
 from kmsportal.backups import record
+from vaults.hosted.adapter import client_of
 from vaults.hosted.credentials import CredentialsBroken, read_credentials
 
 PATH: Final = "sys/storage/raft/snapshot"
-PATIENCE: Final = {"timeout": (2.0, 60.0), "within": 3600.0}  # a snapshot has the size of the vault
+TIMEOUT: Final = (2.0, 60.0)  # seconds to connect, seconds to wait for each piece
+WITHIN: Final = 3600.0  # a snapshot has the size of the vault
 
 
 class SnapshotRefused(Exception):
@@ -32,12 +36,10 @@ def take(address: str, ca: str | None, credentials: Path, directory: Path) -> st
             f"{credentials} does not hold the identity backup: name backup.json in KMS_VAULT_CREDENTIALS."
         )
     try:
-        vault = Vault(address, ca=ca, **PATIENCE)  # type: ignore[arg-type]
-        vault = vault.with_token(vault.login("platform", backup.role_id, backup.secret_id).token)
-        with record.new_file(directory / record.SNAPSHOT) as file:
-            vault.download(PATH, file.write)
-            file.flush()
-            os.fsync(file.fileno())
+        client = client_of(Vault(address, ca=ca, timeout=TIMEOUT, within=WITHIN))
+        client.auth.approle.login(backup.role_id, backup.secret_id, mount_point=PLATFORM)
+        with new_file(directory / record.SNAPSHOT) as file:
+            client.adapter.download(PATH, file.write)
         return record.SNAPSHOT
     except VaultError as error:
         failure = error

@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from kmscore.durable import write_durably
 from kmsportal.demo import parts
-from kmsportal.demo.place import DemoError, Place, write_json, write_private
+from kmsportal.demo.place import DemoError, Place, write_json
 
 
 def is_enrolled(place: Place, vault: str) -> bool:
@@ -31,7 +32,7 @@ def enrol(place: Place, vault: str, web: Mapping[str, str]) -> None:
         _forget(place, token_file)
     kept = token_file.exists()
     if not kept:
-        write_private(token_file, _new_token(place, web).encode())
+        write_durably(token_file, _new_token(place, web).encode())
     try:
         _enrol(place, vault, token_file.read_text())
     except DemoError:
@@ -39,7 +40,7 @@ def enrol(place: Place, vault: str, web: Mapping[str, str]) -> None:
             raise
         # Too old by now, perhaps.
         _forget(place, token_file)
-        write_private(token_file, _new_token(place, web).encode())
+        write_durably(token_file, _new_token(place, web).encode())
         _enrol(place, vault, token_file.read_text())
     write_json(_marker(place), _addresses(place, vault))
     token_file.unlink()

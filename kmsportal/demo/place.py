@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from kmscore.durable import write_durably
+
 ROOT: Final = Path(__file__).resolve().parents[2]  # the checkout
 SPACE_NEEDED: Final = 200 * 1024 * 1024  # bytes: the vault's storage takes 33 MB at once and grows
 # Below the range from which systems hand out outgoing ports, so that a remembered port stays free.
@@ -63,7 +65,7 @@ class Place:
             return path
         if self.database.exists() and not replaceable:
             raise DemoError(f"{path} is gone, and the data needs it.", "Put it back from a backup, or use another VAR.")
-        write_private(path, secrets.token_urlsafe(32).encode())
+        write_durably(path, secrets.token_urlsafe(32).encode())
         return path
 
 
@@ -170,24 +172,5 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file, 0600, whole or not at all, and on the disk before this returns. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def write_json(path: Path, document: Any) -> None:
-    write_private(path, json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_durably(path, json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")

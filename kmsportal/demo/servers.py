@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from kmscore.vaultclient.client import Vault, VaultError
-from kmsportal.demo.place import DemoError, Place, write_private
+from kmscore.durable import write_durably
+from kmscore.vaultclient.answers import VaultError
+from kmscore.vaultclient.client import Vault
+from kmsportal.demo.place import DemoError, Place
 from kmsportal.demo.processes import Child
 from vaults.hosted import layout
-from vaults.hosted.credentials import FILES, CredentialsBroken, read_credentials
-from vaults.management.commands.install_vault import install_credentials
+from vaults.hosted.adapter import client_of
+from vaults.hosted.credentials import FILES, CredentialsBroken, install_file, read_credentials, still_good
 
 READY_SECONDS: Final = 30.0
 
@@ -116,7 +118,7 @@ class OpenBao:
     def make(self) -> None:
         """First start: storage, initialisation, layout, credentials; the root token lives only inside this call."""
         (self.directory / "raft").mkdir(mode=0o700)
-        write_private(self.directory / "seal.key", os.urandom(32))
+        write_durably(self.directory / "seal.key", os.urandom(32))
         self._launch(root_closed=True)
         vault = Vault(self.address)
         wait_for(self.child, lambda: _answered(lambda: vault.call("GET", "sys/init")))
@@ -125,10 +127,10 @@ class OpenBao:
                 "PUT", "sys/init", {"recovery_shares": 1, "recovery_threshold": 1}
             )
         )
-        write_private(self._recovery_key, str(answer["recovery_keys_base64"][0]).encode())
+        write_durably(self._recovery_key, str(answer["recovery_keys_base64"][0]).encode())
         wait_for(self.child, self._active)
         self._install(vault.with_token(str(answer["root_token"])))
-        write_private(self._marker, b"1\n")
+        write_durably(self._marker, b"1\n")
 
     def restore(self, snapshot: Path, aside: str) -> None:
         """Put a snapshot back into storage of its own; what was there is kept with `aside` in its name.
@@ -139,8 +141,8 @@ class OpenBao:
         for name in ("seal.key", "recovery.key"):
             if not (self.directory / name).exists():
                 raise DemoError(f"{self.directory / name} is missing.", "Put back the one of the vault of the backup.")
-        write_private(self._restoring, b"1\n")
-        write_private(self._marker, b"1\n")
+        write_durably(self._restoring, b"1\n")
+        write_durably(self._marker, b"1\n")
         raft = self.directory / "raft"
         if raft.exists():
             raft.rename(raft.with_name(f"raft.{aside}"))
@@ -162,20 +164,19 @@ class OpenBao:
         mounts = lambda: vault.with_token(str(answer["root_token"])).call("GET", "sys/mounts")  # noqa: E731
         self._asked(mounts)
         with snapshot.open("rb") as file:
-            self._asked(
-                lambda: vault.with_token(str(answer["root_token"])).upload("sys/storage/raft/snapshot-force", file)
-            )
+            root = client_of(vault.with_token(str(answer["root_token"])))
+            self._asked(lambda: root.sys.force_restore_raft_snapshot(file))
         # Once the token is unknown, the storage is the snapshot's.
         wait_for(self.child, lambda: self._active() and not _answered(mounts))
         wait_for(self.child, self._active)
 
     def needs_renewal(self) -> bool:
         """Whether credentials are missing or in the last third of their life, or the layout is an earlier one."""
-        vault = Vault(self.address)
+        client = client_of(Vault(self.address))
         try:
             for name, identities in FILES.items():
                 credentials = read_credentials(self.place.directory("credentials") / name)
-                good = [layout.still_good(vault, credentials.identities[identity]) for identity in identities]
+                good = [still_good(client, credentials.identities[identity]) for identity in identities]
                 if credentials.layout != layout.LAYOUT_VERSION or not all(good):
                     return True
         except (CredentialsBroken, KeyError):
@@ -198,8 +199,10 @@ class OpenBao:
     def _install(self, root: Vault) -> None:
         try:
             with _revoked_after(root):
-                layout.install(root)
-                install_credentials(root, self.place.directory("credentials"))
+                client, directory = client_of(root), self.place.directory("credentials")
+                layout.install(client)
+                for name in FILES:
+                    install_file(client, directory / name)
         except VaultError as error:
             raise DemoError(f"The layout cannot be installed: {error.sentence}", f"See {self.child.log}.") from None
 
@@ -227,7 +230,7 @@ class OpenBao:
             root_closed=str(root_closed).lower(),
             seal_key=self.directory / "seal.key",
         )
-        write_private(self.directory / "openbao.hcl", text.encode())
+        write_durably(self.directory / "openbao.hcl", text.encode())
         self.child.start()
 
     def _active(self) -> bool:
@@ -243,7 +246,7 @@ class Valkey:
         self._password = place.secret("valkey_password", replaceable=True).read_text()
         config = self.directory / "valkey.conf"
         text = _VALKEY_CONFIG.format(port=port, directory=self.directory, password=self._password)
-        write_private(config, text.encode())
+        write_durably(config, text.encode())
         log, pid_file = place.directory("logs") / "valkey.log", place.directory("run") / "valkey.pid"
         environment = {"PATH": os.environ.get("PATH", "")}
         self.child = Child("valkey", [_valkey_binary(), str(config)], environment, self.directory, log, pid_file)

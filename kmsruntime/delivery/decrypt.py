@@ -16,12 +16,14 @@ from typing import Final
 
 from kmscore.sealed.envelope import Bound, SealBroken, open_sealed
 from kmscore.sealed.manifest import Manifest, ManifestBroken, Path, decode, place
-from kmscore.vaultclient.client import BATCH_ITEMS, DataKeysBroken, Vault, VaultRefused
+from kmscore.vaultclient.answers import DataKeysBroken, VaultRefused
+from kmscore.vaultclient.client import BATCH_ITEMS, Vault
+from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
 from kmsruntime.delivery import verify
 from kmsruntime.delivery.read import Delivery, Sealed
 from kmsruntime.disk.credentials import VaultLogin
 from kmsruntime.errors import DeliveryRefused, listed
-from kmsruntime.remote.hosted_vault import DATAKEYS, INTRANSIT, log_in, vault_errors
+from kmsruntime.remote.hosted_vault import log_in, vault_errors
 from kmsruntime.store.file import StoreKey
 
 THREADS: Final = 8

@@ -1,8 +1,4 @@
-"""Files that must survive a power cut and be read by nobody else.
-
-A file is written beside its place, fsynced, renamed over it, and the directory fsynced: a reader sees the old content or
-the new one, never a part. A full disk leaves the old content.
-"""
+"""Files that must survive a power cut (kmscore/durable.py) and be read by nobody else, with errors in our words."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kmscore import durable
 from kmsruntime.errors import Busy, StorageFailed
 
 
@@ -43,37 +40,10 @@ def is_shared(path: Path) -> bool:
 
 def write_durably(path: Path, parts: Sequence[bytes]) -> None:
     """Replace the file's content (mode 0600) so that a crash at any moment leaves old or new. Raises StorageFailed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        try:
-            _write_new(temporary, parts)
-            temporary.replace(path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        sync_directory(path.parent)
+        durable.write_durably(path, *parts)
     except OSError as error:
         raise _failed(path, error) from None
-
-
-def _write_new(path: Path, parts: Sequence[bytes]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        os.fchmod(descriptor, 0o600)
-        view = memoryview(b"".join(parts))
-        while view:
-            view = view[file.write(view) :]
-        os.fsync(descriptor)
-
-
-def sync_directory(path: Path) -> None:
-    """Make names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes | None:
@@ -101,7 +71,7 @@ def remove(path: Path) -> None:
     """Remove a file, durably; none there is fine. Raises StorageFailed."""
     try:
         path.unlink()
-        sync_directory(path.parent)
+        durable.sync(path.parent)
     except FileNotFoundError:
         return
     except OSError as error:

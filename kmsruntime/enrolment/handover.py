@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
-from kmscore.vaultclient.client import Vault, VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import Vault
 from kmsruntime import VERSION
 from kmsruntime.disk.journal import Delivery, Grant, Half, Journal, fingerprint
 from kmsruntime.errors import (

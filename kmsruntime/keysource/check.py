@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kmscore.byov.preflight import Step, explain, verdict
+from kmscore.byov.preflight import verdict
+from kmscore.byov.verdicts import Step, explain
 from kmsruntime.errors import CustomerVaultUnfit, RuntimeProblem, printable
 from kmsruntime.keysource.sources import Customer
 from kmsruntime.keysource.switch import Examined, examine

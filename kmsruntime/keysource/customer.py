@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from kmscore.vaultclient.client import Vault, VaultError, VaultRefused, VaultUnavailable
+from kmscore.vaultclient.answers import VaultError, VaultRefused, VaultUnavailable
+from kmscore.vaultclient.client import Vault
 from kmsruntime.errors import CustomerVaultDown, CustomerVaultSaysNo, CustomerVaultUnfit, RuntimeProblem
 from kmsruntime.store.keys import AtRestKey
 

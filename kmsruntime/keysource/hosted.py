@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from kmscore.vaultclient.client import DataKeysBroken, Vault
+from kmscore.vaultclient.answers import DataKeysBroken
+from kmscore.vaultclient.client import Vault
+from kmscore.vaultclient.mounts import ATREST
 from kmsruntime.disk.credentials import VaultLogin
 from kmsruntime.errors import StoreDamaged
-from kmsruntime.remote.hosted_vault import ATREST, log_in, vault_errors
+from kmsruntime.remote.hosted_vault import log_in, vault_errors
 from kmsruntime.store.keys import AtRestKey
 
 

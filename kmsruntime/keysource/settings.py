@@ -16,12 +16,14 @@ from typing import Any, Final
 from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault, CustomerVaultBroken, decode_customer_vault
 from kmscore.sealed.envelope import Place, SealBroken, open_sealed
 from kmscore.sealed.kms_settings import KmsDocument, KmsDocumentBroken, decode_kms_document
-from kmscore.vaultclient.client import DataKeysBroken, Vault, VaultRefused
+from kmscore.vaultclient.answers import DataKeysBroken, VaultRefused
+from kmscore.vaultclient.client import Vault
+from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
 from kmsruntime.disk import credentials, files
 from kmsruntime.disk.credentials import AtomHalf
 from kmsruntime.disk.home import Home, damaged, read_document, write_document
 from kmsruntime.errors import PortalUnavailable, SettingsRefused
-from kmsruntime.remote.hosted_vault import DATAKEYS, INTRANSIT, log_in_as_atom, vault_errors
+from kmsruntime.remote.hosted_vault import log_in_as_atom, vault_errors
 from kmsruntime.remote.portal import Portal
 
 FORMAT: Final = 1

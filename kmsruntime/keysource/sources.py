@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from kmscore.byov.customer import CustomerVault, key_name
-from kmscore.byov.preflight import Explanation, Step, explain, refused, run, verdict
+from kmscore.byov.preflight import refused, run, verdict
+from kmscore.byov.verdicts import Explanation, Step, explain
 from kmscore.vaultclient.client import Vault
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import AtomHalf

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from kmscore.backoff import backoff_seconds
-from kmscore.byov.preflight import Step, verdict
+from kmscore.byov.preflight import verdict
+from kmscore.byov.verdicts import Step
 from kmsruntime.errors import RuntimeProblem
 from kmsruntime.keysource.settings import KmsSettings, lower
 from kmsruntime.keysource.sources import Customer, Sources

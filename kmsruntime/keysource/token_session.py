@@ -24,7 +24,8 @@ from kmscore.byov.token import (
     next_renewal,
     read_token,
 )
-from kmscore.vaultclient.client import Vault, VaultError, VaultMisconfigured, VaultRefused
+from kmscore.vaultclient.answers import VaultError, VaultMisconfigured, VaultRefused
+from kmscore.vaultclient.client import Vault
 
 MOST_WAIT: Final = 60.0
 JITTER: Final = 0.2
@@ -33,8 +34,8 @@ JITTER: Final = 0.2
 class TokenSession:
     """For one thread. `problem` is a code, "" when all is well; `dropped` says that the token is not renewed any more.
 
-    Codes: token_invalid, token_lookup_denied, token_use_limited, token_expired, token_revoked, renewal_denied, and
-    vault_… for an outage.
+    Codes (kmscore/byov/verdicts.py has their words): token_invalid, token_lookup_denied, token_use_limited, token_expired,
+    token_revoked, renewal_denied, and those of the vault's client for an outage.
     """
 
     def __init__(
@@ -59,6 +60,10 @@ class TokenSession:
     def due(self, now: float) -> bool:
         """Whether `renew` has something to do. now: of the monotonic clock."""
         return self._due is not None and now >= self._due
+
+    def seconds_left(self, now: float) -> float | None:
+        """Until `renew` has something to do, None when it never has again. now: of the monotonic clock."""
+        return None if self._due is None else max(self._due - now, 0)
 
     def renew(self) -> None:
         """Look the token up the first time, renew it later. Raises nothing: what went wrong is `problem`."""

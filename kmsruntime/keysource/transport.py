@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from kmscore.byov.customer import CustomerVault, Endpoint, EndpointRefused, endpoint_of, normalised_namespace
 from kmscore.byov.preflight import Answer
-from kmscore.vaultclient.client import Vault, VaultError, VaultMisconfigured
+from kmscore.vaultclient.answers import VaultError, VaultMisconfigured
+from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.tls import tls_code
 
 _TIMEOUTS: Final = (0.01, 30.0)  # seconds, least and most: a container waits no longer, whatever its file says

@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kmscore.vaultclient.client import (
-    DataKeysBroken,
-    Vault,
-    VaultError,
-    VaultMisconfigured,
-    VaultRefused,
-    VaultUnavailable,
-)
+from kmscore.vaultclient.answers import DataKeysBroken, VaultError, VaultMisconfigured, VaultRefused, VaultUnavailable
+from kmscore.vaultclient.client import Vault
 from kmsruntime.disk.credentials import AtomHalf, VaultLogin
 from kmsruntime.disk.home import Config
 from kmsruntime.errors import RuntimeProblem, VaultDown, VaultSaysNo, VaultUnfit
 
-INTRANSIT = "intransit"
-DATAKEYS = "datakeys"
-ATREST = "atrest"
 LOGIN_REFUSED = "login_refused"
 
 

@@ -7,25 +7,26 @@ recognised as what it is. Tokens go into the Authorization header and nowhere el
 
 from __future__ import annotations
 
-import time
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import orjson
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ReadTimeoutError
 
+from kmscore.vaultclient.http import HttpAnswer, HttpClient, HttpFailed, Limits
+from kmscore.vaultclient.tls import TLS_SENTENCES, TlsFileInvalid, client_context
 from kmsruntime import VERSION
 from kmsruntime.errors import PortalMisconfigured, PortalRefused, PortalUnavailable, RuntimeProblem
 
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 CONNECT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 20.0  # between two pieces of an answer
-ANSWER_SECONDS: Final = 120.0
+ANSWER_SECONDS: Final = 120.0  # from when a request is sent to the end of its answer
 _CODE_CHARACTERS: Final = 64
 _API: Final = "/api/atom/v1/"
+_PROGRAM: Final = f"kms-runtime/{VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,94 +39,81 @@ class Answer:
 
 
 class Portal:
-    """The portal at one address. `ca`: file of CA certificates, "" for the system's."""
+    """The portal at one address. `ca`: file of CA certificates, "" for the public ones."""
 
     def __init__(self, address: str, ca: str = "") -> None:
-        self._base = address + _API
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = ca or True
-        self._session.headers["User-Agent"] = f"kms-runtime/{VERSION}"
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=4, max_retries=0))
+        """Raises PortalMisconfigured when the file of CA certificates cannot be used."""
+        self._address = address
+        limits = Limits(CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS, ANSWER_BYTES)
+        self._http = HttpClient(address, _context(address, ca), limits)
 
     def get(self, path: str, token: str, *, query: Mapping[str, str] | None = None, etag: str = "") -> Answer:
         """GET; 304 only with an etag. Raises PortalUnavailable, PortalRefused, PortalMisconfigured."""
-        return self._request("GET", path, token, query, None, {"If-None-Match": etag} if etag else {})
+        path = f"{path}?{urlencode(query)}" if query else path
+        return self._request("GET", path, token, None, {"If-None-Match": etag} if etag else {})
 
     def post(self, path: str, token: str, body: Mapping[str, Any]) -> Answer:
         """POST a JSON object. Raises PortalUnavailable, PortalRefused, PortalMisconfigured."""
-        return self._request("POST", path, token, None, orjson.dumps(body), {"Content-Type": "application/json"})
+        return self._request("POST", path, token, orjson.dumps(body), {"Content-Type": "application/json"})
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        token: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        headers: dict[str, str],
-    ) -> Answer:
-        failure: RuntimeProblem
+    def _request(self, method: str, path: str, token: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        sent = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": _PROGRAM, **headers}
         try:
-            with self._session.request(
-                method,
-                self._base + path,
-                params=query,
-                data=body,
-                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"} | headers,
-                timeout=(CONNECT_SECONDS, SILENCE_SECONDS),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                return _judged(response, _content(response))
-        except requests.exceptions.SSLError:
-            failure = PortalMisconfigured(
-                "portal_tls_failed",
-                "The portal's certificate is not trusted here or names another host; give its CA with --portal-ca.",
-            )
-        except requests.exceptions.Timeout:
-            failure = _slow()
-        except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-            failure = _slow() if _timed_out(error) else _unreachable()
-        except requests.exceptions.RequestException:
-            failure = _not_a_portal(self._base, "sends what cannot be read")
+            found = self._http.request(method, _API + path, sent, body)
+        except HttpFailed as failed:
+            code = failed.code
+        else:
+            return _judged(self._address, found)
         # Outside the handler: a chained exception would keep the request, token included, alive in tracebacks.
-        raise failure
+        raise _failure(self._address, code)
 
 
-def _content(response: requests.Response) -> bytes:
-    deadline = time.monotonic() + ANSWER_SECONDS
-    pieces, size = [], 0
-    for piece in response.iter_content(256 * 1024):
-        size += len(piece)
-        if size > ANSWER_BYTES:
-            raise _not_a_portal(response.url, "sends more than 64 MiB")
-        if time.monotonic() > deadline:
-            raise _slow()
-        pieces.append(piece)
-    return b"".join(pieces)
+def _context(address: str, ca: str) -> ssl.SSLContext | None:
+    if address.startswith("http://"):
+        return None
+    try:
+        return client_context(ca)
+    except TlsFileInvalid:
+        pass
+    raise PortalMisconfigured(
+        "ca_invalid", f"The CA file for the portal, {ca}, is not readable or holds no certificates (PEM)."
+    )
 
 
-def _judged(response: requests.Response, content: bytes) -> Answer:
-    status = response.status_code
+def _failure(address: str, code: str) -> RuntimeProblem:
+    """The error that http.HttpFailed's code stands for; not raised here."""
+    if code in TLS_SENTENCES:
+        return PortalMisconfigured(
+            "portal_tls_failed",
+            "The portal's certificate is not trusted here or names another host; give its CA with --portal-ca.",
+        )
+    if code == "timeout":
+        return PortalUnavailable("portal_timeout", "The portal did not answer in time.")
+    if code == "unreachable":
+        return PortalUnavailable("portal_unreachable", "The portal cannot be reached; check network and address.")
+    return _not_a_portal(address, "sends more than 64 MiB" if code == "too_large" else "sends what cannot be read")
+
+
+def _judged(address: str, found: HttpAnswer) -> Answer:
+    status, content = found.status, found.content
+    etag = found.headers.get("ETag", "")
     if status == 304:
-        return Answer(status, {}, response.headers.get("ETag", ""))
+        return Answer(status, {}, etag)
     if 300 <= status < 400:
         raise PortalMisconfigured(
             "portal_redirects", "The portal's address answers with a redirect; enrol with the address it leads to."
         )
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    kind = found.media_type
     if status >= 500:
         raise _failing(status, kind, content)
     if status == 204 or (status < 300 and not content):
         return Answer(status, {})
     document = _decoded(content) if kind in ("application/json", "application/problem+json") else None
     if document is None:
-        raise _not_a_portal(response.url, "answers with something else than the portal's JSON (a web page, perhaps)")
+        raise _not_a_portal(address, "answers with something else than the portal's JSON (a web page, perhaps)")
     if status >= 400:
-        raise _refusal(response.url, status, document)
-    return Answer(status, document, response.headers.get("ETag", ""))
+        raise _refusal(address, status, document)
+    return Answer(status, document, etag)
 
 
 def _decoded(content: bytes) -> dict[str, Any] | None:
@@ -136,12 +124,12 @@ def _decoded(content: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _refusal(url: str, status: int, document: dict[str, Any]) -> RuntimeProblem:
+def _refusal(address: str, status: int, document: dict[str, Any]) -> RuntimeProblem:
     code, sentence = _words(document.get("code")), _words(document.get("detail"))
     if status == 429:
         return PortalUnavailable("portal_busy", "The portal is at its rate limit; it is asked again later.")
     if not code or not sentence:
-        return _not_a_portal(url, f"refuses without the portal's words (status {status})")
+        return _not_a_portal(address, f"refuses without the portal's words (status {status})")
     return PortalRefused(code[:_CODE_CHARACTERS], sentence, status)
 
 
@@ -159,19 +147,5 @@ def _words(text: object) -> str:
     return "".join(c for c in text if c.isprintable())[:300] if isinstance(text, str) else ""
 
 
-def _slow() -> PortalUnavailable:
-    return PortalUnavailable("portal_timeout", "The portal did not answer in time.")
-
-
-def _unreachable() -> PortalUnavailable:
-    return PortalUnavailable("portal_unreachable", "The portal cannot be reached; check network and address.")
-
-
-def _timed_out(error: requests.exceptions.RequestException) -> bool:
-    # A silence in the middle of an answer comes wrapped as a connection error.
-    return any(isinstance(cause, ReadTimeoutError) for cause in error.args)
-
-
-def _not_a_portal(url: str, what: str) -> PortalMisconfigured:
-    address = url.partition(_API)[0]
+def _not_a_portal(address: str, what: str) -> PortalMisconfigured:
     return PortalMisconfigured("not_a_portal", f"This is not the portal's address: {address} {what}; check --portal.")

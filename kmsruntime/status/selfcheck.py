@@ -13,13 +13,15 @@ from typing import Any, Final
 
 from kmscore.sealed import selfcheck
 from kmscore.sealed.envelope import SealBroken, open_sealed
-from kmscore.vaultclient.client import DataKeysBroken, Vault, VaultError, VaultRefused
+from kmscore.vaultclient.answers import DataKeysBroken, VaultError, VaultRefused
+from kmscore.vaultclient.client import Vault
+from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import EnvironmentHalf, VaultLogin
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.state import read_state, write_state
 from kmsruntime.errors import PortalMisconfigured, PortalRefused, RuntimeProblem
-from kmsruntime.remote.hosted_vault import DATAKEYS, INTRANSIT, log_in
+from kmsruntime.remote.hosted_vault import log_in
 from kmsruntime.remote.portal import Portal
 from kmsruntime.store.sealed_state import Holding
 

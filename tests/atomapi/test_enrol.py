@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from atoms import actions as atoms
 from atoms.models import InstallerToken, Node
-from kmscore.vaultclient.client import Vault, VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import Vault
 from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from vaults.models import Enrolment, SecretId

@@ -274,7 +274,7 @@ def _vault_address(stack: Stack) -> str:
 
 
 def _status(address: str, method: str, path: str) -> int | None:
-    from kmscore.vaultclient.client import VaultError
+    from kmscore.vaultclient.answers import VaultError
 
     try:
         Vault(address).call(method, path, {})

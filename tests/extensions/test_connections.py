@@ -5,7 +5,7 @@ import pytest
 from extensions import actions
 from extensions.actions import FieldSpec, save_connection
 from extensions.models import Connection, ExtensionValue, Field
-from kmscore.vaultclient.client import VaultUnavailable
+from kmscore.vaultclient.answers import VaultUnavailable
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_save_extensions import save
 from tests.invariants.test_kill_web import opened_manifest

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from kmscore.byov.customer import key_name
-from kmscore.vaultclient.client import Vault, VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import Vault
 from tests.conftest import HostedVault, Stage
 from tests.customer import CustomersVault, start_customers_vault
 from vaults.hosted.credentials import read_credentials

@@ -16,7 +16,8 @@ import requests
 
 from kmscore.byov.customer import FILE_PATH, CustomerVault, decode_customer_vault, key_name
 from kmscore.sealed.envelope import Place, open_sealed
-from kmscore.vaultclient.client import Vault, VaultError
+from kmscore.vaultclient.answers import VaultError
+from kmscore.vaultclient.client import Vault
 from kmsruntime.disk.home import Home
 from kmsruntime.errors import StoreDamaged
 from kmsruntime.store import format as store_format

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connection
 
 from extensions.models import ExtensionValue
-from kmscore.vaultclient.client import VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
 from tests.conftest import HostedVault
 from tests.runtime.conftest import Enrolled
 from tests.runtime.container import Container, save

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import hvac.adapters
 import pytest
 import structlog
 from django.core.signals import got_request_exception
@@ -16,6 +15,7 @@ from django.views.debug import get_exception_reporter_class
 
 from extensions import values
 from kmscore.sealed import envelope
+from kmscore.vaultclient.http import HttpClient
 from tests.conftest import Stage
 from tests.extensions.dialog import Dialog
 
@@ -81,7 +81,7 @@ def failing_http(patch: pytest.MonkeyPatch) -> None:
     def request(*_: object, **__: object) -> None:
         raise Broken
 
-    patch.setattr(hvac.adapters.RawAdapter, "request", request)
+    patch.setattr(HttpClient, "request", request)
 
 
 def failing_database(patch: pytest.MonkeyPatch) -> None:

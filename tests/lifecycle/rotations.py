@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from atoms.models import Environment
 from extensions.models import EnvironmentManifest, ExtensionValue
-from kmscore.vaultclient.client import VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
 from operations.models import Operation
 from operations.work import sweep
+from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from vaults.keys.rotation import request_rotation
 from vaults.models import Recipient, RecipientRotation
@@ -93,7 +94,7 @@ def filled(vault: HostedVault, environment: Environment, count: int) -> list[str
             plain = [{"plaintext": base64.b64encode(os.urandom(32)).decode()} for _ in batch]
             answer = vault.root.call("POST", f"intransit/encrypt/{environment.pk}", {"batch_input": plain})
             wrapped = [result["ciphertext"] for result in answer["data"]["batch_results"]]
-            vault.root.add_to_document("datakeys", f"{environment.pk}/{number}", dict(zip(batch, wrapped, strict=True)))
+            add_to_document(vault.root, f"{environment.pk}/{number}", dict(zip(batch, wrapped, strict=True)))
     version = row.in_transit_version
     DataKey.objects.bulk_create(
         (DataKey(id=key_id, recipient=row, document=number, key_version=version) for key_id, number in placed),

@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts import audit
 from atoms.models import Node
 from kmscore.byov.customer import CustomerVault
+from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle.dying import dying_worker
 from tests.runtime.container import bring_your_own_vault, save
@@ -38,7 +39,7 @@ def take_out(hosted_vault: HostedVault, key: DataKey) -> str:
     """As an older vault: without this entry of its document. Returns what stood there."""
     path = f"{key.recipient_id}/{key.document}"
     wrapped: str = hosted_vault.root.read_document("datakeys", path)[str(key.pk)]
-    hosted_vault.root.patch_document("datakeys", path, {str(key.pk): None})
+    add_to_document(hosted_vault.root, path, {str(key.pk): None})
     return wrapped
 
 
@@ -70,7 +71,7 @@ def test_a_missing_data_key_is_named_and_one_that_is_there_again_is_not(
     key.refresh_from_db()
     assert (key.lost_because, key_of(stage, "apiKey").lost_at) == (DataKey.Loss.RESTORED, None)
 
-    hosted_vault.root.patch_document("datakeys", f"{key.recipient_id}/{key.document}", {str(key.pk): wrapped})
+    add_to_document(hosted_vault.root, f"{key.recipient_id}/{key.document}", {str(key.pk): wrapped})
     said = after_restore("second", only="vault")
     assert "there again: 1." in said
     assert "to be entered again" not in said

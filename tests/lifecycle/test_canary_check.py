@@ -17,6 +17,7 @@ from atoms import actions as atoms
 from atoms.models import Node, NodeCredential, token_hash
 from kmscore.refused import Refused
 from kmscore.sealed import selfcheck
+from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.live import LivePortal
 from tests.runtime.container import Container
@@ -256,11 +257,11 @@ def test_a_container_says_why_it_cannot(portal: LivePortal, hosted_vault: Hosted
     assert code() == "canary_broken"
     Canary.objects.update(sealed=genuine)
     wrapped = hosted_vault.root.read_document("datakeys", document)[str(row.data_key_id)]
-    hosted_vault.root.add_to_document("datakeys", document, {str(row.data_key_id): "vault:v1:AAAA"})
+    add_to_document(hosted_vault.root, document, {str(row.data_key_id): "vault:v1:AAAA"})
     assert code() == "data_key_broken"
-    hosted_vault.root.add_to_document("datakeys", document, {str(row.data_key_id): None})  # type: ignore[dict-item]
+    add_to_document(hosted_vault.root, document, {str(row.data_key_id): None})
     assert code() == "data_key_missing"
-    hosted_vault.root.add_to_document("datakeys", document, {str(row.data_key_id): wrapped})
+    add_to_document(hosted_vault.root, document, {str(row.data_key_id): wrapped})
     assert code() == ""
     hosted_vault.root.call("DELETE", f"auth/environments/role/{stage.production.pk}")
     assert code() in ("login_refused", "vault_failing")

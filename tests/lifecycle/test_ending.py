@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts.rows import RowForged
 from kmscore.refused import Refused
-from kmscore.vaultclient.client import VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
 from kmsruntime.errors import RuntimeProblem
 from operations.models import Operation
 from operations.work import sweep
@@ -129,12 +129,12 @@ def test_a_state_written_into_the_database_grants_nothing(stage: Stage) -> None:
 def test_the_revoker_cannot_read_what_it_cuts_off(stage: Stage) -> None:
     save(stage, password="unread")
     for call in (
-        ("GET", f"datakeys/data/{stage.production.pk}/0"),
-        ("POST", f"intransit/rewrap/{stage.production.pk}"),
-        ("POST", f"intransit/decrypt/{stage.production.pk}"),
+        ("GET", f"/v1/datakeys/data/{stage.production.pk}/0"),
+        ("POST", f"/v1/intransit/rewrap/{stage.production.pk}"),
+        ("POST", f"/v1/intransit/decrypt/{stage.production.pk}"),
     ):
         with pytest.raises(VaultRefused) as refused:
-            calls.as_identity("revoker", lambda vault, call=call: vault.call(*call))
+            calls.as_identity("revoker", lambda client, call=call: client.adapter.request(*call))
         assert refused.value.status == 403
 
 

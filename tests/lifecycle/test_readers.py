@@ -15,9 +15,11 @@ from django.utils import timezone
 from accounts.models import AuditEntry, Membership, MembershipRole
 from atoms import actions as atoms
 from atoms.models import Node
-from kmscore.vaultclient.client import Vault, VaultRefused, VaultUnavailable
+from kmscore.vaultclient.answers import VaultRefused, VaultUnavailable
+from kmscore.vaultclient.client import Vault
 from operations.models import Operation
 from operations.work import sweep
+from tests.by_hand import wrapped
 from tests.conftest import HostedVault, Stage, forget_roles
 from vaults.hosted import calls
 from vaults.logins import alarms, enrolment, watch
@@ -380,7 +382,7 @@ def test_no_identity_of_web_or_worker_alone_becomes_a_runtime(stage: Stage, host
             assert identity.status_of("POST", role, {"bind_secret_id": "false"})[0] == 403
             for what, call in (("role_id", ("GET", None)), ("secret_id", ("POST", {"metadata": "{}"}))):
                 try:
-                    identity.wrapped(call[0], f"{role}/{what.replace('_', '-')}", call[1], seconds=60)
+                    wrapped(identity, call[0], f"{role}/{what.replace('_', '-')}", call[1], seconds=60)
                     has[what] = True
                 except VaultRefused:
                     pass

@@ -11,6 +11,7 @@ import pytest
 
 from accounts.models import AuditEntry
 from kmscore.vaultclient.client import Vault
+from tests.by_hand import wrapped
 from tests.conftest import HostedVault
 from tests.lifecycle.test_readers import as_identity
 from tests.live import LivePortal
@@ -69,7 +70,7 @@ def forge(vault: HostedVault, environment: str) -> tuple[Vault, str]:
     )
     role = f"auth/environments/role/{environment}"
     server = Vault(vault.address)
-    role_id = server.unwrap_response(provisioner.wrapped("GET", f"{role}/role-id", seconds=60).token)["role_id"]
-    wrapped = issuer.wrapped("POST", f"{role}/secret-id", {"metadata": '{"node": "forged"}'}, seconds=60)
-    secret_id = server.unwrap_response(wrapped.token)["secret_id"]
-    return server.with_token(server.login("environments", role_id, secret_id).token), wrapped.accessor
+    role_id = server.unwrap_response(wrapped(provisioner, "GET", f"{role}/role-id", seconds=60).token)["role_id"]
+    wrapping = wrapped(issuer, "POST", f"{role}/secret-id", {"metadata": '{"node": "forged"}'}, seconds=60)
+    secret_id = server.unwrap_response(wrapping.token)["secret_id"]
+    return server.with_token(server.login("environments", role_id, secret_id).token), wrapping.accessor

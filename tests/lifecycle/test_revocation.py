@@ -15,7 +15,8 @@ from accounts.models import AuditEntry
 from atoms import actions as atoms
 from atoms import revocation
 from atoms.models import Atom, InstallerToken, Node, NodeCredential
-from kmscore.vaultclient.client import Vault, VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import Vault
 from kmsruntime.disk import credentials
 from kmsruntime.errors import PortalRefused
 from operations.models import Operation

@@ -9,14 +9,18 @@ from django.utils import timezone
 from accounts.models import AuditEntry
 from atoms import actions as atoms
 from kmscore.refused import Refused
-from kmscore.vaultclient.client import Vault, VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import Vault
+from kmscore.vaultclient.mounts import INTRANSIT
 from operations import actions as operations
 from operations.models import Operation
 from operations.work import run, sweep
+from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle import rotations as look
 from tests.runtime.container import save
 from vaults.hosted import calls
+from vaults.hosted.adapter import client_of, rewrap_data_keys
 from vaults.hosted.credentials import read_credentials
 from vaults.keys import rotation_worker
 from vaults.keys.rotation import next_rotation, rotate_scheduled, set_schedule
@@ -204,14 +208,14 @@ def test_the_oldest_version_is_never_lowered(stage: Stage, hosted_vault: HostedV
 def test_a_broken_wrapped_key_is_counted_and_the_rest_goes_on(stage: Stage, hosted_vault: HostedVault) -> None:
     ids = look.filled(hosted_vault, stage.production, 450)
     whole = look.entries(hosted_vault, stage.production)[ids[7]]
-    hosted_vault.root.add_to_document("datakeys", f"{stage.production.pk}/0", {ids[7]: "vault:v1:AAAA"})
+    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", {ids[7]: "vault:v1:AAAA"})
     operation = look.finished(look.rotate(stage, stage.production, stage.test))
     assert (operation.state, operation.error_code, operation.failed) == (Operation.State.FAILED, "data_keys_broken", 1)
     assert look.versions(hosted_vault, stage.production) == {2: 449, 1: 1}
     assert look.key(hosted_vault, stage.production)[1] < 2, "what may be mended must stay openable"
     assert look.key(hosted_vault, stage.test) == (2, 2)
     assert DataKey.objects.get(pk=ids[7]).key_version == 1
-    hosted_vault.root.add_to_document("datakeys", f"{stage.production.pk}/0", {ids[7]: whole})
+    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", {ids[7]: whole})
     operations.resume(operation, actor=stage.alice)
     operation = look.finished(operation)
     assert (operation.state, operation.failed) == (Operation.State.DONE, 0)
@@ -341,7 +345,7 @@ def test_the_rotator_rewraps_and_cannot_open(stage: Stage, hosted_vault: HostedV
     server = Vault(hosted_vault.address)
     rotator = server.with_token(server.login("platform", identity.role_id, identity.secret_id).token)
     name = str(stage.production.pk)
-    assert rotator.rewrap_data_keys("intransit", name, [made.wrapped])
+    assert rewrap_data_keys(client_of(rotator), INTRANSIT, name, [made.wrapped])
     tries: list[Any] = [
         lambda: rotator.unwrap_data_key("intransit", name, made.wrapped),
         lambda: rotator.new_data_key("intransit", name),

@@ -17,7 +17,9 @@ from accounts.models import Account, AuditEntry, Role, User
 from accounts.privileges import ADMINISTRATOR
 from extensions.models import EnvironmentManifest, ExtensionValue
 from kmscore.refused import Refused
-from kmscore.vaultclient.client import Vault, VaultError
+from kmscore.vaultclient.answers import VaultError
+from kmscore.vaultclient.client import Vault
+from kmscore.vaultclient.http import HttpClient
 from operations import actions as operations
 from operations.models import Operation
 from operations.work import sweep
@@ -314,17 +316,17 @@ def test_shredding_makes_no_call_per_value(stage: Stage, hosted_vault: HostedVau
         save(stage, password=f"value {number}", apiKey=f"key {number}")
     disabled(stage)
     paths: list[str] = []
-    real = Vault._exchange
+    real = HttpClient.request
 
-    def counted(self: Vault, method: str, path: str, *rest: Any) -> Any:
+    def counted(self: HttpClient, method: str, path: str, *rest: Any, **named: Any) -> Any:
         paths.append(path)
-        return real(self, method, path, *rest)
+        return real(self, method, path, *rest, **named)
 
-    Vault._exchange = counted  # type: ignore[method-assign]
+    HttpClient.request = counted  # type: ignore[method-assign]
     try:
         ended(stage)
     finally:
-        Vault._exchange = real  # type: ignore[method-assign]
+        HttpClient.request = real  # type: ignore[method-assign]
     assert len(paths) < 12 * Recipient.objects.count()
 
 

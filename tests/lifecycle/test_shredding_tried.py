@@ -11,10 +11,11 @@ from accounts.models import User
 from atoms import actions as atoms
 from extensions.models import ExtensionValue
 from kmscore.refused import Refused
-from kmscore.vaultclient.client import VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
 from operations import actions as operations
 from operations.models import Operation
 from operations.work import sweep
+from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.lifecycle import rotations
 from tests.lifecycle.dying import grace_is_over
@@ -137,7 +138,7 @@ def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vau
 def test_what_somebody_put_into_the_documents_is_no_proof(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, password="one")
     junk = {"00000000-0000-4000-8000-000000000000": "vault:v1:bm90aGluZw==", "!no id": "vault:v1:x"}
-    hosted_vault.root.patch_document("datakeys", f"{stage.production.pk}/0", junk)
+    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", junk)
     over(stage)
     settle("shred")
     proof = ShredProof.objects.get(recipient=stage.production.pk)

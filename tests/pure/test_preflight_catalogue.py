@@ -11,7 +11,8 @@ import string
 import pytest
 
 from kmscore.byov import verdicts
-from kmscore.byov.preflight import CODES, STEPS, Step, explain, refused, verdict
+from kmscore.byov.preflight import refused, verdict
+from kmscore.byov.verdicts import CODES, STEPS, Step, explain
 from kmsruntime.keysource.check import document, screen
 
 KEY = "acme-X1Y2Z3_3456789a"

@@ -9,15 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kmscore.vaultclient.client import (
-    DataKeysBroken,
-    Vault,
-    VaultError,
-    VaultMisconfigured,
-    VaultRefused,
-    VaultUnavailable,
-    chunks,
-)
+from kmscore.vaultclient.answers import DataKeysBroken, VaultError, VaultMisconfigured, VaultRefused, VaultUnavailable
+from kmscore.vaultclient.client import Vault, chunks
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, free_port, start_openbao
 from tests.vaults.situations import dripping, lying
@@ -67,31 +60,25 @@ def test_a_batch_of_400_fits_a_default_listener_and_more_is_refused_here(vault: 
     assert vault.unwrap_data_keys("transit", "orders", []) == []
 
 
-def test_rewrap_keeps_the_key(vault: Vault) -> None:
-    key = vault.new_data_key("transit", "orders")
-    again = vault.rewrap_data_keys("transit", "orders", [key.wrapped])
-    assert vault.unwrap_data_keys("transit", "orders", again) == [key.plaintext]
+def test_a_wrapping_token_tells_its_origin_and_opens_once(vault: Vault) -> None:
+    path = "transit/datakey/plaintext/orders"
+    _, answer = vault.exchange("POST", path, b'{"bits": "256"}', wrap_ttl="60s")
+    token, nobody = answer["wrap_info"]["token"], vault.with_token("")
+    origin = nobody.lookup_wrapping(token)
+    assert (origin.creation_path, origin.seconds) == (path, 60)
+    assert abs(origin.created - nobody.server_time()) <= 2
+    assert "ciphertext" in nobody.unwrap_response(token)
+    for use in (nobody.unwrap_response, nobody.lookup_wrapping):
+        with pytest.raises(VaultRefused):
+            use(token)
 
 
-def test_documents_are_created_and_merged(vault: Vault) -> None:
-    vault.add_to_document("documents", "one/0", {"a": "1"})
-    vault.add_to_document("documents", "one/0", {"b": "2"})
-    assert vault.read_document("documents", "one/0") == {"a": "1", "b": "2"}
+def test_a_document_is_read_and_one_that_is_none_is_refused(vault: Vault) -> None:
+    vault.call("POST", "documents/data/one/0", {"data": {"a": "1"}})
+    assert vault.read_document("documents", "one/0") == {"a": "1"}
     with pytest.raises(VaultRefused) as caught:
         vault.read_document("documents", "none/0")
     assert caught.value.status == 404
-
-
-def test_a_wrapping_token_tells_its_origin_and_opens_once(vault: Vault) -> None:
-    wrapping = vault.wrapped("POST", "transit/datakey/plaintext/orders", {"bits": "256"}, seconds=60)
-    nobody = vault.with_token("")
-    origin = nobody.lookup_wrapping(wrapping.token)
-    assert (origin.creation_path, origin.seconds) == ("transit/datakey/plaintext/orders", 60)
-    assert abs(origin.created - nobody.server_time()) <= 2
-    assert "ciphertext" in nobody.unwrap_response(wrapping.token)
-    for use in (nobody.unwrap_response, nobody.lookup_wrapping):
-        with pytest.raises(VaultRefused):
-            use(wrapping.token)
 
 
 def test_refusals_keep_their_status_and_nothing_of_the_answer(vault: Vault) -> None:
@@ -174,7 +161,7 @@ def test_each_answer_on_a_connection_has_its_own_deadline(server: OpenBao) -> No
     while time.monotonic() < ends:
         assert vault.new_data_key("transit", "orders").key_version == 1
         time.sleep(0.05)
-    (pool,) = vault._session.adapters["http://"].poolmanager.pools._container.values()  # type: ignore[attr-defined]
+    (pool,) = vault._http._pools.pools._container.values()
     assert pool.num_connections == 1
 
 

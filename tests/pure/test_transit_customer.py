@@ -10,7 +10,8 @@ from threading import Thread
 import pytest
 import requests
 
-from kmscore.vaultclient.client import Vault, VaultMisconfigured, VaultRefused, VaultUnavailable
+from kmscore.vaultclient.answers import VaultMisconfigured, VaultRefused, VaultUnavailable
+from kmscore.vaultclient.client import Vault
 from tests.customer import CustomersVault, make_client, start_customers_vault
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import free_port
@@ -43,9 +44,7 @@ def test_a_key_under_a_password_is_opened_by_it_and_the_password_is_kept_nowhere
     encrypted = make_client(customer.directory, password)
     vault = client_of(customer, cert=str(encrypted), cert_password=password)
     assert vault.new_wrapped_data_key("transit", KEY)[1] == 1
-    assert password not in repr(vars(vault)) + repr(vars(vault._session)) + repr(
-        vars(vault._session.adapters["https://"])
-    )
+    assert password not in repr(vars(vault)) + repr(vars(vault._http)) + repr(vars(vault._http._pools))
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])

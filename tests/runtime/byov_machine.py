@@ -10,7 +10,8 @@ from typing import Any
 
 from atoms.models import Atom
 from kmscore.byov.customer import CustomerVault, Lifecycle, key_name
-from kmscore.vaultclient.client import Vault, VaultError
+from kmscore.vaultclient.answers import VaultError
+from kmscore.vaultclient.client import Vault
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import VaultLogin
 from kmsruntime.store.format import Header

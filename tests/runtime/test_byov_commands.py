@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kmscore.byov.customer import CustomerVault
-from kmscore.byov.preflight import STEPS
 from kmscore.byov.properties import read_properties
+from kmscore.byov.verdicts import STEPS
 from kmsruntime.__main__ import build_parser
 from tests.conftest import Stage
 from tests.customer import CustomersVault, make_client, start_customers_vault

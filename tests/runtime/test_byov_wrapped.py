@@ -16,7 +16,7 @@ from django.db.models import F
 
 from atoms import actions as atoms
 from atoms.models import NodeCredential
-from kmscore.vaultclient.client import VaultError
+from kmscore.vaultclient.answers import VaultError
 from kmsruntime.disk import credentials
 from kmsruntime.disk.state import read_state
 from kmsruntime.enrolment.enrol import NotYet

@@ -18,6 +18,7 @@ from kmsruntime.enrolment.enrol import adopt, begin, enrol
 from kmsruntime.enrolment.handover import Handover
 from kmsruntime.errors import EnrolmentRefused, Intrusion
 from operations.work import sweep
+from tests.by_hand import wrapped
 from tests.conftest import HostedVault
 from tests.live import LivePortal
 from tests.runtime.container import Container, save
@@ -209,11 +210,11 @@ def test_a_refusal_after_the_tokens_life_is_no_intrusion(container: Container) -
 def test_a_credential_made_for_something_else_is_never_opened(container: Container, hosted_vault: HostedVault) -> None:
     handover = until_delivered(container, container.installer_token())
     for path in (f"auth/atoms/role/{container.stage.second.pk}/role-id", "sys/mounts"):
-        foreign = hosted_vault.root.wrapped("GET", path, seconds=60)
+        foreign = wrapped(hosted_vault.root, "GET", path, seconds=60)
         handover.journal.grants[0].role_id.token = foreign.token
         with pytest.raises(EnrolmentRefused, match="another kind or recipient"):
             handover.advance()
-        assert hosted_vault.root.creation_path(foreign.token) == path  # still there: not used up
+        assert hosted_vault.root.lookup_wrapping(foreign.token).creation_path == path  # still there: not used up
 
 
 def test_everything_else_that_was_issued_is_destroyed(container: Container) -> None:

@@ -10,7 +10,8 @@ import time_machine
 
 from atoms import actions as atoms
 from atoms.models import Atom, Node
-from kmscore.vaultclient.client import Vault, VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import Vault
 from kmsruntime.disk import credentials
 from kmsruntime.errors import PortalRefused, VaultDown
 from operations.work import sweep

@@ -7,9 +7,13 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from kmscore.vaultclient.client import Vault, VaultError
+from kmscore.vaultclient.client import JSON, Vault
+from tests.by_hand import add_to_document, wrapped
 from tests.servers import OpenBao
 from vaults.hosted import layout
+from vaults.hosted.adapter import MERGE, client_of
+from vaults.hosted.credentials import issue_credential
+from vaults.hosted.identities import ATOM_ROLE, ENVIRONMENT_ROLE, IDENTITIES, KEY_PARAMETERS
 
 A, B, P, Q = (str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in ("env-a", "env-b", "atom-p", "atom-q"))
 GONE = str(uuid.uuid5(uuid.NAMESPACE_URL, "never made"))
@@ -34,8 +38,8 @@ class Cast:
 def make_cast(server: OpenBao) -> Cast:
     """Install the layout and provision both environments and both Atoms, with documents and data keys."""
     root = Vault(server.address, token=server.root_token)
-    layout.install(root)
-    tokens = {identity: platform_login(root, identity) for identity in layout.IDENTITIES}
+    layout.install(client_of(root))
+    tokens = {identity: platform_login(root, identity) for identity in IDENTITIES}
     accessors: dict[str, str] = {}
     for name, recipient, mount in (
         ("a", A, "environments"),
@@ -48,7 +52,7 @@ def make_cast(server: OpenBao) -> Cast:
     sample = {}
     for name, recipient in (("a", A), ("b", B), ("p", P), ("q", Q)):
         key = tokens["web"].new_data_key("intransit", recipient)
-        tokens["web"].add_to_document("datakeys", f"{recipient}/1", {"k1": key.wrapped})
+        add_to_document(tokens["web"], f"{recipient}/1", {"k1": key.wrapped})
         sample[name] = key.wrapped
     sample["at_p"] = tokens["runtime_p"].new_data_key("atrest", P).wrapped
     sample["at_q"] = tokens["runtime_q"].new_data_key("atrest", Q).wrapped
@@ -56,24 +60,24 @@ def make_cast(server: OpenBao) -> Cast:
 
 
 def platform_login(root: Vault, identity: str) -> Vault:
-    credential = layout.issue_credential(root, identity)
+    credential = issue_credential(client_of(root), identity)
     return root.with_token(root.with_token("").login("platform", credential.role_id, credential.secret_id).token)
 
 
 def provision(provisioner: Vault, recipient: str, mount: str) -> None:
     """What the worker does for a new environment or Atom."""
-    provisioner.call("POST", f"intransit/keys/{recipient}", layout.KEY_PARAMETERS)
+    provisioner.call("POST", f"intransit/keys/{recipient}", KEY_PARAMETERS)
     if mount == "atoms":
-        provisioner.call("POST", f"atrest/keys/{recipient}", layout.KEY_PARAMETERS)
-    role = layout.ATOM_ROLE if mount == "atoms" else layout.ENVIRONMENT_ROLE
+        provisioner.call("POST", f"atrest/keys/{recipient}", KEY_PARAMETERS)
+    role = ATOM_ROLE if mount == "atoms" else ENVIRONMENT_ROLE
     provisioner.call("POST", f"auth/{mount}/role/{recipient}", role)
 
 
 def enrol(tokens: dict[str, Vault], recipient: str, mount: str) -> tuple[Vault, str]:
     """What a runtime does: unwrap both, log in. Returns its vault and the secret_id's accessor."""
-    role = tokens["provisioner"].wrapped("GET", f"auth/{mount}/role/{recipient}/role-id", seconds=300)
-    secret = tokens["issuer"].wrapped(
-        "POST", f"auth/{mount}/role/{recipient}/secret-id", {"metadata": METADATA}, seconds=300
+    role = wrapped(tokens["provisioner"], "GET", f"auth/{mount}/role/{recipient}/role-id", seconds=300)
+    secret = wrapped(
+        tokens["issuer"], "POST", f"auth/{mount}/role/{recipient}/secret-id", {"metadata": METADATA}, seconds=300
     )
     nobody = tokens["web"].with_token("")
     role_id = nobody.unwrap_response(role.token)["role_id"]
@@ -83,11 +87,7 @@ def enrol(tokens: dict[str, Vault], recipient: str, mount: str) -> tuple[Vault, 
 
 def status(vault: Vault, method: str, path: str, body: dict[str, Any] | None = None, wrap: str | None = None) -> int:
     """What the vault answers: 200 for any success, else the status."""
-    content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
-    try:
-        vault.call(method, path, body, wrap_ttl=wrap, content_type=content_type)
-    except VaultError as error:
-        if error.status is None:
-            raise
-        return error.status
-    return 200
+    kind = MERGE if method == "PATCH" else JSON
+    sent = None if body is None else json.dumps(body).encode()
+    found, _ = vault.exchange(method, path, sent, content_type=kind, wrap_ttl=wrap or "")
+    return 200 if found < 300 else found

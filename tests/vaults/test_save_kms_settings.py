@@ -11,7 +11,7 @@ from atoms import actions as atoms
 from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault, decode_customer_vault
 from kmscore.sealed.envelope import Place, SealBroken, open_sealed
 from kmscore.sealed.kms_settings import FileRef, decode_kms_document
-from kmscore.vaultclient.client import VaultUnavailable
+from kmscore.vaultclient.answers import VaultUnavailable
 from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from vaults.models import DataKey, KmsSettings

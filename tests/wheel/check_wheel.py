@@ -10,7 +10,7 @@ from pathlib import Path
 
 def main() -> None:
     site = Path(sysconfig.get_path("purelib"))
-    for name in ("django", "celery", "kmsportal", "accounts"):
+    for name in ("django", "celery", "hvac", "requests", "kmsportal", "accounts"):
         assert importlib.util.find_spec(name) is None, f"{name} must not be there"
     shipped = [path for room in ("kmscore", "kmsruntime") for path in sorted((site / room).rglob("*.py"))]
     assert len(shipped) > 40

@@ -12,20 +12,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
 from django.conf import settings
+from hvac import Client
 
-from kmscore.vaultclient.client import DataKey, Vault, VaultError, VaultMisconfigured, VaultRefused, Wrapping
+from kmscore.vaultclient.answers import (
+    DataKey,
+    VaultError,
+    VaultMisconfigured,
+    VaultRefused,
+    data_key_of,
+    member_of,
+    text_of,
+    version_of,
+)
+from kmscore.vaultclient.client import Vault
+from kmscore.vaultclient.mounts import ATOMS, ATREST, DATAKEYS, ENVIRONMENTS, INTRANSIT, PLATFORM
 from operations import load
-from vaults.hosted import layout
+from vaults.hosted import adapter, layout
+from vaults.hosted.adapter import Wrapping, client_of, wrapping_of
 from vaults.hosted.credentials import CredentialsBroken, read_credentials
+from vaults.hosted.identities import ALLOW_DELETION, ATOM_ROLE, ENVIRONMENT_ROLE, KEY_PARAMETERS
 
 T = TypeVar("T")
 
 PEOPLE_WAIT_FOR = ("web", "issuer")
 _lock = threading.Lock()
 _server: Vault | None = None
-_tokens: dict[str, tuple[Vault, float]] = {}
+_clients: dict[str, tuple[Client, float]] = {}
 _files: tuple[Path, ...] = ()  # what `hold` named
 
 
@@ -33,8 +46,8 @@ class IdentityMissing(VaultError):
     """This process was not given the identity it needs; an operator has to look at KMS_VAULT_CREDENTIALS."""
 
 
-def as_identity(name: str, call: Callable[[Vault], T]) -> T:
-    """Do `call` with a client logged in as a platform identity.
+def as_identity(name: str, call: Callable[[Client], T]) -> T:
+    """Do `call` with hvac's client logged in as a platform identity.
 
     A refusal with a kept token is tried once more with a fresh one: the vault may have been restored in between. How long
     people wait for web's identities is told to bulk work, which then keeps out of the way.
@@ -48,10 +61,10 @@ def as_identity(name: str, call: Callable[[Vault], T]) -> T:
         load.record_wait(time.monotonic() - began)
 
 
-def _as_identity(name: str, call: Callable[[Vault], T]) -> T:
-    vault, fresh = _logged_in(name)
+def _as_identity(name: str, call: Callable[[Client], T]) -> T:
+    client, fresh = _logged_in(name)
     try:
-        return call(vault)
+        return call(client)
     except VaultRefused as refusal:
         if fresh or refusal.status != 403:
             raise
@@ -64,24 +77,24 @@ def forget(name: str | None = None) -> None:
     global _server
     with _lock:
         if name is None:
-            _tokens.clear()
+            _clients.clear()
             _server = None
         else:
-            _tokens.pop(name, None)
+            _clients.pop(name, None)
 
 
-def _logged_in(name: str) -> tuple[Vault, bool]:
+def _logged_in(name: str) -> tuple[Client, bool]:
     with _lock:
-        kept = _tokens.get(name)
+        kept = _clients.get(name)
         if kept and kept[1] > time.monotonic():
             return kept[0], False
-    server = _get_server()
     role_id, secret_id = _credentials(name)
-    login = server.login("platform", role_id, secret_id)
-    vault = server.with_token(login.token)
+    client = client_of(_get_server())
+    answer = client.auth.approle.login(role_id, secret_id, mount_point=PLATFORM)
+    seconds = int(member_of(answer, "auth")["lease_duration"])
     with _lock:
-        _tokens[name] = (vault, time.monotonic() + login.seconds * 0.8)
-    return vault, True
+        _clients[name] = (client, time.monotonic() + seconds * 0.8)
+    return client, True
 
 
 def _get_server() -> Vault:
@@ -113,13 +126,20 @@ def _credentials(name: str) -> tuple[str, str]:
 
 
 def new_data_key(recipient: object) -> DataKey:
-    """A data key of a recipient (identity web)."""
-    return as_identity("web", lambda vault: vault.new_data_key("intransit", str(recipient)))
+    """A data key of a recipient, of 256 bits, as the vault makes them unasked (identity web)."""
+    answer = as_identity(
+        "web",
+        lambda client: client.secrets.transit.generate_data_key(str(recipient), "plaintext", mount_point=INTRANSIT),
+    )
+    data = member_of(answer, "data")
+    wrapped = text_of(data, "ciphertext")
+    return DataKey(data_key_of(data), wrapped, version_of(data, wrapped))
 
 
 def store_wrapped_keys(recipient: object, document: int, wrapped: Mapping[str, str]) -> None:
     """Add wrapped data keys {data key id: wrapped} to a recipient's document (identity web)."""
-    as_identity("web", lambda vault: vault.add_to_document("datakeys", f"{recipient}/{document}", wrapped))
+    path = f"{recipient}/{document}"
+    as_identity("web", lambda client: adapter.add_to_document(client, DATAKEYS, path, wrapped))
 
 
 # -- issuer -------------------------------------------------------------------------------------------------------------
@@ -127,11 +147,13 @@ def store_wrapped_keys(recipient: object, document: int, wrapped: Mapping[str, s
 
 def wrapped_secret_id(mount: str, recipient: object, metadata: Mapping[str, str], seconds: int) -> Wrapping:
     """A response-wrapped secret_id for a recipient's role; its accessor is the wrapping's (identity issuer)."""
-    body = {"metadata": orjson.dumps(dict(metadata)).decode()}
-    wrapping = as_identity(
+    answer = as_identity(
         "issuer",
-        lambda vault: vault.wrapped("POST", f"auth/{mount}/role/{recipient}/secret-id", body, seconds=seconds),
+        lambda client: client.auth.approle.generate_secret_id(
+            str(recipient), dict(metadata), mount_point=mount, wrap_ttl=f"{seconds}s"
+        ),
     )
+    wrapping = wrapping_of(answer)
     if not wrapping.accessor:
         raise VaultMisconfigured("answer_invalid", "The vault issued a secret_id without telling its accessor.")
     return wrapping
@@ -142,19 +164,19 @@ def wrapped_secret_id(mount: str, recipient: object, metadata: Mapping[str, str]
 
 def provision_environment(environment: object) -> None:
     """Key and role of an environment; doing it again changes nothing (identity provisioner)."""
-    _provision(("intransit",), "environments", environment, layout.ENVIRONMENT_ROLE)
+    _provision((INTRANSIT,), ENVIRONMENTS, environment, ENVIRONMENT_ROLE)
 
 
 def provision_atom(atom: object) -> None:
     """Keys (in transit and at rest) and role of an Atom; doing it again changes nothing (identity provisioner)."""
-    _provision(("intransit", "atrest"), "atoms", atom, layout.ATOM_ROLE)
+    _provision((INTRANSIT, ATREST), ATOMS, atom, ATOM_ROLE)
 
 
 def _provision(key_mounts: tuple[str, ...], auth_mount: str, recipient: object, role: Mapping[str, str]) -> None:
-    def call(vault: Vault) -> None:
+    def call(client: Client) -> None:
         for mount in key_mounts:
-            vault.call("POST", f"{mount}/keys/{recipient}", {"type": "aes256-gcm96"})
-        layout.create_role(vault, auth_mount, str(recipient), role)
+            client.secrets.transit.create_key(str(recipient), key_type=KEY_PARAMETERS["type"], mount_point=mount)
+        layout.create_role(client, auth_mount, str(recipient), role)
 
     as_identity("provisioner", call)
 
@@ -162,7 +184,7 @@ def _provision(key_mounts: tuple[str, ...], auth_mount: str, recipient: object, 
 def wrapped_role_id(mount: str, recipient: object, seconds: int) -> str:
     """A wrapping token for a recipient's role_id (identity provisioner)."""
     path = f"auth/{mount}/role/{recipient}/role-id"
-    return as_identity("provisioner", lambda vault: vault.wrapped("GET", path, seconds=seconds)).token
+    return wrapping_of(as_identity("provisioner", lambda client: client.read(path, wrap_ttl=f"{seconds}s"))).token
 
 
 # -- rotator ------------------------------------------------------------------------------------------------------------
@@ -178,8 +200,10 @@ class KeyVersions:
 
 def key_versions(recipient: object) -> KeyVersions:
     """The versions of a recipient's in-transit key (identity rotator). Raises VaultRefused (404) when there is no key."""
-    data = as_identity("rotator", lambda vault: vault.call("GET", f"intransit/keys/{recipient}")).get("data")
-    found = data if isinstance(data, dict) else {}
+    answer = as_identity(
+        "rotator", lambda client: client.secrets.transit.read_key(str(recipient), mount_point=INTRANSIT)
+    )
+    found = member_of(answer, "data")
     latest, oldest = found.get("latest_version"), found.get("min_decryption_version")
     if type(latest) is not int or type(oldest) is not int:
         raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
@@ -188,19 +212,24 @@ def key_versions(recipient: object) -> KeyVersions:
 
 def rotate_key(recipient: object) -> None:
     """Add a version to a recipient's in-transit key; each call adds one (identity rotator)."""
-    as_identity("rotator", lambda vault: vault.call("POST", f"intransit/keys/{recipient}/rotate"))
+    as_identity("rotator", lambda client: client.secrets.transit.rotate_key(str(recipient), mount_point=INTRANSIT))
 
 
 def refuse_versions_before(recipient: object, version: int) -> None:
     """Let the vault open only what this version or a later one wrapped (identity rotator)."""
-    body = {"min_decryption_version": version}
-    as_identity("rotator", lambda vault: vault.call("POST", f"intransit/keys/{recipient}/config", body))
+    as_identity(
+        "rotator",
+        lambda client: client.secrets.transit.update_key_configuration(
+            str(recipient), min_decryption_version=version, mount_point=INTRANSIT
+        ),
+    )
 
 
 def read_document(recipient: object, document: int) -> dict[str, str] | None:
     """A recipient's document {data key id: wrapped data key}, None when there is none (identity rotator)."""
+    path = f"{recipient}/{document}"
     try:
-        return as_identity("rotator", lambda vault: vault.read_document("datakeys", f"{recipient}/{document}"))
+        return as_identity("rotator", lambda client: adapter.read_document(client, DATAKEYS, path))
     except VaultRefused as refusal:
         if refusal.status != 404:
             raise
@@ -210,12 +239,30 @@ def read_document(recipient: object, document: int) -> dict[str, str] | None:
 def patch_document(recipient: object, document: int, entries: Mapping[str, str | None]) -> bool:
     """Merge at most 400 entries; None takes one out. False: there is no such document (identity rotator)."""
     path = f"{recipient}/{document}"
-    return as_identity("rotator", lambda vault: vault.patch_document("datakeys", path, entries))
+    return as_identity("rotator", lambda client: adapter.patch_document(client, DATAKEYS, path, entries))
 
 
 def rewrap(recipient: object, wrapped: Sequence[str]) -> list[str]:
     """At most 400 wrapped data keys under the newest version, in order (identity rotator). Raises DataKeysBroken."""
-    return as_identity("rotator", lambda vault: vault.rewrap_data_keys("intransit", str(recipient), wrapped))
+    return as_identity("rotator", lambda client: adapter.rewrap_data_keys(client, INTRANSIT, str(recipient), wrapped))
+
+
+def rewrap_status(recipient: object, wrapped: str) -> int:
+    """How the vault answers to a rewrap of one wrapped data key: 200 while its key lives, 400 after (identity rotator).
+
+    Raises VaultUnavailable.
+    """
+
+    def call(client: Client) -> int:
+        try:
+            client.secrets.transit.rewrap_data(str(recipient), wrapped, mount_point=INTRANSIT)
+        except VaultRefused as refusal:
+            if refusal.status not in (400, 404):
+                raise
+            return refusal.status
+        return 200
+
+    return as_identity("rotator", call)
 
 
 # -- revoker ------------------------------------------------------------------------------------------------------------
@@ -223,17 +270,21 @@ def rewrap(recipient: object, wrapped: Sequence[str]) -> list[str]:
 
 def roles(mount: str) -> list[str]:
     """The names of all roles of a mount (identity revoker)."""
-    return as_identity("revoker", lambda vault: _listed(vault, f"auth/{mount}/role"))
+    return as_identity("revoker", lambda client: _keys(lambda: client.auth.approle.list_roles(mount_point=mount)))
 
 
 def secret_ids(mount: str, role: str) -> list[str]:
     """The accessors of a role's secret_ids; none when there is no such role (identity revoker)."""
-    return as_identity("revoker", lambda vault: _listed(vault, f"auth/{mount}/role/{role}/secret-id"))
+    return as_identity("revoker", lambda client: _secret_ids(client, mount, role))
 
 
-def _listed(vault: Vault, path: str) -> list[str]:
+def _secret_ids(client: Client, mount: str, role: str) -> list[str]:
+    return _keys(lambda: client.auth.approle.list_secret_id_accessors(role, mount_point=mount))
+
+
+def _keys(listed: Callable[[], dict[str, Any]]) -> list[str]:
     try:
-        found = vault.call("LIST", path).get("data", {}).get("keys", [])
+        found = listed().get("data", {}).get("keys", [])
     except VaultRefused as refusal:
         if refusal.status not in (400, 404):  # nothing there; the role does not exist
             raise
@@ -243,18 +294,18 @@ def _listed(vault: Vault, path: str) -> list[str]:
 
 def look_up_secret_id(mount: str, recipient: object, accessor: str) -> dict[str, Any] | None:
     """What the vault knows of a secret_id (`metadata`, `creation_time` …); None when it is gone (identity revoker)."""
-    path = f"auth/{mount}/role/{recipient}/secret-id-accessor/lookup"
 
-    def call(vault: Vault) -> dict[str, Any] | None:
+    def call(client: Client) -> dict[str, Any] | None:
         try:
-            found = vault.call("POST", path, {"secret_id_accessor": accessor}).get("data")
+            answer = client.auth.approle.read_secret_id_accessor(str(recipient), accessor, mount_point=mount)
+            found = answer.get("data")
             return found if isinstance(found, dict) else {}
         except VaultError as error:
             failure = error
         if failure.status == 404:
             return None
         # Without its role the vault answers 500, as it does when it is failing; then it would not list either.
-        if failure.status == 500 and accessor not in _listed(vault, f"auth/{mount}/role/{recipient}/secret-id"):
+        if failure.status == 500 and accessor not in _secret_ids(client, mount, str(recipient)):
             return None
         raise failure
 
@@ -263,9 +314,11 @@ def look_up_secret_id(mount: str, recipient: object, accessor: str) -> dict[str,
 
 def destroy_secret_id(mount: str, recipient: object, accessor: str) -> None:
     """Destroy a secret_id; one that is gone already is as good (identity revoker)."""
-    path = f"auth/{mount}/role/{recipient}/secret-id-accessor/destroy"
     try:
-        as_identity("revoker", lambda vault: vault.call("POST", path, {"secret_id_accessor": accessor}))
+        as_identity(
+            "revoker",
+            lambda client: client.auth.approle.destroy_secret_id_accessor(str(recipient), accessor, mount_point=mount),
+        )
         return
     except VaultError as error:
         failure = error
@@ -276,7 +329,7 @@ def destroy_secret_id(mount: str, recipient: object, accessor: str) -> None:
 
 def delete_role(mount: str, recipient: object) -> None:
     """Delete a recipient's role: nobody logs in with it any more; one that is gone is as good (identity revoker)."""
-    as_identity("revoker", lambda vault: vault.call("DELETE", f"auth/{mount}/role/{recipient}"))
+    as_identity("revoker", lambda client: client.auth.approle.delete_role(str(recipient), mount_point=mount))
 
 
 # -- shredder -----------------------------------------------------------------------------------------------------------
@@ -287,43 +340,42 @@ def delete_keys(recipient: object, *, at_rest: bool) -> None:
 
     Raises VaultRefused `key_alive` when the vault says that there is still a key.
     """
-    for mount in ("intransit", "atrest") if at_rest else ("intransit",):
-        as_identity("shredder", lambda vault, mount=mount: _delete_key(vault, f"{mount}/keys/{recipient}"))  # type: ignore[misc]
+    _delete_key(INTRANSIT, str(recipient))
+    if at_rest:
+        _delete_key(ATREST, str(recipient))
 
 
-def _delete_key(vault: Vault, path: str) -> None:
-    # "No such key" is a 400 for both calls, as is "deletion is not allowed"; so the first one's answer decides.
-    status, _ = vault.status_of("POST", f"{path}/config", layout.ALLOW_DELETION)
-    if status in (400, 404):
-        return
-    vault.call("DELETE", path)
+def _delete_key(mount: str, name: str) -> None:
+    def call(client: Client) -> None:
+        transit = client.secrets.transit
+        try:
+            transit.update_key_configuration(name, mount_point=mount, **ALLOW_DELETION)
+        except VaultRefused as refusal:
+            # "No such key" is a 400 for both calls, as is "deletion is not allowed"; so this one's answer decides.
+            if refusal.status not in (400, 404):
+                raise
+            return
+        transit.delete_key(name, mount_point=mount)
+
+    as_identity("shredder", call)
 
 
 def delete_document(recipient: object, document: int) -> None:
     """Delete a document of wrapped data keys with all its versions; one that is gone is as good (identity shredder)."""
-    as_identity("shredder", lambda vault: vault.call("DELETE", f"datakeys/metadata/{recipient}/{document}"))
+    path = f"{recipient}/{document}"
+    as_identity(
+        "shredder",
+        lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(path, mount_point=DATAKEYS),
+    )
 
 
-def rewrap_status(recipient: object, wrapped: str) -> int:
-    """How the vault answers to a rewrap of one wrapped data key: 200 while its key lives, 400 after (identity rotator).
-
-    Raises VaultUnavailable.
-    """
-
-    def call(vault: Vault) -> int:
-        status, _ = vault.status_of("POST", f"intransit/rewrap/{recipient}", {"ciphertext": wrapped})
-        if status in (200, 400, 404):
-            return status
-        vault.call("POST", f"intransit/rewrap/{recipient}", {"ciphertext": wrapped})  # raises what this status means
-        return 200
-
-    return as_identity("rotator", call)
+# -- nobody -------------------------------------------------------------------------------------------------------------
 
 
 def health() -> str:
     """`ok`, or the code of what is wrong; asks without a token."""
     try:
-        _get_server().call("GET", "sys/health")
+        client_of(_get_server()).sys.read_health_status(method="GET")
     except VaultError as error:
         return error.code
     return "ok"

@@ -5,7 +5,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 
-from kmscore.vaultclient.client import DataKeysBroken, chunks
+from kmscore.vaultclient.answers import DataKeysBroken
+from kmscore.vaultclient.client import chunks
 from vaults.hosted import calls
 
 Entries = dict[str, str]  # {data key id: wrapped data key}

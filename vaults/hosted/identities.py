@@ -11,15 +11,10 @@ from typing import Any, Final
 
 import orjson
 
+from kmscore.vaultclient.mounts import ATOMS, ATREST, DATAKEYS, ENVIRONMENTS, INTRANSIT
+
 Rule = dict[str, Any]
 Paths = dict[str, Rule]
-
-INTRANSIT: Final = "intransit"
-ATREST: Final = "atrest"
-DATAKEYS: Final = "datakeys"
-PLATFORM: Final = "platform"
-ENVIRONMENTS: Final = "environments"
-ATOMS: Final = "atoms"
 
 ENVIRONMENT_POLICY: Final = "kms-environment"
 ATOM_POLICY: Final = "kms-atom"

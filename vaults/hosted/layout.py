@@ -9,62 +9,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from kmscore.vaultclient.client import Vault, VaultError, VaultRefused, VaultUnavailable
-from vaults.hosted.credentials import Credential
-from vaults.hosted.identities import (
-    ALLOW_DELETION,
-    ATOM_POLICY,
-    ATOM_ROLE,
-    ATOMS,
-    ATREST,
-    DATAKEYS,
-    ENVIRONMENT_POLICY,
-    ENVIRONMENT_ROLE,
-    ENVIRONMENTS,
-    IDENTITIES,
-    INTRANSIT,
-    KEY_PARAMETERS,
-    PLATFORM,
-    policies,
-    policy_name,
-)
+from hvac import Client
 
-__all__ = [
-    "ALLOW_DELETION",
-    "ATOMS",
-    "ATOM_POLICY",
-    "ATOM_ROLE",
-    "ATREST",
-    "DATAKEYS",
-    "ENVIRONMENTS",
-    "ENVIRONMENT_POLICY",
-    "ENVIRONMENT_ROLE",
-    "IDENTITIES",
-    "INTRANSIT",
-    "KEY_PARAMETERS",
-    "LAYOUT_VERSION",
-    "PLATFORM",
-    "LayoutForeign",
-    "LayoutNewer",
-    "LayoutOlder",
-    "LayoutRefused",
-    "create_role",
-    "install",
-    "installed_version",
-    "issue_credential",
-    "revoke_credential",
-    "still_good",
-]
+from kmscore.vaultclient.answers import VaultError, VaultRefused, VaultUnavailable, member_of
+from kmscore.vaultclient.mounts import ATOMS, ATREST, DATAKEYS, ENVIRONMENTS, INTRANSIT, PLATFORM
+from vaults.hosted.identities import IDENTITIES, MIN_WRAPPING_TTL, policies, policy_name
 
 LAYOUT_VERSION: Final = 2
 UPGRADED: Final = (1,)  # earlier versions whose mounts are the same: installing writes policies and descriptions anew
-CREDENTIAL_TTL: Final = timedelta(hours=768)
-_MAX_TTL: Final = "768h"  # said on the mounts too: a lower default of the server would silently shorten secret_ids
+MAX_TTL: Final = "768h"  # said on the mounts too: a lower default of the server would silently shorten secret_ids
 _DESCRIPTION: Final = re.compile(r"KMS Portal, layout (\d+): ")
 _PURPOSE: Final = {
     f"{INTRANSIT}/": "wraps the data keys of what is saved for a recipient",
@@ -103,55 +60,55 @@ _MOUNTS: Final = (
     _Mount(f"{INTRANSIT}/", "transit", {}),
     _Mount(f"{DATAKEYS}/", "kv", {"options": {"version": "2"}}),
     _Mount(f"{ATREST}/", "transit", {}),
-    _Mount(f"auth/{PLATFORM}/", "approle", {"config": {"max_lease_ttl": _MAX_TTL}}),
-    _Mount(f"auth/{ENVIRONMENTS}/", "approle", {"config": {"max_lease_ttl": _MAX_TTL}}),
-    _Mount(f"auth/{ATOMS}/", "approle", {"config": {"max_lease_ttl": _MAX_TTL}}),
+    _Mount(f"auth/{PLATFORM}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}),
+    _Mount(f"auth/{ENVIRONMENTS}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}),
+    _Mount(f"auth/{ATOMS}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}),
 )
 
 
-def installed_version(vault: Vault) -> int | None:
+def installed_version(client: Client) -> int | None:
     """The layout version in the vault, None when nothing of ours is there.
 
     Read from the descriptions of our mounts, so a half-finished installation already has its version, and a half-finished
     upgrade still the earlier one.
-    Raises LayoutForeign when a name is taken by somebody else or versions are mixed, and Vault.call()'s errors.
+    Raises LayoutForeign when a name is taken by somebody else or versions are mixed, and the vault's errors.
     """
-    versions = {_version_of(mount, present) for mount, present in _present(vault)}
+    versions = {_version_of(mount, present) for mount, present in _present(client)}
     if len(versions) > 1 and not versions <= {*UPGRADED, LAYOUT_VERSION}:
         raise LayoutForeign("layout_mixed", "The vault holds parts of different layouts; nothing was changed.")
     return min(versions, default=None)
 
 
-def install(vault: Vault) -> None:
-    """Bring the vault to LAYOUT_VERSION. `vault` carries a root-like token.
+def install(client: Client) -> None:
+    """Bring the vault to LAYOUT_VERSION. The client has a root-like token.
 
     The mounts' descriptions tell the version, so they are written last.
-    Raises LayoutOlder, LayoutNewer or LayoutForeign before anything is written, and Vault.call()'s errors.
+    Raises LayoutOlder, LayoutNewer or LayoutForeign before anything is written, and the vault's errors.
     """
-    _refuse_other(installed_version(vault))
-    present = {mount.path for mount, _ in _present(vault)}
+    _refuse_other(installed_version(client))
+    present = {mount.path for mount, _ in _present(client)}
     for mount in _MOUNTS:
         if mount.path not in present:
-            vault.call("POST", f"sys/{_sys_path(mount.path)}", _mount_request(mount))
-    _settings(vault)
-    accessors = {mount.path: str(found["accessor"]) for mount, found in _present(vault)}
+            _enable(client, mount)
+    _settings(client)
+    accessors = {mount.path: str(found["accessor"]) for mount, found in _present(client)}
     texts = policies(accessors[f"auth/{ENVIRONMENTS}/"], accessors[f"auth/{ATOMS}/"])
     for name, text in texts.items():
-        vault.call("PUT", f"sys/policies/acl/{name}", {"policy": text})
+        client.sys.create_or_update_acl_policy(name, text)
     for identity in IDENTITIES:
-        vault.call("POST", f"auth/{PLATFORM}/role/{identity}", _platform_role(identity))
-    for mount, found in _present(vault):
+        _write_role(client, PLATFORM, identity, _platform_role(identity))
+    for mount, found in _present(client):
         if found["description"] != _description(mount):
-            vault.call("POST", f"sys/mounts/{mount.path.rstrip('/')}/tune", {"description": _description(mount)})
+            client.sys.tune_mount_configuration(mount.path.rstrip("/"), description=_description(mount))
 
 
-def create_role(vault: Vault, mount: str, recipient: str, role: Mapping[str, str]) -> None:
+def create_role(client: Client, mount: str, recipient: str, role: Mapping[str, str]) -> None:
     """Make a recipient's role, as the provisioner; one that exists is left as it is.
 
-    mount: ``environments`` with ENVIRONMENT_ROLE or ``atoms`` with ATOM_ROLE. Raises Vault.call()'s errors.
+    mount: ``environments`` with ENVIRONMENT_ROLE or ``atoms`` with ATOM_ROLE. Raises the vault's errors.
     """
     try:
-        vault.call("POST", f"auth/{mount}/role/{recipient}", role)
+        _write_role(client, mount, recipient, role)
         return
     except VaultRefused as refusal:
         if refusal.status != 403:
@@ -159,41 +116,19 @@ def create_role(vault: Vault, mount: str, recipient: str, role: Mapping[str, str
         refused = refusal
     # The provisioner may create and never alter, so "exists" is a 403 too; only a role that exists has a role_id.
     try:
-        vault.wrapped("GET", f"auth/{mount}/role/{recipient}/role-id", seconds=30)
+        client.read(f"auth/{mount}/role/{recipient}/role-id", wrap_ttl=MIN_WRAPPING_TTL)
     except VaultRefused:
         raise refused from None
 
 
-def issue_credential(vault: Vault, identity: str) -> Credential:
-    """A new secret_id for a platform identity, valid CREDENTIAL_TTL from now. Earlier ones stay valid."""
-    role = f"auth/{PLATFORM}/role/{identity}"
-    role_id = str(vault.call("GET", f"{role}/role-id")["data"]["role_id"])
-    secret_id = str(vault.call("POST", f"{role}/secret-id", {})["data"]["secret_id"])
-    return Credential(role_id, secret_id, datetime.now(UTC).replace(microsecond=0) + CREDENTIAL_TTL)
+def _write_role(client: Client, mount: str, name: str, role: Mapping[str, str]) -> None:
+    listed = {**role, "token_policies": [role["token_policies"]]}  # hvac joins them: a text's letters, too
+    client.auth.approle.create_or_update_approle(name, mount_point=mount, **listed)
 
 
-def revoke_credential(vault: Vault, identity: str, credential: Credential) -> None:
-    """Destroy one secret_id; one that is already gone is not an error. Tokens made with it live on for ≤ 15 minutes."""
-    try:
-        vault.call("POST", f"auth/{PLATFORM}/role/{identity}/secret-id/destroy", {"secret_id": credential.secret_id})
-    except VaultRefused:
-        return
-
-
-def still_good(vault: Vault, credential: Credential) -> bool:
-    """Whether a credential logs in and has more than a third of its life left."""
-    if credential.expires - datetime.now(UTC) < CREDENTIAL_TTL / 3:
-        return False
-    try:
-        vault.with_token("").login(PLATFORM, credential.role_id, credential.secret_id)
-    except VaultRefused:
-        return False
-    return True
-
-
-def _present(vault: Vault) -> list[tuple[_Mount, dict[str, Any]]]:
-    engines = vault.call("GET", "sys/mounts")["data"]
-    logins = vault.call("GET", "sys/auth")["data"]
+def _present(client: Client) -> list[tuple[_Mount, dict[str, Any]]]:
+    engines = member_of(client.sys.list_mounted_secrets_engines(), "data")
+    logins = member_of(client.sys.list_auth_methods(), "data")
     found = engines | {f"auth/{path}": mount for path, mount in logins.items()}
     return [(mount, found[mount.path]) for mount in _MOUNTS if mount.path in found]
 
@@ -217,46 +152,44 @@ def _refuse_other(version: int | None) -> None:
     raise LayoutNewer("layout_newer", f"{both}: install the newer version of the portal; nothing was changed.")
 
 
-def _sys_path(path: str) -> str:
-    return path.rstrip("/") if path.startswith("auth/") else f"mounts/{path.rstrip('/')}"
-
-
-def _mount_request(mount: _Mount) -> dict[str, Any]:
-    return {"type": mount.kind, "description": _description(mount), **mount.settings}
+def _enable(client: Client, mount: _Mount) -> None:
+    _, auth, name = mount.path.rstrip("/").rpartition("auth/")
+    enable = client.sys.enable_auth_method if auth else client.sys.enable_secrets_engine
+    enable(mount.kind, path=name, description=_description(mount), **mount.settings)
 
 
 def _description(mount: _Mount) -> str:
     return f"KMS Portal, layout {LAYOUT_VERSION}: {_PURPOSE[mount.path]}"
 
 
-def _settings(vault: Vault) -> None:
+def _settings(client: Client) -> None:
     for mount in (INTRANSIT, ATREST):
         # With upsert on, `encrypt` on a missing key would make one that nobody asked for.
-        vault.call("POST", f"{mount}/config/keys", {"disable_upsert": True})
+        client.write_data(f"{mount}/config/keys", data={"disable_upsert": True})
     # Each version of a document is stored whole; two are enough to undo the last write by hand.
-    _when_ready(vault, f"{DATAKEYS}/config", {"max_versions": 2})
+    _when_ready(lambda: client.secrets.kv.v2.configure(max_versions=2, mount_point=DATAKEYS))
     for mount in (ENVIRONMENTS, ATOMS):
         # Otherwise whoever knows a role_id can lock the runtime out with five wrong secret_ids.
-        vault.call("POST", f"sys/mounts/auth/{mount}/tune", {"user_lockout_config": {"lockout_disable": True}})
+        client.sys.tune_mount_configuration(f"auth/{mount}", user_lockout_config={"lockout_disable": True})
 
 
-def _when_ready(vault: Vault, path: str, body: Mapping[str, Any]) -> None:
+def _when_ready(write: Callable[[], object]) -> None:
     """A kv v2 mount refuses writes for a moment while it sets itself up."""
     for pause in (0.1, 0.2, 0.4, 0.8, 1.6):
         try:
-            vault.call("POST", path, body)
+            write()
             return
         except (VaultRefused, VaultUnavailable):
             time.sleep(pause)
-    vault.call("POST", path, body)
+    write()
 
 
-def _platform_role(identity: str) -> dict[str, Any]:
+def _platform_role(identity: str) -> dict[str, str]:
     return {
         "token_type": "batch",
         "token_ttl": "15m",
         "token_no_default_policy": "true",
         "token_policies": policy_name(identity),
-        "secret_id_ttl": _MAX_TTL,
+        "secret_id_ttl": MAX_TTL,
         "secret_id_num_uses": "0",
     }

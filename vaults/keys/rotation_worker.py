@@ -19,7 +19,7 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from accounts.rows import is_uuid
-from kmscore.vaultclient.client import VaultRefused
+from kmscore.vaultclient.answers import VaultRefused
 from kmscore.wording import plural
 from operations.models import Operation
 from operations.work import Failed, LeaseLost, ResumeAt, checkpoint

@@ -8,10 +8,10 @@ from django.utils import timezone
 from accounts.models import Account, User
 from accounts.rows import RowForged, is_uuid
 from atoms.models import Atom, Environment
+from kmscore.vaultclient.mounts import ENVIRONMENTS
 from operations import actions as operations
 from operations.models import Operation
 from vaults import kms_audit
-from vaults.hosted.identities import ENVIRONMENTS
 from vaults.models import ReaderAlarm, Recipient
 
 DESTROY = "vaults.destroy_reader"

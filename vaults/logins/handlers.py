@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts.rows import RowForged
 from atoms.models import Atom
-from kmscore.vaultclient.client import VaultError
+from kmscore.vaultclient.answers import VaultError
 from operations.models import Operation
 from operations.work import Retry
 from vaults.handler import vault_operation

@@ -13,11 +13,11 @@ from django.utils import timezone
 from accounts import audit
 from atoms import revocation
 from atoms.models import Atom, Attachment, Node
+from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
 from operations.models import Operation
 from operations.work import Retry, checkpoint
 from vaults.handler import vault_operation
 from vaults.hosted import calls
-from vaults.hosted.identities import ATOMS, ENVIRONMENTS
 from vaults.models import SecretId
 
 TOKENS_LIVE = timedelta(minutes=5)  # what ENVIRONMENT_ROLE and ATOM_ROLE give a login

@@ -21,11 +21,12 @@ from django.utils import timezone
 from accounts.models import Account
 from accounts.rows import is_uuid
 from atoms.models import Node
-from kmscore.vaultclient.client import VaultError, chunks
+from kmscore.vaultclient.answers import VaultError
+from kmscore.vaultclient.client import chunks
+from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
 from operations.work import periodic
 from vaults import kms_audit
 from vaults.hosted import calls
-from vaults.hosted.identities import ATOMS, ENVIRONMENTS
 from vaults.logins import alarm_mail, alarms
 from vaults.models import ReaderAlarm, ReaderWatch, Recipient, SecretId
 

@@ -10,6 +10,7 @@ from accounts.models import Account, Membership, User
 from accounts.rows import SignedModel, UuidModel
 from atoms.models import Atom, Attachment, Environment
 from kmscore.refused import Refused
+from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
 
 DOCUMENT_ENTRIES = 500  # data keys a vault document holds; 8,400 would exceed what the vault stores in one
 
@@ -101,7 +102,7 @@ class Recipient(models.Model):
     @property
     def mount(self) -> str:
         """Where its role is."""
-        return "atoms" if self.kind == self.Kind.ATOM else "environments"
+        return ATOMS if self.kind == self.Kind.ATOM else ENVIRONMENTS
 
     @property
     def environment_id(self) -> uuid.UUID | None:

@@ -13,7 +13,8 @@ from django.db.models import F, Max, Q, QuerySet
 
 from accounts.models import Account, AuditEntry
 from atoms.models import Atom
-from kmscore.vaultclient.client import VaultRefused, chunks
+from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.client import chunks
 from vaults import kms_audit
 from vaults.hosted import calls, documents
 from vaults.keys.losses import mark_lost, unmark

@@ -12,9 +12,9 @@ from accounts.rows import is_uuid
 from atoms.models import Atom, Node
 from atoms.revocation import revoke_node
 from kmscore.vaultclient.client import chunks
+from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
 from vaults import kms_audit
 from vaults.hosted import calls
-from vaults.hosted.identities import ATOMS, ENVIRONMENTS
 from vaults.logins.watch import ROWS, Reader, claims_of, made_at
 from vaults.models import SecretId
 from vaults.restore.account import ACTOR, Restore

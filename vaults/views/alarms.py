@@ -17,8 +17,8 @@ from accounts.models import Account
 from accounts.privileges import Privilege
 from accounts.rows import is_uuid
 from atoms.models import Atom, Environment, Node
+from kmscore.vaultclient.mounts import ENVIRONMENTS
 from operations.models import Operation
-from vaults.hosted.identities import ENVIRONMENTS
 from vaults.logins import alarms
 from vaults.models import ReaderAlarm, ReaderWatch
 

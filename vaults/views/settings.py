@@ -19,7 +19,7 @@ from accounts.privileges import READ, Privilege
 from atoms.models import Atom
 from atoms.pages import find_atom
 from kmscore.refused import Refused
-from kmscore.vaultclient.client import VaultError
+from kmscore.vaultclient.answers import VaultError
 from vaults.panel import settings
 from vaults.panel.confirmation import Consequences, consequences_of
 from vaults.panel.form import KmsSettingsForm, read_upload

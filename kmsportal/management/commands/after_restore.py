@@ -17,7 +17,7 @@ from accounts.rows import RowForged
 from extensions.actions import StaleRevision
 from extensions.restoring import publish_extensions, to_enter_again
 from kmscore.refused import Refused
-from kmscore.vaultclient.client import VaultError
+from kmscore.vaultclient.answers import VaultError
 from kmsportal.backups import record, restored
 from vaults.hosted import calls
 from vaults.keys.shred import shred_again

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from hvac import Client
 
-from kmscore.vaultclient.client import Vault, VaultError, VaultRefused
+from kmscore.vaultclient.answers import VaultError, VaultRefused
+from kmscore.vaultclient.client import Vault
 from vaults.hosted import layout
-from vaults.hosted.credentials import (
-    FILES,
-    Credential,
-    Credentials,
-    CredentialsBroken,
-    read_credentials,
-    write_credentials,
-)
+from vaults.hosted.adapter import client_of
+from vaults.hosted.credentials import FILES, install_file
 
 
 class Command(BaseCommand):
@@ -49,25 +45,17 @@ class Command(BaseCommand):
             raise CommandError(f"The CA file {ca} does not exist.")
         directory = _directory(options["credentials"])
         try:
-            vault = Vault(options["address"], token=_token(options["token"], options["token_file"]), ca=ca)
-            _check_token(vault)
-            layout.install(vault)
+            token = _token(options["token"], options["token_file"])
+            client = client_of(Vault(options["address"], token=token, ca=ca))
+            _check_token(client)
+            layout.install(client)
             self.stdout.write(f"Layout {layout.LAYOUT_VERSION} is installed.")
             for name in FILES:
-                self.stdout.write(_credentials_file(vault, directory / name, renew=options["rotate_credentials"]))
+                self.stdout.write(install_file(client, directory / name, renew=options["rotate_credentials"]))
         except VaultError as error:
             raise CommandError(error.sentence) from None
         except OSError as error:
             raise CommandError(f"{error.filename or directory}: {error.strerror}.") from None
-
-
-def install_credentials(vault: Vault, directory: Path, *, renew: bool = False) -> None:
-    """Write the credentials files that are missing or used up; all of them when `renew`. `directory` exists.
-
-    Raises VaultError, OSError.
-    """
-    for name in FILES:
-        _credentials_file(vault, directory / name, renew=renew)
 
 
 def _token(token: str | None, file: Path | None) -> str:
@@ -86,9 +74,9 @@ def _token(token: str | None, file: Path | None) -> str:
     return token
 
 
-def _check_token(vault: Vault) -> None:
+def _check_token(client: Client) -> None:
     try:
-        vault.call("GET", "auth/token/lookup-self")
+        client.auth.token.lookup_self()
     except VaultRefused:
         raise CommandError("The vault does not accept this token.") from None
 
@@ -99,24 +87,3 @@ def _directory(directory: Path) -> Path:
     except OSError as error:
         raise CommandError(f"{directory} cannot be made: {error.strerror}.") from None
     return directory
-
-
-def _credentials_file(vault: Vault, path: Path, *, renew: bool) -> str:
-    """Write one file if needed; returns the line to show. Old secret_ids go after the new are on disk."""
-    old = _old(path)
-    wanted = FILES[path.name]
-    if not renew and set(old) == set(wanted) and all(layout.still_good(vault, one) for one in old.values()):
-        return f"{path} is kept."
-    new = {identity: layout.issue_credential(vault, identity) for identity in wanted}
-    write_credentials(path, Credentials(layout.LAYOUT_VERSION, new))
-    for identity, credential in old.items():
-        layout.revoke_credential(vault, identity, credential)
-    until = min(one.expires for one in new.values())
-    return f"{path} is written, valid until {until:%Y-%m-%d %H:%M} UTC."
-
-
-def _old(path: Path) -> dict[str, Credential]:
-    try:
-        return dict(read_credentials(path).identities)
-    except CredentialsBroken:
-        return {}

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from kmscore.vaultclient.client import VaultError
+from kmscore.vaultclient.answers import VaultError
 from vaults.logins import watch
 
 

@@ -1,0 +1,12 @@
+"""Where in the hosted vault what of ours lies: written by the portal's side, read by the container's. Pure."""
+
+from typing import Final
+
+# secrets engines
+INTRANSIT: Final = "intransit"  # transit: wraps the data keys of what is saved for a recipient
+DATAKEYS: Final = "datakeys"  # kv v2: wrapped data keys, by recipient
+ATREST: Final = "atrest"  # transit: at-rest keys of the Atoms
+# logins (approle, below auth/)
+PLATFORM: Final = "platform"  # the portal's own identities
+ENVIRONMENTS: Final = "environments"  # runtimes, to their environment
+ATOMS: Final = "atoms"  # runtimes, to their Atom
