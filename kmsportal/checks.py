@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import Error, register
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from kmscore.byov.customer import is_loopback
 
 
 @register()
@@ -19,7 +19,7 @@ def production_is_not_the_demo(**_: Any) -> list[Error]:
         address = urlsplit(getattr(settings, name))
         if address.scheme != "https":
             errors.append(Error(f"{name} must be an https address in production.", id="kmsportal.E001"))
-    if urlsplit(settings.VAULT_ADDR).hostname in LOOPBACK:
+    if is_loopback(urlsplit(settings.VAULT_ADDR).hostname or ""):
         errors.append(
             Error("VAULT_ADDR is this machine: the embedded vault is for the demo only.", id="kmsportal.E002")
         )

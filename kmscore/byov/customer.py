@@ -6,6 +6,7 @@ again. Texts may be placeholders, which stay as they are here and are resolved o
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -135,6 +136,11 @@ class Endpoint:
     prefix: str = "v1"
 
     @property
+    def is_protected(self) -> bool:
+        """Whether nobody on the way can read what is sent there: https, or http to this machine."""
+        return self.scheme == "https" or is_loopback(self.host)
+
+    @property
     def address(self) -> str:
         """Scheme, host and port, as `runtime allow-vault` compares them: ``https://vault.example.com:8200``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -171,6 +177,14 @@ def _port(parts: Any) -> int:
     if not 1 <= port <= 65535:
         raise EndpointRefused("uri_port")
     return int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is the machine itself, by its address or as localhost, in whatever case."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def normalised_namespace(namespace: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -70,24 +71,33 @@ def policy_name(need: Need) -> str:
 
 def policy_json(need: Need) -> str:
     """The policy as the seed shows it."""
-    paths = {path: {"capabilities": [capability]} for path, capability in _rules(need).items()}
+    paths = {path: {"capabilities": [capability]} for path, capability in rules_of(need).items()}
     return json.dumps({"path": paths}, indent=2) + "\n"
 
 
 def policy_hcl(need: Need) -> str:
     """The same rights in HCL."""
-    return "\n".join(
-        f'path {_hcl(path)} {{\n  capabilities = ["{capability}"]\n}}\n' for path, capability in _rules(need).items()
-    )
+    return hcl(rules_of(need))
 
 
-def _rules(need: Need) -> dict[str, str]:
+def rules_of(need: Need) -> dict[str, str]:
+    return rules(need.key_name, wrapped=need.wrapped, forbid_plaintext=need.forbid_plaintext)
+
+
+def rules(key: str, *, wrapped: bool, forbid_plaintext: bool) -> dict[str, str]:
     """Capability by path. Without decrypt a wrapped data key could be made, but never opened again (measured: 403)."""
-    kind = "wrapped" if need.wrapped and need.forbid_plaintext else "+"
-    rules = {f"transit/datakey/{kind}/{need.key_name}": "update"}
-    if need.wrapped:
-        rules[f"transit/decrypt/{need.key_name}"] = "update"
-    return rules | {"auth/token/lookup-self": "read", "auth/token/renew-self": "update"}
+    kind = "wrapped" if wrapped and forbid_plaintext else "+"
+    found = {f"transit/datakey/{kind}/{key}": "update"}
+    if wrapped:
+        found[f"transit/decrypt/{key}"] = "update"
+    return found | {"auth/token/lookup-self": "read", "auth/token/renew-self": "update"}
+
+
+def hcl(found: Mapping[str, str]) -> str:
+    """Rules as a policy in HCL, whatever stands in the paths."""
+    return "\n".join(
+        f'path {_hcl(path)} {{\n  capabilities = ["{capability}"]\n}}\n' for path, capability in found.items()
+    )
 
 
 def _hcl(text: str) -> str:
@@ -217,7 +227,7 @@ def terraform(need: Need) -> str:
     at = f"\n  namespace         = {_terraform(namespace)}" if namespace else ""
     rules = "\n".join(
         f"      {_terraform(path)} = {{ capabilities = [{_terraform(capability)}] }}"
-        for path, capability in _rules(need).items()
+        for path, capability in rules_of(need).items()
     )
     return f"""# Where transit is enabled already: terraform import vault_mount.transit transit
 resource "vault_mount" "transit" {{

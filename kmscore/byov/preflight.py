@@ -16,23 +16,9 @@ from typing import Any, Final, NoReturn, Protocol
 
 from kmscore.byov.customer import normalised_namespace
 from kmscore.byov.token import DEFAULT_MAX_TTL, Token, TokenUnreadable, read_token
-from kmscore.byov.verdicts import CODES, OK, SKIPPED, STEPS, Explanation, State, Step, explain
+from kmscore.byov.verdicts import CODES, OK, SKIPPED, STEPS, Step
 from kmscore.sealed.envelope import KEY_BYTES
 from kmscore.wording import moment_of
-
-__all__ = [
-    "CODES",
-    "STEPS",
-    "Answer",
-    "Explanation",
-    "State",
-    "Step",
-    "Transport",
-    "explain",
-    "refused",
-    "run",
-    "verdict",
-]
 
 MOUNT: Final = "transit"
 _DETAIL_CHARACTERS: Final = 200

@@ -1,7 +1,8 @@
 """What each step of the preflight and each of its verdicts means: one sentence, and the command that mends it.
 
-Pure and total: every code at every step has a sentence, so that the container's `check` and the portal's panel show the
-same words. Commands are for the customer's side; every name in them is quoted for a shell.
+Pure and total: every code at every step has a sentence, and so has every code that the vault's client and the token's
+session give besides; the container's `check` and `status` and the portal's panel show the same words. Commands are for the
+customer's side; every name in them is quoted for a shell.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
+from kmscore.byov import policy
 from kmscore.byov.customer import EndpointRefused, endpoint_of, normalised_namespace, placeholder_of
 
 State = Literal["ok", "failed", "warning", "skipped"]
@@ -183,11 +185,27 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "round_trip_failed": "The vault did not give back the data key it had just made: see whether two vaults share one address.",
     "vault_internal": "The vault is up and reports an internal error: see its own log (audit device, storage).",
 }
+# What no step of the preflight gives: of a token in use (kmsruntime/keysource/token_session.py), of the client's other calls.
+_LATER: Final[Mapping[str, str]] = {
+    "token_expired": "The token has expired, or its leases are too short to go on: make a new one, which lives longer.",
+    "token_revoked": "The token was revoked.",
+    "renewal_denied": "The vault does not renew the token: its policy lacks auth/token/renew-self.",
+    "vault_unreachable": "The vault cannot be reached from the container, or breaks off.",
+    "answer_invalid": "The vault's answer could not be read: something between changes it, or it is of an unknown version.",
+    "permission_denied": "The vault refused: the token or its policy does not allow it.",
+    "not_found": "The vault has nothing at the path that was asked for.",
+    "request_refused": "The vault refused the request.",
+    "document_missing": "The vault has lost the document of wrapped data keys.",
+    "data_keys_broken": "The vault does not open wrapped data keys that it is asked to open.",
+    "address_invalid": "The vault's address must start with https:// or http://.",
+    "ca_invalid": "The CA file for the vault cannot be read on the container, or holds no certificates (PEM).",
+    "cert_invalid": "The client certificate for the vault cannot be read on the container: PEM with certificate and key.",
+}
 _SKIPPED: Final = "Not checked."
 _UNKNOWN: Final = "Something went wrong that this version has no words for ({code})."
 
 _NEW_TOKEN: Final = "vault token create{ns} -orphan -period=24h -no-default-policy -policy={key}"  # noqa: S105 a command
-_POLICY: Final = "vault policy write{ns} {key} - <<'POLICY'\n{policy}\nPOLICY"
+_POLICY: Final = "vault policy write{ns} {key} - <<'POLICY'\n{policy}POLICY"
 _COMMANDS: Final[Mapping[str, str]] = {
     "confirm_vault": "kms-runtime allow-vault {address}",
     "env_not_allowed": "kms-runtime allow-vault --allow-env {detail}",
@@ -201,6 +219,9 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "vault_sealed": "vault operator unseal",
     "namespace_missing": "vault namespace create {namespace}",
     "token_invalid": _NEW_TOKEN,
+    "token_expired": _NEW_TOKEN,
+    "token_revoked": _NEW_TOKEN,
+    "renewal_denied": _POLICY,
     "token_foreign_namespace": _NEW_TOKEN,
     "token_lookup_denied": _POLICY,
     "token_is_root": _NEW_TOKEN,
@@ -235,14 +256,15 @@ def explain(step: Step, *, key: str, namespace: str = "", uri: str = "", wrapped
         "code": step.code,
     }
     words = names | {"host": host or "of the vault", "place": place or "the vault's address"}
-    sentence = _SENTENCES.get(step.code, _UNKNOWN).format_map(words)
+    sentence = (_SENTENCES.get(step.code) or _LATER.get(step.code, _UNKNOWN)).format_map(words)
     command = _COMMANDS.get(step.code, "")
     if not host and any(part in command for part in ("{host}", "{place}", "{address}")):
         command = ""
     places = {"host": host, "place": place, "address": address}
     quoted = {name: _quoted(text) for name, text in (names | places).items()}
     quoted["ns"] = f" -namespace={quoted['namespace']}" if normalised_namespace(namespace) else ""
-    quoted["policy"] = _policy(key, wrapped)
+    # It is written over the one that is there, which may have been made to forbid plaintext data keys.
+    quoted["policy"] = policy.hcl(policy.rules(key, wrapped=wrapped, forbid_plaintext=wrapped))
     return Explanation(title, sentence, command.format_map(quoted))
 
 
@@ -261,14 +283,3 @@ def _place(uri: str) -> tuple[str, str, str]:
     except EndpointRefused:
         return "", "", ""
     return endpoint.host, endpoint.address.split("://", 1)[1], endpoint.address
-
-
-def _policy(key: str, wrapped: bool) -> str:
-    """The seed's policy; for wrapped data keys what they need and no more: no key in the clear, and decrypt.
-
-    It is written over the one that is there, which may have been made to forbid plaintext data keys.
-    """
-    paths = [(f"transit/datakey/{'wrapped' if wrapped else '+'}/{key}", "update")]
-    paths += [(f"transit/decrypt/{key}", "update")] if wrapped else []
-    paths += [("auth/token/lookup-self", "read"), ("auth/token/renew-self", "update")]
-    return "\n".join(f'path "{path}" {{ capabilities = ["{capability}"] }}' for path, capability in paths)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from kmscore.byov.customer import ALLOWED_NAMES, EndpointRefused, endpoint_of
 from kmsruntime.disk.home import Config
 from kmsruntime.errors import AddressRefused
-from kmsruntime.keysource.placeholders import is_loopback
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _HOST = re.compile(r"[a-z0-9._-]+|[\da-f:.]+", re.IGNORECASE)  # a name, or an address of IPv6
@@ -56,7 +55,7 @@ def checked_vault(address: str) -> str:
         raise AddressRefused(
             "address_invalid", "A vault's address must be like https://vault.example.com:8200, and nothing else."
         )
-    if endpoint.scheme != "https" and not is_loopback(endpoint.host):
+    if not endpoint.is_protected:
         raise AddressRefused(
             "address_not_https", "A vault's address must start with https:// (http is for this machine only)."
         )

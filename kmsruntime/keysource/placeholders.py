@@ -7,7 +7,6 @@ with a vault that is named on the container. Nothing is contacted here, and no t
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -122,16 +121,8 @@ def _endpoint(uri: str) -> Endpoint:
     code = "uri_scheme"
     try:
         endpoint = endpoint_of(uri)
-        if endpoint.scheme == "https" or is_loopback(endpoint.host):
+        if endpoint.is_protected:
             return endpoint
     except EndpointRefused as refused:
         code = refused.code
     raise Unresolved("uri_refused", code)
-
-
-def is_loopback(host: str) -> bool:
-    """This machine, by its address or as localhost."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,28 +5,27 @@ They are the only addresses this program ever talks to: no answer of the portal 
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from kmscore.byov.customer import EndpointRefused, endpoint_of
 from kmsruntime.errors import AddressRefused
 
 
 def checked_address(option: str, address: str) -> str:
     """The address without a trailing slash. Raises AddressRefused unless it is https, or http to this machine."""
+    endpoint, code = None, ""
     try:
-        parts = urlsplit(address.strip())
-        host, _ = parts.hostname, parts.port  # a port that is no number raises
-    except ValueError:
-        host, parts = None, urlsplit("")
-    if not host or parts.scheme not in ("https", "http") or not address.isprintable():
-        raise AddressRefused("address_invalid", f"{option} must be an address such as https://kms.example.com.")
-    if parts.username or parts.password or parts.query or parts.fragment:
+        endpoint = endpoint_of(address)
+    except EndpointRefused as refused:
+        code = refused.code
+    if code in ("uri_userinfo", "uri_query"):
         raise AddressRefused(
             "address_invalid", f"{option} must be a plain address, without a user name, a password, ? or #."
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if endpoint is None:
+        raise AddressRefused("address_invalid", f"{option} must be an address such as https://kms.example.com.")
+    if not endpoint.is_protected:
         raise AddressRefused("address_not_https", f"{option} must start with https:// (http is for this machine only).")
     return address.strip().rstrip("/")
 
@@ -42,10 +41,3 @@ def checked_ca(option: str, path: Path | None) -> str:
             "ca_invalid", f"{option}: {path} is not a readable file of CA certificates (PEM)."
         ) from None
     return str(path.resolve())
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

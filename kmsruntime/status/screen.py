@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from kmscore.byov.token import Forecast, sentence_of
+from kmscore.byov.verdicts import Step, explain
 from kmscore.wording import ago, plural
 from kmsruntime.disk import credentials
 from kmsruntime.disk.home import Home
@@ -133,7 +134,7 @@ def screen(found: dict[str, Any], at: float | None = None) -> str:
         ("Holds", _holds(found)),
         ("Sealed", f"{found['sealed_at'] or 'never'}{_ago(found['sealed_seconds'], ', ')}"),
         ("Key", f"{_source(key)}, key {key['name']} version {key['version']}" if key else "none"),
-        *([("Token", _token(found["token"], at))] if found["token"] else []),
+        *([("Token", _token(found["token"], key["name"] if key else "", at))] if found["token"] else []),
         ("Last contact", _ago(found["contact_seconds"]) or "never"),
         ("Portal", found["portal"]),
         ("Vault", found["vault"]),
@@ -167,11 +168,14 @@ def _source(key: dict[str, Any]) -> str:
     return own if key["source"] == "byov" else "hosted vault"
 
 
-def _token(facts: dict[str, Any], at: float) -> str:
-    """The forecast; what is wrong with the token comes first."""
-    problem = f"{facts['problem']}; " if facts.get("problem") else ""
+def _token(facts: dict[str, Any], key: str, at: float) -> str:
+    """The forecast; what is wrong with the token comes first, in the words of the panel."""
+    problem = ""
+    if facts.get("problem"):
+        said = explain(Step("token", "failed", str(facts["problem"])), key=key)
+        problem = f"{said.sentence} [{facts['problem']}] "
     if not facts.get("because"):
-        return f"{problem}its end is not known"
+        return f"{problem}Its end is not known." if problem else "its end is not known"
     told = Forecast(
         facts.get("renews_every"),
         facts.get("next_renewal"),

@@ -32,8 +32,9 @@ def test_every_pair_of_step_and_code_has_words() -> None:
 def test_every_code_is_at_home_at_a_step_and_has_a_sentence_of_its_own() -> None:
     assert set(CODES.values()) <= set(STEPS)
     assert set(verdicts._SENTENCES) == set(CODES)
-    assert set(verdicts._COMMANDS) <= set(CODES)
-    assert len(set(verdicts._SENTENCES.values())) == len(CODES)
+    sentences = verdicts._SENTENCES | verdicts._LATER
+    assert set(verdicts._COMMANDS) <= set(sentences)
+    assert len(set(sentences.values())) == len(sentences) == len(CODES) + len(verdicts._LATER)
 
 
 def test_every_step_has_words_for_being_well_and_for_not_being_asked() -> None:
@@ -104,7 +105,9 @@ def test_no_name_breaks_out_of_a_command(hostile: str) -> None:
 
 
 def test_no_brand_is_named() -> None:
-    texts = " ".join([*verdicts._SENTENCES.values(), *verdicts._FINE.values(), *verdicts.TITLES.values()])
+    texts = " ".join(
+        [*verdicts._SENTENCES.values(), *verdicts._LATER.values(), *verdicts._FINE.values(), *verdicts.TITLES.values()]
+    )
     for brand in ("HashiCorp", "OpenBao", "Boomi", "Spring"):
         assert brand.lower() not in texts.lower()
 
@@ -112,7 +115,7 @@ def test_no_brand_is_named() -> None:
 def test_templates_use_known_parameters_only() -> None:
     used = {
         name
-        for text in (*verdicts._SENTENCES.values(), *verdicts._COMMANDS.values())
+        for text in (*verdicts._SENTENCES.values(), *verdicts._LATER.values(), *verdicts._COMMANDS.values())
         for _, name, _, _ in string.Formatter().parse(text)
         if name
     }

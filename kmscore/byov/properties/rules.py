@@ -22,6 +22,7 @@ from kmscore.byov.customer import (
     Placeholder,
     endpoint_of,
     holds_placeholder,
+    is_loopback,
     normalised_namespace,
     placeholder_of,
 )
@@ -380,11 +381,6 @@ def to_port(text: str) -> int | None:
     """A port's number from 1 to 65535."""
     number = binding.to_whole_number(text)
     return number if number is not None and 1 <= number <= 65535 else None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is the machine itself, by its name or its address."""
-    return host.lower() == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def _is_ip(host: str) -> bool:
