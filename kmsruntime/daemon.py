@@ -17,13 +17,13 @@ from kmscore.backoff import backoff_seconds, jittered
 from kmsruntime.container import Container
 from kmsruntime.disk.home import Home
 from kmsruntime.errors import RuntimeProblem, unforeseen
-from kmsruntime.keysource.token_renewer import TokenWatch
+from kmsruntime.keysource.token_renewer import TokenRenewer
 from kmsruntime.sync import Synchroniser
 
 POLL_SECONDS: Final = 5.0
 MOST_SECONDS: Final = 300.0
 HANDOVER_SECONDS: Final = 60.0
-WATCH_SECONDS: Final = 1.0  # between two looks at whether the customer's token is to be renewed
+WATCH_SECONDS: Final = 1.0  # between two looks at what became of the customer's token
 FIRST_CHECK_SECONDS: Final = 10.0  # a thousand containers that start at once spread out
 STOP_SECONDS: Final = 3.0  # from SIGTERM until a call that has not ended is broken off
 JITTER: Final = 0.2  # each wait is up to this part shorter or longer: a thousand containers spread out
@@ -69,12 +69,14 @@ class Daemon:
     def _keep_up(self) -> None:
         with self._home.only_daemon():
             synchroniser = Synchroniser(Container(self._home), self._wait_for_portal, self._say)
-            watch = TokenWatch(synchroniser.sources, self._say)
-            self._say("Started.")
-            while not self._stopping.is_set():
-                self._sync(synchroniser)
-                self._check_itself(synchroniser)
-                self._wait_watching(self._pause(), synchroniser, watch)
+            with TokenRenewer(synchroniser.sources, self._say) as renewer:
+                self._say("Started.")
+                with suppress(RuntimeProblem):  # a first sync may wait for the portal longer than the token lives
+                    renewer.look(synchroniser.holding.header())
+                while not self._stopping.is_set():
+                    self._sync(synchroniser)
+                    self._check_itself(synchroniser)
+                    self._wait_watching(self._pause(), synchroniser, renewer)
 
     def _check_itself(self, synchroniser: Synchroniser) -> None:
         """Every few minutes; whatever comes of it, syncing goes on."""
@@ -83,12 +85,12 @@ class Daemon:
         wait = synchroniser.self_check.run()
         self._next_check = time.monotonic() + jittered(wait, JITTER)
 
-    def _wait_watching(self, seconds: float, synchroniser: Synchroniser, watch: TokenWatch) -> None:
-        """Wait, and in the meantime keep the customer's token alive."""
+    def _wait_watching(self, seconds: float, synchroniser: Synchroniser, renewer: TokenRenewer) -> None:
+        """Wait, and in the meantime tell what becomes of the customer's token."""
         ends = time.monotonic() + seconds
         while not self._stopping.is_set():
             try:
-                self._watch(synchroniser, watch)
+                self._watch(synchroniser, renewer)
             except RuntimeProblem:
                 pass  # the next sync meets the same trouble and says it
             except Exception as error:  # noqa: BLE001 the values are kept up to date all the same
@@ -97,12 +99,12 @@ class Daemon:
                 self._wait(ends - time.monotonic())
                 return
             left = ends - time.monotonic()
-            if left <= 0 or not self._wait(min(left, WATCH_SECONDS) if watch.is_watching else left):
+            if left <= 0 or not self._wait(min(left, WATCH_SECONDS) if renewer.is_watching else left):
                 return
 
-    def _watch(self, synchroniser: Synchroniser, watch: TokenWatch) -> None:
-        if synchroniser.holding.is_open() and watch.look(synchroniser.holding.header()):
-            synchroniser.telling.about_token(watch.facts)
+    def _watch(self, synchroniser: Synchroniser, renewer: TokenRenewer) -> None:
+        if synchroniser.holding.is_open() and renewer.look(synchroniser.holding.header()):
+            synchroniser.telling.about_token(renewer.facts)
             synchroniser.telling.again()
 
     def _sync(self, synchroniser: Synchroniser) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from kmscore.byov.verdicts import Step, explain
 from kmsruntime.errors import RuntimeProblem, unforeseen
 from kmsruntime.keysource.sources import Sources
 from kmsruntime.keysource.token_session import TokenSession
@@ -15,22 +17,24 @@ RETRY_SECONDS: Final = 30.0  # until the settings or the hosted vault can be rea
 TOLD_SECONDS: Final = 3600.0
 RENEWED_SECONDS: Final = 60.0  # a renewal is news, but not every few seconds
 _SAME_SECONDS: Final = 120  # moments that differ by less are the same to people
-_WORDS: Final = {
-    "token_invalid": "The token of your vault is not accepted: it expired, was revoked or mistyped.",
-    "token_expired": "The token of your vault has expired, or its leases are too short to go on.",
-    "token_revoked": "The token of your vault was revoked.",
-    "renewal_denied": "Your vault does not renew the token: its policy lacks auth/token/renew-self.",
-    "token_lookup_denied": "The token of your vault may not look itself up, so it is never renewed.",
-    "token_use_limited": "The token of your vault has a limit of uses, so it is never renewed.",
-}
+STOP_SECONDS: Final = 1.0  # a renewal that is under way may end; one that is broken off loses nothing
 
 
-class TokenWatch:
-    """For the daemon. `facts`: of the token in use, None in hosted mode."""
+class TokenRenewer:
+    """For the daemon's thread, which calls everything here. `facts`: of the token in use, None in hosted mode.
+
+    The renewing itself has a thread of its own, so that no answer of another server that takes its time lets the token
+    end. Only the session goes over to it, which talks to the customer's vault and to nobody else, and touches no file.
+    """
 
     def __init__(self, sources: Sources, say: Callable[[str], None]) -> None:
         self._sources, self._say = sources, say
+        self._thread = threading.Thread(target=self._keep_alive, name="token-renewer", daemon=True)
+        self._changed = threading.Condition()  # guards the next four
         self._session: TokenSession | None = None
+        self._found: dict[str, Any] | None = None  # the session's facts, after its last attempt
+        self._failed = ""  # what nobody foresaw, in a line for people
+        self._stopping = False
         self._revision = 0
         self._again = 0.0
         self._told: dict[str, Any] | None = None
@@ -38,46 +42,66 @@ class TokenWatch:
         self._unforeseen = ""
         self.facts: dict[str, Any] | None = None
 
+    def __enter__(self) -> TokenRenewer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join(STOP_SECONDS)
+
     @property
     def is_watching(self) -> bool:
         return self._session is not None
 
     def look(self, header: Header | None) -> bool:
-        """Renew when it is due; whether there is something that people should see. Raises nothing."""
+        """From now on keep the token alive that this store needs; whether there is something that people should see.
+
+        Raises nothing.
+        """
         if header is None or header.source == "hosted":
             news = self.facts is not None
-            self._session, self.facts, self._told = None, None, None
+            self._hand_over(None)
+            self.facts, self._told = None, None
             return news
         try:
             return self._look(header)
         except Exception as error:  # noqa: BLE001 whatever a vault says of a token, the values stay up to date
-            self._begin_again_later()
-            if (line := unforeseen(error)) != self._unforeseen:
-                self._say(line)
-            self._unforeseen = line
+            self._fail(unforeseen(error))
             return False
 
     def _look(self, header: Header) -> bool:
         now = time.monotonic()
         if (self._session is None or self._revision != header.settings_revision) and now >= self._again:
             self._begin(header.settings_revision)
-        if self._session is None:
+        with self._changed:
+            found, failed, self._failed = self._found, self._failed, ""
+        if failed:
+            self._fail(failed)
             return False
-        if self._session.due(time.monotonic()):  # not `now`: one that was just begun is to be looked up at once
-            self._session.renew()
-        self.facts = self._session.facts()
+        if found is None:
+            return False
+        self.facts = found
         if not self._is_news(now):
             return False
-        if self.facts["problem"] and self.facts["problem"] != (self._told or {}).get("problem"):
-            self._say(
-                _WORDS.get(self.facts["problem"], f"Your vault fails to renew the token: {self.facts['problem']}.")
-            )
-        self._told, self._told_at = self.facts, now
+        problem = found["problem"]
+        if problem and problem != (self._told or {}).get("problem"):
+            self._say(f"Your own vault: {explain(Step('token', 'failed', problem), key='').sentence} [{problem}]")
+        self._told, self._told_at = found, now
         return True
+
+    def _fail(self, line: str) -> None:
+        self._begin_again_later()
+        if line != self._unforeseen:
+            self._say(line)
+        self._unforeseen = line
 
     def _begin_again_later(self) -> None:
         self._again = time.monotonic() + RETRY_SECONDS
-        self._session, self._told = None, None
+        self._hand_over(None)
+        self._told = None
 
     def _begin(self, revision: int) -> None:
         self._begin_again_later()
@@ -85,9 +109,42 @@ class TokenWatch:
             customer = self._sources.customer(revision)
             if customer is not None:
                 vault = self._sources.client(revision, customer)
-                self._session, self._revision = TokenSession(vault, customer.file.lifecycle), revision
+                self._revision = revision
+                self._hand_over(TokenSession(vault, customer.file.lifecycle))
         except RuntimeProblem:
             return  # a sync meets the same trouble and says it
+
+    # -- between the two threads -----------------------------------------------------------------------------------
+
+    def _hand_over(self, session: TokenSession | None) -> None:
+        with self._changed:
+            self._session, self._found, self._failed = session, None, ""
+            self._changed.notify()
+
+    def _keep_alive(self) -> None:
+        """The thread: renew when it is due, until told to stop."""
+        while (session := self._next_due()) is not None:
+            found, failed = None, ""
+            try:
+                session.renew()
+                found = session.facts()
+            except Exception as error:  # noqa: BLE001 as in `look`, which tells it
+                failed = unforeseen(error)
+            with self._changed:
+                if session is self._session:  # another one may have been handed over in the meantime
+                    self._session, self._found, self._failed = None if failed else session, found, failed
+
+    def _next_due(self) -> TokenSession | None:
+        """Waits for a session with something to do; None: stop."""
+        with self._changed:
+            while not self._stopping:
+                left = None if self._session is None else self._session.seconds_left(time.monotonic())
+                if left == 0:
+                    return self._session
+                self._changed.wait(left)
+        return None
+
+    # -- what is news ----------------------------------------------------------------------------------------------
 
     def _is_news(self, now: float) -> bool:
         before, after, since = self._told, self.facts, now - self._told_at

@@ -14,7 +14,7 @@ import pytest
 
 from kmsruntime.daemon import Daemon
 from kmsruntime.disk.home import Home
-from kmsruntime.keysource.token_renewer import TokenWatch
+from kmsruntime.keysource.token_renewer import TokenRenewer
 from kmsruntime.store.format import Header
 from tests.live import ROOT
 from tests.runtime.container import Container, save
@@ -130,11 +130,11 @@ def test_an_unforeseen_exception_is_one_line_without_its_text_and_a_failure() ->
 
 def test_looking_at_the_token_raises_nothing() -> None:
     lines: list[str] = []
-    watch = TokenWatch(Broken(), lines.append)  # type: ignore[arg-type]
-    assert watch.look(Header("acme-X1", "atom", source="byov", settings_revision=2)) is False
-    assert watch.look(Header("acme-X1", "atom", source="byov", settings_revision=2)) is False
+    renewer = TokenRenewer(Broken(), lines.append)  # type: ignore[arg-type]
+    assert renewer.look(Header("acme-X1", "atom", source="byov", settings_revision=2)) is False
+    assert renewer.look(Header("acme-X1", "atom", source="byov", settings_revision=2)) is False
     assert (len(lines), "OverflowError in test_daemon.py" in lines[0], "canary" in lines[0]) == (1, True, False)
-    assert watch.is_watching is False
+    assert renewer.is_watching is False
 
 
 def test_the_pause_grows_to_five_minutes_and_is_spread() -> None:
