@@ -6,7 +6,6 @@ import json
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from kmsportal.backups import database, record, restored
-from kmsportal.demo.place import DemoError, Place, inner_ports, lock, open_place
-from kmsportal.demo.processes import stop_leftovers
 
 NEXT = "Next, before containers and people come back: manage.py after_restore --credentials DIR"
 EXTERNAL = """\
@@ -47,7 +44,7 @@ class Command(BaseCommand):
             if not options["yes"]:
                 self._ask(parts, backup)
             self._put_back(source, backup, parts, options["var"])
-        except (record.BackupBroken, database.DatabaseRefused, DemoError) as refused:
+        except (record.BackupBroken, database.DatabaseRefused) as refused:
             raise CommandError(str(refused)) from None
         except OSError as error:
             raise CommandError(f"{error.filename or source}: {error.strerror}.") from None
@@ -89,16 +86,16 @@ class Command(BaseCommand):
             if "vault" in parts:
                 self.stdout.write(EXTERNAL.format(file=source / record.SNAPSHOT))
             return
-        place = open_place(var, settings.PORT)
-        with closing(lock(place)):
-            stop_leftovers(place.directory("run"))  # of a stack that was killed
+        from kmsportal.demo import restore as embedded  # of no concern to a real installation
+
+        with embedded.stopped(var, settings.PORT) as place:
             restored.note(place.var, parts, backup.taken_at)
             if "database" in parts:
                 if backup.database != "sqlite":
                     raise CommandError("The backup's database is of PostgreSQL; an embedded stack has SQLite.")
                 self._tell_database(database.put_back_sqlite(source / record.SQLITE, place.database, aside))
             if "vault" in parts:
-                _embedded(place).restore(source / record.SNAPSHOT, aside)
+                embedded.put_back_vault(place, source / record.SNAPSHOT, aside)
                 self.stdout.write("The vault is put back, and the credentials in VAR/credentials are made anew.")
 
     def _tell_database(self, kept: Path | None) -> None:
@@ -112,12 +109,3 @@ def _addresses(var: Path | None) -> set[str]:
         return {str(json.loads((var / "demo.json").read_text())["url"])}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-
-
-def _embedded(place: Place) -> Any:
-    try:
-        from kmsportal.demo.servers import OpenBao
-    except ModuleNotFoundError as error:
-        raise CommandError(f"The package {error.name} is not installed: run `make .venv` and start again.") from None
-    ports = inner_ports(place)
-    return OpenBao(place, ports["openbao"], ports["openbao_cluster"])
