@@ -226,10 +226,8 @@ def test_a_broken_wrapped_key_is_counted_and_the_rest_goes_on(stage: Stage, host
 
 def test_an_entry_that_is_no_text_breaks_nothing_else(stage: Stage, hosted_vault: HostedVault) -> None:
     look.filled(hosted_vault, stage.production, 3)
-    body = {"data": {"6f9d4f0a-0000-4000-8000-000000000002": {"a": 1}, "no id": 7}}
-    hosted_vault.root.call(
-        "PATCH", f"datakeys/data/{stage.production.pk}/0", body, content_type="application/merge-patch+json"
-    )
+    entries: dict[str, Any] = {"6f9d4f0a-0000-4000-8000-000000000002": {"a": 1}, "no id": 7}
+    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", entries)
     operation = look.finished(look.rotate(stage, stage.production))
     assert (operation.error_code, operation.failed, part(operation).rewrapped) == ("data_keys_broken", 2, 3)
 

@@ -119,7 +119,7 @@ def in_turn(first: str, second: str, switch: bytes) -> Iterator[str]:
         target = second if switch in head else first
         host, port = target.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), 5) as onward:
-            onward.sendall(head.replace(b"keep-alive", b"close") + b"\r\n\r\n" + body)
+            onward.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
             _pipe(onward, connection)
 
     with serving(handle) as port:
@@ -134,7 +134,7 @@ def lying(truth: str, path: str, answer: Callable[[bytes], bytes]) -> Iterator[s
         head, body = _request(connection)
         host, port = truth.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), 5) as onward:
-            onward.sendall(head.replace(b"keep-alive", b"close") + b"\r\n\r\n" + body)
+            onward.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
             if path.encode() not in head.splitlines()[0]:
                 _pipe(onward, connection)
                 return
