@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -42,10 +43,13 @@ class Portal:
     """The portal at one address. `ca`: file of CA certificates, "" for the public ones."""
 
     def __init__(self, address: str, ca: str = "") -> None:
-        """Raises PortalMisconfigured when the file of CA certificates cannot be used."""
-        self._address = address
+        self._address, self._ca = address, ca
+
+    @cached_property
+    def _http(self) -> HttpClient:
+        """Made at the first request: reading the authorities takes longer than all else, and `get` may need none."""
         limits = Limits(CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS, ANSWER_BYTES)
-        self._http = HttpClient(address, _context(address, ca), limits)
+        return HttpClient(self._address, _context(self._address, self._ca), limits)
 
     def get(self, path: str, token: str, *, query: Mapping[str, str] | None = None, etag: str = "") -> Answer:
         """GET; 304 only with an etag. Raises PortalUnavailable, PortalRefused, PortalMisconfigured."""

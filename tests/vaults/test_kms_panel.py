@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from atoms.models import Atom, Node
+from kmscore.byov.verdicts import Step, explain
 from tests.conftest import Stage
 from tests.vaults.panel import HTMX, SAMPLE, Panel, reported, save_extensions_of, text_of
 from vaults.models import ContainerReport, KmsSettings, PropertiesFile
@@ -137,6 +139,18 @@ def test_a_token_that_is_renewed_no_more_is_the_state_and_an_outage_is_a_warning
     page = text_of(panel.get())
     assert ("takes nothing new" in page) == dropped
     assert ("could not be renewed" in page) != dropped
+
+
+@pytest.mark.parametrize(
+    "code", ["token_revoked", "token_expired", "renewal_denied", "vault_unreachable", "answer_invalid"]
+)
+def test_what_is_wrong_with_a_token_is_said_in_words(panel: Panel, code: str) -> None:
+    """As `check` and `status` say it; tests/pure/test_words.py has all codes."""
+    panel.save(SAMPLE)
+    reported(panel.atom, settings_revision=2, source="byov", token={"problem": code, "dropped": True})
+    page = text_of(panel.get())
+    assert escape(explain(Step("token", "failed", code), key="").sentence) in page
+    assert "no words for" not in page
 
 
 @pytest.mark.parametrize("number", [0, 1, 10**9, 7258118400])
