@@ -67,7 +67,7 @@ class HttpClient:
 
     def __init__(self, address: str, tls: ssl.SSLContext | None, limits: Limits, *, proxy: str = "") -> None:
         """address: scheme, host and port. tls: whom to trust; None for http. proxy: ``http://user:password@host:port``."""
-        self.address, self.tls, self._limits = address, tls, limits
+        self.address, self._limits = address, limits
         self._timeout = Timeout(connect=limits.connect, read=limits.silence)
         self._pools = _pools(tls, limits, proxy)
 
