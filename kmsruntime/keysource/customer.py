@@ -39,7 +39,7 @@ class CustomerKeys:
 
 @contextmanager
 def customer_errors() -> Iterator[None]:
-    """Turn kmscore.vaultclient.client's errors into this program's, about "your vault": what is wrong, and what to do."""
+    """Turn kmscore.vaultclient.answers' errors into this program's, about "your vault": what is wrong, and what to do."""
     problem: RuntimeProblem | None = None
     try:
         yield

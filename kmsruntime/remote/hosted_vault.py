@@ -23,7 +23,7 @@ def hosted_vault(config: Config) -> Vault:
 def log_in(vault: Vault, login: VaultLogin) -> Vault:
     """The same server with a token of the login's role, good for five minutes.
 
-    Raises kmscore.vaultclient.client's errors; VaultRefused with LOGIN_REFUSED when role_id or secret_id is no good any more.
+    Raises kmscore.vaultclient.answers' errors; VaultRefused with LOGIN_REFUSED when role_id or secret_id is no good any more.
     """
     try:
         token = vault.login(login.mount, login.role_id, login.secret_id).token
@@ -46,7 +46,7 @@ def log_in_as_atom(vault: Vault, atom: AtomHalf) -> Vault:
 
 @contextmanager
 def vault_errors() -> Iterator[None]:
-    """Turn kmscore.vaultclient.client's errors into this program's: what is wrong, and what to do."""
+    """Turn kmscore.vaultclient.answers' errors into this program's: what is wrong, and what to do."""
     problem: RuntimeProblem | None = None
     try:
         yield

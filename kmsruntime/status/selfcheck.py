@@ -100,7 +100,7 @@ class SelfCheck:
         return {"proof": given.hex(), "revision": canary.revision}
 
     def _data_key(self, login: VaultLogin, canary: Canary) -> bytes:
-        """Raises KeyError when the vault has none for it, DataKeysBroken, and kmscore.vaultclient.client's other errors."""
+        """Raises KeyError when the vault has none for it, DataKeysBroken, and kmscore.vaultclient.answers' other errors."""
         reader = log_in(self._vault, login)
         try:
             document = reader.read_document(DATAKEYS, f"{canary.environment}/{canary.document}")

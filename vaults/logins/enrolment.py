@@ -210,7 +210,7 @@ def deliver(enrolment: Enrolment) -> list[Grant] | None:
     """The wrapped credentials of a ready enrolment; None while the worker is not done. Each call issues new secret_ids.
 
     Raises Refused (delivered too often, installer token withdrawn or expired, KMS off), RowForged, and the errors
-    of kmscore.vaultclient.client.
+    of kmscore.vaultclient.answers.
     """
     _check(enrolment)
     if enrolment.state != Enrolment.State.READY:

@@ -61,7 +61,7 @@ class Look:
 
 @periodic
 def look_if_due() -> Look | None:
-    """A look, unless one began or ended a moment ago. Raises the errors of kmscore.vaultclient.client."""
+    """A look, unless one began or ended a moment ago. Raises the errors of kmscore.vaultclient.answers."""
     recent = ReaderWatch.objects.filter(pk=1, looked_at__gt=timezone.now() - EVERY / 2)
     return None if recent.exists() else look()
 
@@ -69,7 +69,7 @@ def look_if_due() -> Look | None:
 def look() -> Look | None:
     """Compare the vault with the enrolments, raise alarms, send their mail; None while another look is under way.
 
-    Raises the errors of kmscore.vaultclient.client; then nothing is known anew, and the watch says since when.
+    Raises the errors of kmscore.vaultclient.answers; then nothing is known anew, and the watch says since when.
     """
     lease = ReaderWatch.take()
     if lease is None:
