@@ -90,7 +90,7 @@ class GrantOut(Schema):
     seconds: int
 
 
-class Delivery(Schema):
+class CredentialsOut(Schema):
     enrolment: uuid.UUID
     node: uuid.UUID
     account: AccountReference
@@ -150,7 +150,7 @@ def sync_credential_replaced(request: NodeRequest, body: SyncCredentialIn) -> Ht
     return HttpResponse(status=204)
 
 
-@router.get("enrolments/{enrolment_id}", auth=enrolling_credential, response={200: Delivery, 202: Waiting})
+@router.get("enrolments/{enrolment_id}", auth=enrolling_credential, response={200: CredentialsOut, 202: Waiting})
 def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     """The wrapped credentials once the worker is done; every answer carries new secret_ids."""
     enrolment = _enrolment(request, enrolment_id)

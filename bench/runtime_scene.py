@@ -93,7 +93,7 @@ def login_of(hosted: Hosted, mount: str, recipient: str) -> VaultLogin:
 
 
 @dataclass
-class Environment:
+class BenchEnvironment:
     """An environment that holds `count` secrets; `answer` is the portal's answer to `sync`."""
 
     id: str
@@ -102,7 +102,7 @@ class Environment:
     answer: bytes
 
 
-def environment(hosted: Hosted, count: int) -> Environment:
+def environment(hosted: Hosted, count: int) -> BenchEnvironment:
     recipient = str(uuid.uuid4())
     hosted.identities["provisioner"].call("POST", f"intransit/keys/{recipient}", KEY_PARAMETERS)
     layout.create_role(client_of(hosted.identities["provisioner"]), "environments", recipient, ENVIRONMENT_ROLE)
@@ -135,7 +135,7 @@ def environment(hosted: Hosted, count: int) -> Environment:
         "values": rows,
         "plain": [],
     }
-    return Environment(recipient, count, login_of(hosted, "environments", recipient), orjson.dumps(answer))
+    return BenchEnvironment(recipient, count, login_of(hosted, "environments", recipient), orjson.dumps(answer))
 
 
 def _data_keys(hosted: Hosted, recipient: str, count: int) -> list[tuple[str, bytes]]:
@@ -150,7 +150,7 @@ def _data_keys(hosted: Hosted, recipient: str, count: int) -> list[tuple[str, by
     return [(key_id, key.plaintext) for key_id, key in keys]
 
 
-def container(directory: Path, hosted: Hosted, environment: Environment, portal: str, vault: str) -> Home:
+def container(directory: Path, hosted: Hosted, environment: BenchEnvironment, portal: str, vault: str) -> Home:
     """An enrolled container's directory."""
     home = Home(directory)
     home.prepare()

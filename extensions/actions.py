@@ -223,7 +223,7 @@ class StaleConnection(Refused):
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class ValueLoss:
     """How many values of its own an environment loses by a connection's change."""
 
     environment: Environment
@@ -241,17 +241,19 @@ class Consent:
 class ValuesWouldBeLost(Refused):
     """Environments hold values of their own for what would leave, and nobody agreed to that; nothing was written."""
 
-    def __init__(self, losses: list[Loss]) -> None:
+    def __init__(self, losses: list[ValueLoss]) -> None:
         super().__init__("values_would_be_lost", "Values that environments hold would be deleted.")
         self.losses = losses
         self.count = sum(loss.count for loss in losses)
 
 
-def losses_with(connection: Connection) -> list[Loss]:
+def losses_with(connection: Connection) -> list[ValueLoss]:
     """What environments would lose with a connection, by name of the environment."""
     own = Q(extension_values__field__connection=connection) & ~Q(extension_values__form="component")
     environments = connection.account.environments.annotate(lost=Count("extension_values", filter=own))
-    return [Loss(environment, environment.lost) for environment in environments.filter(lost__gt=0).order_by("name")]
+    return [
+        ValueLoss(environment, environment.lost) for environment in environments.filter(lost__gt=0).order_by("name")
+    ]
 
 
 def save_connection(
@@ -398,7 +400,7 @@ def _publish(
 
 
 def _check_consent(plans: list[Plan], consent: Consent) -> None:
-    losses = [Loss(plan.environment, plan.lost) for plan in plans if plan.lost]
+    losses = [ValueLoss(plan.environment, plan.lost) for plan in plans if plan.lost]
     if consent.environments is not None and any(loss.environment.pk not in consent.environments for loss in losses):
         raise Refused(
             "hidden_values",

@@ -36,7 +36,7 @@ class PropertyChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldValue:
     """One thing an environment holds, as a row of either table."""
 
     path: Path
@@ -48,7 +48,7 @@ class Held:
     plain: str = ""
     field: Field | None = None
     data_key: str = ""  # of a sealed row; "" until the save seals it
-    lost: str = ""  # DataKey.Loss: the vault has that key no more
+    lost: str = ""  # DataKey.LostBecause: the vault has that key no more
 
 
 @dataclass(slots=True)
@@ -57,10 +57,10 @@ class Plan:
 
     environment: Environment
     revision: int  # the environment's after the save
-    held: dict[Path, Held]
-    written: dict[Path, Held] = field(default_factory=dict)
+    held: dict[Path, HeldValue]
+    written: dict[Path, HeldValue] = field(default_factory=dict)
     secrets: dict[Path, Secret] = field(default_factory=dict, repr=False)
-    removed: dict[Path, Held] = field(default_factory=dict)
+    removed: dict[Path, HeldValue] = field(default_factory=dict)
     renamed: bool = False
     asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
 
@@ -69,7 +69,7 @@ class Plan:
         """Nothing would change. The first save of an environment always changes something: it publishes."""
         return not (self.written or self.removed or self.renamed) and self.revision > 1
 
-    def put(self, held: Held, secret: Secret | None = None) -> None:
+    def put(self, held: HeldValue, secret: Secret | None = None) -> None:
         held = replace(held, revision=self.revision)
         self.held[held.path] = self.written[held.path] = held
         if secret is not None:
@@ -93,7 +93,7 @@ class Plan:
         entries = (
             entry(h.path, h.name, "lost" if h.lost else h.form, h.encrypted, h.revision, h.plain, h.data_key or new_key)
             for h in self.held.values()
-            if h.lost != DataKey.Loss.SHREDDED
+            if h.lost != DataKey.LostBecause.SHREDDED
         )
         return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.environment.restored)
 
@@ -108,7 +108,7 @@ class Plan:
         return rows + [[h.name, h.label, "cleared"] for h in self.removed.values()]
 
 
-def _deed(held: Held) -> str:
+def _deed(held: HeldValue) -> str:
     return {"sealed": "new secret", "plain": "new value", "component": "component value"}[held.form]
 
 
@@ -132,8 +132,8 @@ def plan_save(
     return plan
 
 
-def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path, Held]:
-    held: dict[Path, Held] = {}
+def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path, HeldValue]:
+    held: dict[Path, HeldValue] = {}
     columns = ("field_id", "form", "revision", "plain", "data_key_id", "data_key__lost_because")
     rows = ExtensionValue.objects.filter(environment=environment).values_list(*columns)
     stray = [row for row in rows if row[0] not in fields]
@@ -142,19 +142,19 @@ def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path
         known |= Field.objects.select_related("connection").in_bulk([row[0] for row in stray])
     for field_id, form, revision, plain, data_key, lost in rows:
         found = known[field_id]
-        held[found.path] = Held(
+        held[found.path] = HeldValue(
             *(found.path, found.connection.name, found.label, form, found.encrypted, revision, plain, found),
             data_key=str(data_key or ""),
             lost=lost or "",
         )
     properties = ProcessProperty.objects.filter(environment=environment).values_list("name", "revision", "plain")
     for name, revision, plain in properties:
-        held["property", name] = Held(("property", name), "", name, "plain", False, revision, plain)
+        held["property", name] = HeldValue(("property", name), "", name, "plain", False, revision, plain)
     return held
 
 
-def _of(field: Field, form: Form, plain: str = "") -> Held:
-    return Held(field.path, field.connection.name, field.label, form, field.encrypted, 0, plain, field)
+def _of(field: Field, form: Form, plain: str = "") -> HeldValue:
+    return HeldValue(field.path, field.connection.name, field.label, form, field.encrypted, 0, plain, field)
 
 
 def _apply(plan: Plan, change: FieldChange) -> None:
@@ -183,7 +183,7 @@ def _apply_property(plan: Plan, change: PropertyChange) -> None:
         if current is not None:
             plan.remove(path)
     elif current is None or current.plain != change.value:
-        plan.put(Held(path, "", change.name, "plain", False, 0, change.value))
+        plan.put(HeldValue(path, "", change.name, "plain", False, 0, change.value))
 
 
 def _reconcile(plan: Plan, fields: Sequence[Field]) -> None:

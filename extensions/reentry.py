@@ -7,11 +7,11 @@ from django.db.models import Count, Min, Q, QuerySet, Sum
 from accounts.models import Membership
 from atoms.models import Atom, Environment
 from extensions.models import ExtensionValue
-from vaults.models import Loss
+from vaults.models import LostKeys
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ReentryProgress:
     """How many of an environment's lost values were dealt with since the loss that is not made good yet."""
 
     environment: Environment
@@ -30,7 +30,7 @@ def needed(membership: Membership) -> QuerySet[ExtensionValue]:
     )
 
 
-def progress(membership: Membership) -> list[Progress]:
+def progress(membership: Membership) -> list[ReentryProgress]:
     """By environment; three queries, whatever their number. Those that are done are not listed."""
     left = {
         row["environment"]: row
@@ -44,12 +44,12 @@ def progress(membership: Membership) -> list[Progress]:
     since = Q(pk__in=[])
     for pk, row in left.items():
         since |= Q(environment=pk, at__gte=row["since"])
-    lost = dict(Loss.objects.filter(since).order_by().values_list("environment").annotate(Sum("count")))
+    lost = dict(LostKeys.objects.filter(since).order_by().values_list("environment").annotate(Sum("count")))
     found = []
     for environment in Environment.objects.filter(pk__in=left).order_by("name"):
         count = left[environment.pk]["count"]
         total = max(lost.get(environment.pk, 0), count)
-        found.append(Progress(environment, total - count, total))
+        found.append(ReentryProgress(environment, total - count, total))
     return found
 
 

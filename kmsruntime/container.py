@@ -8,7 +8,7 @@ from functools import cached_property
 
 from kmscore.vaultclient.client import Vault
 from kmsruntime.disk.home import Config, Home
-from kmsruntime.keysource.settings import KmsSettings
+from kmsruntime.keysource.settings import SettingsCache
 from kmsruntime.keysource.sources import Sources
 from kmsruntime.remote.hosted_vault import hosted_vault
 from kmsruntime.remote.portal import Portal
@@ -40,9 +40,9 @@ class Container:
         return hosted_vault(self.config)
 
     @cached_property
-    def settings(self) -> KmsSettings:
+    def settings(self) -> SettingsCache:
         """The Atom's KMS settings, fetched and kept."""
-        return KmsSettings(self.home, self.hosted, self.portal)
+        return SettingsCache(self.home, self.hosted, self.portal)
 
     @cached_property
     def sources(self) -> Sources:

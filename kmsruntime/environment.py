@@ -14,7 +14,7 @@ from typing import Final
 
 from kmsruntime.errors import SelectionRefused, ValueMissing, ValueUnusable, listed
 from kmsruntime.store.format import Store
-from kmsruntime.store.index import Held
+from kmsruntime.store.index import IndexEntry
 
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED: Final = re.compile(
@@ -51,18 +51,18 @@ class Gift:
     source: str
 
 
-def label(held: Held) -> str:
+def label(held: IndexEntry) -> str:
     """What people call it: "Orders/password", "property/region"."""
     return f"{held.name}/{held.path[-1]}" if held.path[0] == "connection" else f"property/{held.path[-1]}"
 
 
-def default_name(held: Held) -> str:
+def default_name(held: IndexEntry) -> str:
     """ORDERS_DB_PASSWORD for the field password of the connection "Orders DB"; PROPERTY_REGION for a property."""
     name = re.sub(r"[^A-Z0-9]", "_", label(held).upper())
     return f"_{name}" if name[:1].isdigit() else name
 
 
-def find(store: Store, selector: str) -> Held:
+def find(store: Store, selector: str) -> IndexEntry:
     """The one entry a selector ("Orders/password", "<connection id>/password", "property/region") names.
 
     Raises ValueMissing, SelectionRefused when several have that name.
@@ -78,11 +78,11 @@ def find(store: Store, selector: str) -> Held:
     return found[0]
 
 
-def _answers(held: Held, selector: str) -> bool:
+def _answers(held: IndexEntry, selector: str) -> bool:
     return selector == label(held) or (held.path[0] == "connection" and selector == "/".join(held.path[1:]))
 
 
-def value_of(store: Store, held: Held) -> bytes:
+def value_of(store: Store, held: IndexEntry) -> bytes:
     """Raises ValueMissing for an entry without a value, StoreDamaged."""
     if held.form == "missing":
         raise ValueMissing("value_missing", f"{label(held)} is missing: enter it in the portal.")
@@ -107,7 +107,7 @@ def gifts(
     or connection names, or "property"; nothing else is given besides what is mapped. present: the environment so far.
     Raises SelectionRefused, ValueMissing, ValueUnusable, StoreDamaged.
     """
-    chosen: list[tuple[str, Held, bool]] = []
+    chosen: list[tuple[str, IndexEntry, bool]] = []
     taken = set()
     for name, selector in mapped:
         held = find(store, selector)
@@ -135,12 +135,12 @@ def parsed_map(text: str) -> tuple[str, str]:
     return name, selector
 
 
-def _is_chosen(held: Held, only: Sequence[str]) -> bool:
+def _is_chosen(held: IndexEntry, only: Sequence[str]) -> bool:
     group = held.name if held.path[0] == "connection" else "property"
     return any(_answers(held, selector) or selector == group for selector in only)
 
 
-def _is_omitted(held: Held, *, asked_for: bool, say: Callable[[str], None]) -> bool:
+def _is_omitted(held: IndexEntry, *, asked_for: bool, say: Callable[[str], None]) -> bool:
     """What has no value here is left out and said, never replaced by a placeholder; asked for by name it is an error."""
     if held.form not in _OMITTED or asked_for:
         return False
@@ -154,7 +154,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _refuse_shared(chosen: Sequence[tuple[str, Held]]) -> None:
+def _refuse_shared(chosen: Sequence[tuple[str, IndexEntry]]) -> None:
     first: dict[str, str] = {}
     for name, held in chosen:
         if name in first:
@@ -165,7 +165,7 @@ def _refuse_shared(chosen: Sequence[tuple[str, Held]]) -> None:
         first[name] = label(held)
 
 
-def _refuse_reserved(name: str, held: Held, present: Mapping[str, str]) -> None:
+def _refuse_reserved(name: str, held: IndexEntry, present: Mapping[str, str]) -> None:
     if _RESERVED.fullmatch(name):
         why = "a name that decides how programs are run"
     elif name in present:

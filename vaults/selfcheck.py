@@ -19,7 +19,7 @@ from atoms.models import Environment, Node
 from kmscore.refused import Refused
 from kmscore.sealed import selfcheck
 from vaults.hosted import sealing
-from vaults.models import Canary, Proof, Recipient
+from vaults.models import Recipient, SelfCheckResult, SelfCheckValue
 
 VALUE_BYTES = 32
 RENEWED_EVERY = timedelta(days=1)
@@ -32,26 +32,26 @@ OVERDUE = timedelta(minutes=15)
 # -- sealing ------------------------------------------------------------------------------------------------------------
 
 
-def current_canary(environment: Environment) -> Canary:
+def current_canary(environment: Environment) -> SelfCheckValue:
     """The environment's canary, sealed anew when it is a day old, or older than its key or a restore.
 
     Many may ask at once: one of them seals, and as long as there is an older one the others get that.
     Raises Refused: canary_not_ready, and what sealing.new_save_key raises.
     """
-    canary, _ = Canary.objects.select_related("data_key").get_or_create(environment=environment)
+    canary, _ = SelfCheckValue.objects.select_related("data_key").get_or_create(environment=environment)
     if _is_good(canary, environment):
         return canary
     now = timezone.now()
     free = Q(claimed_at=None) | Q(claimed_at__lt=now - CLAIM)
-    if Canary.objects.filter(free, pk=canary.pk, revision=canary.revision).update(claimed_at=now):
+    if SelfCheckValue.objects.filter(free, pk=canary.pk, revision=canary.revision).update(claimed_at=now):
         _seal(canary, environment)
-    found = Canary.objects.select_related("data_key").get(pk=canary.pk)
+    found = SelfCheckValue.objects.select_related("data_key").get(pk=canary.pk)
     if found.sealed is None or found.data_key is None or found.data_key.lost_at is not None:
         raise Refused("canary_not_ready", "The test value is being sealed. Ask again in a minute.")
     return found
 
 
-def _is_good(canary: Canary, environment: Environment) -> bool:
+def _is_good(canary: SelfCheckValue, environment: Environment) -> bool:
     key = canary.data_key
     if canary.sealed is None or key is None or key.lost_at or key.retired_at:
         return False
@@ -59,14 +59,14 @@ def _is_good(canary: Canary, environment: Environment) -> bool:
     return canary.sealed_at > timezone.now() - RENEWED_EVERY and (rotated is None or rotated < canary.sealed_at)
 
 
-def _seal(canary: Canary, environment: Environment) -> None:
+def _seal(canary: SelfCheckValue, environment: Environment) -> None:
     key = sealing.new_save_key(environment)
     value, revision = secrets.token_bytes(VALUE_BYTES), canary.revision + 1
     sealed = key.seal_canary(revision, value)
     with transaction.atomic():
         # Conditional: whoever claimed it after us, because we were slow, may have been quicker.
-        if Canary.objects.select_for_update().filter(pk=canary.pk, revision=canary.revision).exists():
-            Canary.objects.filter(pk=canary.pk).update(
+        if SelfCheckValue.objects.select_for_update().filter(pk=canary.pk, revision=canary.revision).exists():
+            SelfCheckValue.objects.filter(pk=canary.pk).update(
                 data_key=key.record(),
                 revision=revision,
                 sealed=sealed,
@@ -79,13 +79,13 @@ def _seal(canary: Canary, environment: Environment) -> None:
 # -- asking and answering -----------------------------------------------------------------------------------------------
 
 
-def challenge(node: Node, canary: Canary) -> bytes:
+def challenge(node: Node, canary: SelfCheckValue) -> bytes:
     """A new challenge for a node; an earlier one counts no more."""
     value = secrets.token_bytes(selfcheck.CHALLENGE_BYTES)
     asked = {"challenge": value, "asked_at": timezone.now()}
-    moved = Proof.objects.filter(node=node).exclude(environment=canary.environment_id)
+    moved = SelfCheckResult.objects.filter(node=node).exclude(environment=canary.environment_id)
     moved.update(proved_at=None, code="", failed_at=None, environment=canary.environment_id)
-    Proof.objects.update_or_create(
+    SelfCheckResult.objects.update_or_create(
         node=node, defaults=asked, create_defaults={**asked, "environment_id": canary.environment_id}
     )
     return value
@@ -100,7 +100,7 @@ def take_answer(node: Node, revision: int, given: bytes) -> None:
         _fail(row, "proof_wrong")
         raise Refused("proof_wrong", "This is not the answer of somebody who opened the test value.")
     now = timezone.now()
-    Proof.objects.filter(pk=row.pk).update(proved_at=now, code="", failed_at=None)
+    SelfCheckResult.objects.filter(pk=row.pk).update(proved_at=now, code="", failed_at=None)
 
 
 def take_failure(node: Node, code: str) -> None:
@@ -109,20 +109,20 @@ def take_failure(node: Node, code: str) -> None:
     _fail(row, code)
 
 
-def _asked(node: Node) -> tuple[Proof, Canary | None]:
+def _asked(node: Node) -> tuple[SelfCheckResult, SelfCheckValue | None]:
     """The node's proof as it was asked, with its challenge used up by this."""
-    row = Proof.objects.filter(node=node).first()
+    row = SelfCheckResult.objects.filter(node=node).first()
     if row is None or not row.challenge or row.asked_at < timezone.now() - ANSWERED_WITHIN:
         raise Refused("challenge_unknown", "This challenge was answered already, or is too old. Ask again.")
-    used = Proof.objects.filter(pk=row.pk, challenge=bytes(row.challenge)).update(challenge=b"")
+    used = SelfCheckResult.objects.filter(pk=row.pk, challenge=bytes(row.challenge)).update(challenge=b"")
     if not used:
         raise Refused("challenge_unknown", "This challenge was answered already, or is too old. Ask again.")
-    return row, Canary.objects.filter(environment=row.environment_id).exclude(sealed=None).first()
+    return row, SelfCheckValue.objects.filter(environment=row.environment_id).exclude(sealed=None).first()
 
 
-def _fail(row: Proof, code: str) -> None:
+def _fail(row: SelfCheckResult, code: str) -> None:
     since = row.failed_at if row.code else timezone.now()
-    Proof.objects.filter(pk=row.pk).update(code=code, failed_at=since)
+    SelfCheckResult.objects.filter(pk=row.pk).update(code=code, failed_at=since)
 
 
 # -- saying -------------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def proof_line(node: Node, environment_id: uuid.UUID | None) -> ProofLine | None
     """Of an enrolled node with `proof` loaded, and the environment it is in; None while there is nothing to open."""
     if environment_id is None or node.state != Node.State.ENROLLED:
         return None
-    row: Proof | None = getattr(node, "proof", None)
+    row: SelfCheckResult | None = getattr(node, "proof", None)
     if row is not None and row.environment_id != environment_id:
         row = None
     at = row.proved_at if row else None

@@ -26,7 +26,7 @@ _MOUNT_TYPE: Final = re.compile(r"[\w.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class VaultAnswer:
     """What came back: a status with its JSON, or status 0 and the code of what went wrong on the way."""
 
     status: int
@@ -53,7 +53,7 @@ class Transport(Protocol):
         *,
         token: bool = True,
         namespace: bool = True,
-    ) -> Answer: ...
+    ) -> VaultAnswer: ...
 
 
 def run(transport: Transport, *, key: str, wrapped: bool) -> tuple[Step, ...]:
@@ -141,7 +141,7 @@ class _Asking:
             self._fail("sealed", "vault_sealed")
         self._note("sealed")
 
-    def _vault(self, health: Answer) -> None:
+    def _vault(self, health: VaultAnswer) -> None:
         """sys/health answers with 200, 429 (standby), 472, 473, 501 or 503, and always says these two things."""
         if health.code:
             self._fail("vault", health.code)
@@ -149,7 +149,7 @@ class _Asking:
             self._fail("vault", _trouble(health.status, "vault_failing") or "not_a_vault")
         self._note("vault")
 
-    def _ask(self, step: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+    def _ask(self, step: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> VaultAnswer:
         """An answer that is about the question; whatever else goes wrong fails `step`."""
         answer = self._transport.request(method, path, body, token=True, namespace=True)
         code = answer.code or _trouble(answer.status, "vault_internal")
@@ -261,7 +261,7 @@ class _Asking:
         self._note("decrypt")
         self._came_back(opened)
 
-    def _came_back(self, answer: Answer) -> None:
+    def _came_back(self, answer: VaultAnswer) -> None:
         if not _is_data_key(_data(answer).get("plaintext")):
             self._fail("round_trip", "round_trip_failed")
         self._note("round_trip")
@@ -276,7 +276,7 @@ def _trouble(status: int, failing: str) -> str:
     return failing if status >= 500 else ""
 
 
-def _key_problem(answer: Answer) -> str:
+def _key_problem(answer: VaultAnswer) -> str:
     """All three have status 400; only their texts differ, and "not found" is the same in Vault and OpenBao."""
     errors = answer.body.get("errors")
     text = " ".join(map(str, errors)).lower() if isinstance(errors, list) else ""
@@ -285,14 +285,14 @@ def _key_problem(answer: Answer) -> str:
     return "key_missing" if "not found" in text else "key_unfit"
 
 
-def _engine(mounts: Answer) -> str:
+def _engine(mounts: VaultAnswer) -> str:
     secret = _data(mounts).get("secret")
     mount = secret.get(f"{MOUNT}/") if isinstance(secret, dict) else None
     kind = str(mount.get("type", "")) if isinstance(mount, dict) else ""
     return kind if _MOUNT_TYPE.fullmatch(kind) else "of another type" if kind else ""
 
 
-def _data(answer: Answer) -> Mapping[str, Any]:
+def _data(answer: VaultAnswer) -> Mapping[str, Any]:
     data = answer.body.get("data")
     return data if isinstance(data, dict) else {}
 

@@ -50,7 +50,7 @@ class DataKeysBroken(VaultError):
 
 
 @dataclass(frozen=True, slots=True)
-class DataKey:
+class IssuedDataKey:
     """A data key as the vault made it: 32 bytes in the clear and the same, wrapped by version `key_version`."""
 
     plaintext: bytes = field(repr=False)

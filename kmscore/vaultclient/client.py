@@ -15,8 +15,8 @@ import orjson
 
 from kmscore.vaultclient.answers import (
     ANSWER_BYTES,
-    DataKey,
     DataKeysBroken,
+    IssuedDataKey,
     Login,
     VaultError,
     VaultMisconfigured,
@@ -176,11 +176,11 @@ class Vault:
 
     # -- data keys -------------------------------------------------------------------------------------------------
 
-    def new_data_key(self, mount: str, key: str) -> DataKey:
+    def new_data_key(self, mount: str, key: str) -> IssuedDataKey:
         """A new 256-bit data key from transit key `key`, in the clear and wrapped."""
         data = member_of(self.call("POST", f"{mount}/datakey/plaintext/{key}", {"bits": "256"}), "data")
         wrapped = text_of(data, "ciphertext")
-        return DataKey(data_key_of(data), wrapped, version_of(data, wrapped))
+        return IssuedDataKey(data_key_of(data), wrapped, version_of(data, wrapped))
 
     def unwrap_data_keys(self, mount: str, key: str, wrapped: Sequence[str]) -> list[bytes]:
         """Unwrap at most BATCH_ITEMS data keys in one call, in order.

@@ -31,7 +31,7 @@ Document = tuple[int, Mapping[str, str]]  # its number and {data key id: wrapped
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Decrypted:
     """A delivery, opened: the manifest, the plaintexts of its values, and the data key for sealing them at rest."""
 
     manifest: Manifest
@@ -39,7 +39,9 @@ class Opened:
     at_rest: StoreKey
 
 
-def open_delivery(vault: Vault, login: VaultLogin, at_rest_key: Callable[[], StoreKey], delivery: Delivery) -> Opened:
+def open_delivery(
+    vault: Vault, login: VaultLogin, at_rest_key: Callable[[], StoreKey], delivery: Delivery
+) -> Decrypted:
     """Open everything delivered. Raises DeliveryRefused, VaultDown, VaultSaysNo, VaultUnfit, and what `at_rest_key` raises.
 
     at_rest_key makes the new data key and its file; it is called at once, beside everything else.
@@ -63,7 +65,7 @@ def open_delivery(vault: Vault, login: VaultLogin, at_rest_key: Callable[[], Sto
                 opener.take(unwrap(batch))
         for unwrapped in as_completed(full):
             opener.take(unwrapped.result())
-        return Opened(opener.manifest(), opener.values(), at_rest.result())
+        return Decrypted(opener.manifest(), opener.values(), at_rest.result())
 
 
 def _batches(

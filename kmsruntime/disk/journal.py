@@ -17,7 +17,7 @@ Purpose = Literal["installation", "attachment", "renewal", "lost"]
 
 
 @dataclass(slots=True)
-class Half:
+class WrappedCredential:
     """One wrapped credential (a role_id or a secret_id).
 
     ends: the vault's clock until which the token lives at least. looked_up: its origin was checked. value: what it held,
@@ -34,17 +34,17 @@ class Half:
 
 
 @dataclass(slots=True)
-class Grant:
+class WrappedLogin:
     """A login at `auth/<mount>` for one recipient, in two halves."""
 
     mount: str
     recipient: str
-    role_id: Half
-    secret_id: Half
+    role_id: WrappedCredential
+    secret_id: WrappedCredential
 
 
 @dataclass(slots=True)
-class Delivery:
+class HandoverDelivery:
     """Whose credentials these are, as the portal says."""
 
     node: str
@@ -71,8 +71,8 @@ class Journal:
     sync_token: str = field(repr=False)
     settings_token: str = field(repr=False)
     enrolment: str = ""
-    delivery: Delivery | None = None
-    grants: list[Grant] = field(default_factory=list)
+    delivery: HandoverDelivery | None = None
+    grants: list[WrappedLogin] = field(default_factory=list)
     tried: list[str] = field(default_factory=list)
     roles: dict[str, str] = field(default_factory=dict, repr=False)
     rewrap: bool = False  # the wrapped role_ids are used up: have them wrapped anew before fetching
@@ -95,7 +95,7 @@ def read_journal(home: Home) -> Journal | None:
     document.pop("format")
     try:
         grants = [_grant(one) for one in document["grants"]]
-        delivery = Delivery(**document["delivery"]) if document["delivery"] else None
+        delivery = HandoverDelivery(**document["delivery"]) if document["delivery"] else None
         return Journal(**(document | {"grants": grants, "delivery": delivery}))
     except (KeyError, TypeError):
         raise damaged(home.handover) from None
@@ -110,5 +110,7 @@ def fingerprint(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _grant(one: dict[str, Any]) -> Grant:
-    return Grant(one["mount"], one["recipient"], Half(**one["role_id"]), Half(**one["secret_id"]))
+def _grant(one: dict[str, Any]) -> WrappedLogin:
+    return WrappedLogin(
+        one["mount"], one["recipient"], WrappedCredential(**one["role_id"]), WrappedCredential(**one["secret_id"])
+    )

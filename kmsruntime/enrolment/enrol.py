@@ -12,7 +12,7 @@ from typing import Final
 from kmsruntime.disk import credentials, files
 from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf, VaultLogin
 from kmsruntime.disk.home import Config, Home
-from kmsruntime.disk.journal import Grant, Journal, Purpose, fingerprint, read_journal, write_journal
+from kmsruntime.disk.journal import Journal, Purpose, WrappedLogin, fingerprint, read_journal, write_journal
 from kmsruntime.enrolment.handover import Handover, HandoverVoid
 from kmsruntime.errors import EnrolmentRefused, Intrusion, NotEnrolled, PortalUnavailable, RuntimeProblem, VaultDown
 from kmsruntime.remote.hosted_vault import hosted_vault
@@ -190,7 +190,7 @@ def adopt(home: Home, journal: Journal, keep: Keep | None = None) -> None:
     files.remove(home.handover)
 
 
-def _login(grant: Grant) -> VaultLogin:
+def _login(grant: WrappedLogin) -> VaultLogin:
     half = grant.secret_id
     return VaultLogin(
         grant.mount, grant.recipient, grant.role_id.value, half.value, half.accessor, half.created, half.seconds

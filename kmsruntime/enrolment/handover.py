@@ -16,7 +16,7 @@ from typing import Any, Final
 from kmscore.vaultclient.answers import VaultRefused
 from kmscore.vaultclient.client import Vault
 from kmsruntime import VERSION
-from kmsruntime.disk.journal import Delivery, Grant, Half, Journal, fingerprint
+from kmsruntime.disk.journal import HandoverDelivery, Journal, WrappedCredential, WrappedLogin, fingerprint
 from kmsruntime.errors import (
     EnrolmentRefused,
     Intrusion,
@@ -125,7 +125,7 @@ class Handover:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _open(self, grant: Grant, name: str, half: Half) -> float:
+    def _open(self, grant: WrappedLogin, name: str, half: WrappedCredential) -> float:
         mark = fingerprint(half.token)
         if not half.looked_up:
             self._look_up(grant, name, half)
@@ -136,7 +136,7 @@ class Handover:
             self._unwrap(grant, name, half)
         return 0.0
 
-    def _look_up(self, grant: Grant, name: str, half: Half) -> None:
+    def _look_up(self, grant: WrappedLogin, name: str, half: WrappedCredential) -> None:
         try:
             origin = self._vault.lookup_wrapping(half.token)
         except VaultRefused:
@@ -150,7 +150,7 @@ class Handover:
             )
         half.looked_up, half.created, half.ends = True, origin.created, origin.created + origin.seconds
 
-    def _unwrap(self, grant: Grant, name: str, half: Half) -> None:
+    def _unwrap(self, grant: WrappedLogin, name: str, half: WrappedCredential) -> None:
         mark = fingerprint(half.token)
         # The mark alone says "perhaps sent"; sent for the first time by this very call is known only here.
         first = mark in self._marked
@@ -166,7 +166,7 @@ class Handover:
         else:
             half.accessor, half.seconds = str(held["secret_id_accessor"]), int(held.get("secret_id_ttl") or 0)
 
-    def _refused(self, grant: Grant, name: str, half: Half, *, tried: bool) -> None:
+    def _refused(self, grant: WrappedLogin, name: str, half: WrappedCredential, *, tried: bool) -> None:
         """The token is used or expired. Only our own trying and the vault's clock tell which, and by whom."""
         if not tried and self._vault.server_time() < half.ends:
             self._portal.post(
@@ -221,18 +221,18 @@ class Handover:
         return 0.0
 
 
-def _unopened(journal: Journal) -> Iterator[tuple[Grant, str, Half]]:
+def _unopened(journal: Journal) -> Iterator[tuple[WrappedLogin, str, WrappedCredential]]:
     for grant in journal.grants:
         for name, half in (("role_id", grant.role_id), ("secret_id", grant.secret_id)):
             if not half.value:
                 yield grant, name, half
 
 
-def _delivered(document: dict[str, Any], before: int) -> tuple[Delivery, list[Grant]]:
+def _delivered(document: dict[str, Any], before: int) -> tuple[HandoverDelivery, list[WrappedLogin]]:
     """Read a delivery; `before` is the vault's clock before it was asked for. Raises PortalMisconfigured."""
     try:
         environment = document["environment"] or {"id": "", "name": ""}
-        delivery = Delivery(
+        delivery = HandoverDelivery(
             node=_uuid(document, "node"),
             account=_uuid(document["account"], "id"),
             account_code=str(document["account"]["code"]),
@@ -244,11 +244,11 @@ def _delivered(document: dict[str, Any], before: int) -> tuple[Delivery, list[Gr
             attachment_revision=int(document["attachment_revision"]),
         )
         grants = [
-            Grant(
+            WrappedLogin(
                 str(one["mount"]),
                 str(one["recipient"]),
-                Half(str(one["role_id_token"]), before + min(int(one["seconds"]), ROLE_ID_SECONDS)),
-                Half(str(one["secret_id_token"]), before + int(one["seconds"])),
+                WrappedCredential(str(one["role_id_token"]), before + min(int(one["seconds"]), ROLE_ID_SECONDS)),
+                WrappedCredential(str(one["secret_id_token"]), before + int(one["seconds"])),
             )
             for one in document["grants"]
         ]

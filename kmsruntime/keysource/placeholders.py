@@ -44,7 +44,7 @@ class Unresolved(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class LocalEnvironment:
     """What a file is resolved with: this machine's environment variables, and what its command line allowed."""
 
     environment: Mapping[str, str] = field(repr=False)
@@ -62,7 +62,7 @@ class Resolved:
     proxy: str = field(repr=False)
 
 
-def resolve(vault: CustomerVault, container: Container) -> Resolved:
+def resolve(vault: CustomerVault, container: LocalEnvironment) -> Resolved:
     """The vault as it is to be contacted. Raises Unresolved."""
     texts = {name: getattr(vault, name) for name in TEXTS}
     asked = {name: placeholder for name, text in texts.items() if (placeholder := placeholder_of(text))}

@@ -32,7 +32,7 @@ LOWER: Final = "settings_lower"
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedSettings:
     """Settings and the properties file that goes with them; no file in hosted mode, where it is not needed."""
 
     document: KmsDocument
@@ -54,14 +54,14 @@ class _Kept:
     answers: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
 
 
-class KmsSettings:
+class SettingsCache:
     """Settings of one directory. What was opened stays in memory for as long as this object lives."""
 
     def __init__(self, home: Home, vault: Vault, portal: Portal) -> None:
         self._home, self._vault, self._portal = home, vault, portal
         self._kept = _Kept()
         self._signature: object = ""
-        self._opened: dict[int, Opened] = {}
+        self._opened: dict[int, OpenedSettings] = {}
 
     # -- which ones ------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class KmsSettings:
         self._write(_Kept(revision, self._read().answers | {revision: answer}))
         return revision
 
-    def open(self, revision: int) -> Opened:
+    def open(self, revision: int) -> OpenedSettings:
         """Settings that are kept, opened with the Atom's login at the hosted vault, once; fetched again when they got lost.
 
         Raises SettingsRefused, the hosted vault's errors, the portal's when nothing is kept.
@@ -133,7 +133,7 @@ class KmsSettings:
             self._opened[revision] = self._open_kept(revision)
         return self._opened[revision]
 
-    def _open_kept(self, revision: int) -> Opened:
+    def _open_kept(self, revision: int) -> OpenedSettings:
         answer = self._read().answers.get(revision)
         if answer is not None:
             return self._open(credentials.read_atom(self._home), answer)
@@ -146,7 +146,7 @@ class KmsSettings:
             f"{self._home.settings} lacks the settings the store is sealed for: restore it, or enrol this container again.",
         )
 
-    def _open(self, atom: AtomHalf, answer: dict[str, Any]) -> Opened:
+    def _open(self, atom: AtomHalf, answer: dict[str, Any]) -> OpenedSettings:
         revision = _revision(answer)
         if (answer.get("account"), answer.get("atom")) != (atom.account, atom.atom):
             raise SettingsRefused(
@@ -159,8 +159,8 @@ class KmsSettings:
         keys = _DataKeys(self._vault, atom)
         document = _document(atom, answer, keys)
         if document.mode == "hosted":
-            return Opened(document, None)
-        return Opened(document, _file(atom, answer, document, keys))
+            return OpenedSettings(document, None)
+        return OpenedSettings(document, _file(atom, answer, document, keys))
 
     # -- on disk ---------------------------------------------------------------------------------------------------
 
@@ -224,8 +224,8 @@ def lower() -> SettingsRefused:
     )
 
 
-def _hosted(revision: int) -> Opened:
-    return Opened(KmsDocument(revision, "hosted", False, None), None)
+def _hosted(revision: int) -> OpenedSettings:
+    return OpenedSettings(KmsDocument(revision, "hosted", False, None), None)
 
 
 def _document(atom: AtomHalf, answer: dict[str, Any], keys: _DataKeys) -> KmsDocument:

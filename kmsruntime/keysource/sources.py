@@ -20,9 +20,9 @@ from kmsruntime.disk.home import Home
 from kmsruntime.errors import CustomerVaultUnfit
 from kmsruntime.keysource.customer import CustomerKeys
 from kmsruntime.keysource.hosted import HostedKeys
-from kmsruntime.keysource.placeholders import Container, Resolved, Unresolved, resolve
-from kmsruntime.keysource.settings import KmsSettings
-from kmsruntime.keysource.transport import Reach, SettingsRefused
+from kmsruntime.keysource.placeholders import LocalEnvironment, Resolved, Unresolved, resolve
+from kmsruntime.keysource.settings import SettingsCache
+from kmsruntime.keysource.transport import ConnectionSettingsInvalid, Reach
 from kmsruntime.store.keys import KeySource
 
 
@@ -76,7 +76,7 @@ class Customer:
             return refused(self.problem.code, self.problem.detail)
         try:
             return Reach(self.resolved.vault, ca=self.resolved.ca, proxy=self.resolved.proxy)
-        except SettingsRefused as unusable:
+        except ConnectionSettingsInvalid as unusable:
             return refused(unusable.code, unusable.detail)
 
 
@@ -84,7 +84,7 @@ class Sources:
     """Gives the KeySource of a revision. environment: this machine's variables."""
 
     def __init__(
-        self, home: Home, hosted: Vault, settings: KmsSettings, environment: Mapping[str, str] = os.environ
+        self, home: Home, hosted: Vault, settings: SettingsCache, environment: Mapping[str, str] = os.environ
     ) -> None:
         self._home, self._hosted, self._settings, self._environment = home, hosted, settings, environment
         self._clients: dict[int, tuple[Resolved | None, Vault]] = {}
@@ -104,7 +104,7 @@ class Sources:
         atom: AtomHalf = credentials.read_atom(self._home)
         key = key_name(atom.account_code, atom.atom)
         config = self._home.read_config()  # each time: `allow-vault` is heard without a restart
-        container = Container(self._environment, config.allow_vaults, config.allow_env)
+        container = LocalEnvironment(self._environment, config.allow_vaults, config.allow_env)
         try:
             return Customer(opened.vault, resolve(opened.vault, container), None, key, opened.wrapped)
         except Unresolved as problem:

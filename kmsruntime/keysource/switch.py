@@ -16,7 +16,7 @@ from kmscore.backoff import backoff_seconds
 from kmscore.byov.preflight import verdict
 from kmscore.byov.verdicts import Step
 from kmsruntime.errors import RuntimeProblem
-from kmsruntime.keysource.settings import KmsSettings, lower
+from kmsruntime.keysource.settings import SettingsCache, lower
 from kmsruntime.keysource.sources import Customer, Sources
 from kmsruntime.store.format import Store
 from kmsruntime.store.sealed_state import Holding
@@ -55,7 +55,7 @@ class Switching:
     examined: of the vault looked at last, None as long as none was.
     """
 
-    def __init__(self, holding: Holding, settings: KmsSettings, sources: Sources, say: Callable[[str], None]) -> None:
+    def __init__(self, holding: Holding, settings: SettingsCache, sources: Sources, say: Callable[[str], None]) -> None:
         self._holding, self._settings, self._sources, self._say = holding, settings, sources, say
         self.pending: Pending | None = None
         self.examined: Examined | None = None

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from kmscore.byov.customer import CustomerVault, Endpoint, EndpointRefused, endpoint_of, normalised_namespace
-from kmscore.byov.preflight import Answer
+from kmscore.byov.preflight import VaultAnswer
 from kmscore.vaultclient.answers import VaultError, VaultMisconfigured
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.tls import tls_code
@@ -27,7 +27,7 @@ _CODES: Final = {"vault_unreachable": "vault_failing", "answer_invalid": "not_a_
 _PROXY_PORT: Final = 3128
 
 
-class SettingsRefused(ValueError):
+class ConnectionSettingsInvalid(ValueError):
     """The settings cannot be used. `preflight.refused(error.code, error.detail)` gives its steps.
 
     code: uri_refused (detail: EndpointRefused's code, or proxy), file_refused (trust-store or key-store), token_invalid,
@@ -44,15 +44,15 @@ def customers_vault(settings: CustomerVault, *, ca: str = "", proxy: str = "") -
 
     ca: used when they name no trust store. proxy: ``http://host:port``, "" for none.
 
-    Makes no connection. Raises SettingsRefused.
+    Makes no connection. Raises ConnectionSettingsInvalid.
     """
     endpoint = _endpoint(settings.uri)
     _proxy(proxy)
     if not _fits_a_header(settings.token):  # an empty one too: the vault takes no token for an anonymous question
-        raise SettingsRefused("token_invalid")
+        raise ConnectionSettingsInvalid("token_invalid")
     namespace = normalised_namespace(settings.namespace)
     if namespace and not _fits_a_header(namespace):
-        raise SettingsRefused("namespace_missing")
+        raise ConnectionSettingsInvalid("namespace_missing")
     try:
         return Vault(
             endpoint.address,
@@ -69,14 +69,14 @@ def customers_vault(settings: CustomerVault, *, ca: str = "", proxy: str = "") -
         )
     except VaultMisconfigured as error:
         code = error.code
-    raise SettingsRefused("file_refused" if code in _FILES else "uri_refused", _FILES.get(code, ""))
+    raise ConnectionSettingsInvalid("file_refused" if code in _FILES else "uri_refused", _FILES.get(code, ""))
 
 
 class Reach:
     """The preflight's Transport. With a proxy, `resolve` and `connect` speak of the proxy."""
 
     def __init__(self, settings: CustomerVault, *, ca: str = "", proxy: str = "") -> None:
-        """As customers_vault. Raises SettingsRefused."""
+        """As customers_vault. Raises ConnectionSettingsInvalid."""
         self.vault = customers_vault(settings, ca=ca, proxy=proxy)
         self.namespace = normalised_namespace(settings.namespace)
         self._endpoint, self._proxy = _endpoint(settings.uri), _proxy(proxy)
@@ -123,15 +123,15 @@ class Reach:
         *,
         token: bool = True,
         namespace: bool = True,
-    ) -> Answer:
+    ) -> VaultAnswer:
         vault = self.vault if token else self.vault.with_token("")
         vault = vault if namespace else vault.with_namespace("")
         try:
             status, answer = vault.status_of(method, path, body)
         except VaultError as error:
             failing = error.code == "not_a_vault" and (error.status or 0) >= 500  # an error page before the vault
-            return Answer(0, code="vault_failing" if failing else _CODES.get(error.code, error.code))
-        return Answer(status, answer or {})
+            return VaultAnswer(0, code="vault_failing" if failing else _CODES.get(error.code, error.code))
+        return VaultAnswer(status, answer or {})
 
     @property
     def _next_hop(self) -> tuple[str, int]:
@@ -178,7 +178,7 @@ def _endpoint(uri: str) -> Endpoint:
         return endpoint_of(uri)
     except EndpointRefused as error:
         code = error.code
-    raise SettingsRefused("uri_refused", code)
+    raise ConnectionSettingsInvalid("uri_refused", code)
 
 
 def _proxy(proxy: str) -> tuple[str, int, str] | None:
@@ -192,7 +192,7 @@ def _proxy(proxy: str) -> tuple[str, int, str] | None:
             return parts.hostname, parts.port or _PROXY_PORT, base64.b64encode(login.encode()).decode()
     except ValueError:
         pass
-    raise SettingsRefused("uri_refused", "proxy")
+    raise ConnectionSettingsInvalid("uri_refused", "proxy")
 
 
 def _bounded(seconds: float) -> float:

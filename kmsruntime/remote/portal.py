@@ -31,7 +31,7 @@ _PROGRAM: Final = f"kms-runtime/{VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PortalAnswer:
     """A 2xx or 304 answer: the decoded JSON object ({} when there is none) and its ETag ("" when there is none)."""
 
     status: int
@@ -51,16 +51,18 @@ class Portal:
         limits = Limits(CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS, ANSWER_BYTES)
         return HttpClient(self._address, _context(self._address, self._ca), limits)
 
-    def get(self, path: str, token: str, *, query: Mapping[str, str] | None = None, etag: str = "") -> Answer:
+    def get(self, path: str, token: str, *, query: Mapping[str, str] | None = None, etag: str = "") -> PortalAnswer:
         """GET; 304 only with an etag. Raises PortalUnavailable, PortalRefused, PortalMisconfigured."""
         path = f"{path}?{urlencode(query)}" if query else path
         return self._request("GET", path, token, None, {"If-None-Match": etag} if etag else {})
 
-    def post(self, path: str, token: str, body: Mapping[str, Any]) -> Answer:
+    def post(self, path: str, token: str, body: Mapping[str, Any]) -> PortalAnswer:
         """POST a JSON object. Raises PortalUnavailable, PortalRefused, PortalMisconfigured."""
         return self._request("POST", path, token, orjson.dumps(body), {"Content-Type": "application/json"})
 
-    def _request(self, method: str, path: str, token: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _request(
+        self, method: str, path: str, token: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> PortalAnswer:
         sent = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": _PROGRAM, **headers}
         try:
             found = self._http.request(method, _API + path, sent, body)
@@ -98,11 +100,11 @@ def _failure(address: str, code: str) -> RuntimeProblem:
     return _not_a_portal(address, "sends more than 64 MiB" if code == "too_large" else "sends what cannot be read")
 
 
-def _judged(address: str, found: HttpAnswer) -> Answer:
+def _judged(address: str, found: HttpAnswer) -> PortalAnswer:
     status, content = found.status, found.content
     etag = found.headers.get("ETag", "")
     if status == 304:
-        return Answer(status, {}, etag)
+        return PortalAnswer(status, {}, etag)
     if 300 <= status < 400:
         raise PortalMisconfigured(
             "portal_redirects", "The portal's address answers with a redirect; enrol with the address it leads to."
@@ -111,13 +113,13 @@ def _judged(address: str, found: HttpAnswer) -> Answer:
     if status >= 500:
         raise _failing(status, kind, content)
     if status == 204 or (status < 300 and not content):
-        return Answer(status, {})
+        return PortalAnswer(status, {})
     document = _decoded(content) if kind in ("application/json", "application/problem+json") else None
     if document is None:
         raise _not_a_portal(address, "answers with something else than the portal's JSON (a web page, perhaps)")
     if status >= 400:
         raise _refusal(address, status, document)
-    return Answer(status, document, etag)
+    return PortalAnswer(status, document, etag)
 
 
 def _decoded(content: bytes) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ SOON: Final = ("canary_not_ready", "canary_changed", "not_provisioned", "challen
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
+class SealedSelfCheck:
     """What the portal sent to be opened. Raises ValueError for anything else (`read`)."""
 
     environment: str
@@ -83,7 +83,7 @@ class SelfCheck:
         self._portal.post("canary/proof", half.sync_token, self._answer(half, half.login, canary))
         return EVERY_SECONDS
 
-    def _answer(self, half: EnvironmentHalf, login: VaultLogin, canary: Canary) -> dict[str, Any]:
+    def _answer(self, half: EnvironmentHalf, login: VaultLogin, canary: SealedSelfCheck) -> dict[str, Any]:
         atom = credentials.read_atom(self._home)
         place = selfcheck.place(atom.account, half.environment, canary.revision, canary.data_key)
         try:
@@ -99,7 +99,7 @@ class SelfCheck:
         given = selfcheck.answer(selfcheck.digest(value), canary.challenge, atom.node)
         return {"proof": given.hex(), "revision": canary.revision}
 
-    def _data_key(self, login: VaultLogin, canary: Canary) -> bytes:
+    def _data_key(self, login: VaultLogin, canary: SealedSelfCheck) -> bytes:
         """Raises KeyError when the vault has none for it, DataKeysBroken, and kmscore.vaultclient.answers' other errors."""
         reader = log_in(self._vault, login)
         try:
@@ -111,10 +111,10 @@ class SelfCheck:
         return reader.unwrap_data_keys(INTRANSIT, canary.environment, [document[canary.data_key]])[0]
 
 
-def read(document: dict[str, Any]) -> Canary:
+def read(document: dict[str, Any]) -> SealedSelfCheck:
     """Raises ValueError for what is not of the API's form."""
     try:
-        return Canary(
+        return SealedSelfCheck(
             str(document["environment"]),
             str(document["data_key"]),
             int(document["document"]),

@@ -27,7 +27,7 @@ import orjson
 from kmscore.sealed.envelope import KEY_BYTES, Bound, SealBroken
 from kmscore.sealed.manifest import Entry, Path
 from kmsruntime.errors import StoreDamaged
-from kmsruntime.store.index import Entries, Held, Index
+from kmsruntime.store.index import Entries, Index, IndexEntry
 from kmsruntime.store.index import decode as decode_index
 from kmsruntime.store.index import encode as encode_index
 
@@ -80,11 +80,11 @@ class Store:
     credentials: bytes = field(default=b"", repr=False)
 
     @cached_property
-    def held(self) -> list[Held]:
+    def held(self) -> list[IndexEntry]:
         """Everything the environment holds, in the manifest's order."""
         return list(self.index)
 
-    def open(self, held: Held) -> bytes:
+    def open(self, held: IndexEntry) -> bytes:
         """A sealed entry's value. Raises StoreDamaged."""
         sealed = self.body[held.start : held.start + held.size]
         path = (self.header.environment, *held.path)

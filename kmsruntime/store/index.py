@@ -27,7 +27,7 @@ _FORM: Final[dict[str, Form]] = {"s": "sealed", "p": "plain", "m": "missing", "c
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class IndexEntry:
     """One thing the environment holds. plain: the value of a plain entry. start, size: where the sealed value is."""
 
     form: Form
@@ -67,7 +67,7 @@ class Index:
         """How many entries have no value here: not entered, or to be entered again."""
         return sum(letter not in "sp" for letter in self._columns["form"])
 
-    def __iter__(self) -> Iterator[Held]:
+    def __iter__(self) -> Iterator[IndexEntry]:
         at, heads = 0, self._heads
         column = self._columns
         rows = zip(
@@ -75,7 +75,7 @@ class Index:
         )
         for head, last, letter, revision, digest, plain, size in rows:
             path, name = heads[head]
-            yield Held(_FORM[letter], (*path, last), name, revision, digest, plain, at, size)
+            yield IndexEntry(_FORM[letter], (*path, last), name, revision, digest, plain, at, size)
             at += size
 
     def sealed_values(self, environment: str, body: bytes) -> Iterator[tuple[Path, int, bytes]]:

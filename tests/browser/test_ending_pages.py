@@ -110,7 +110,7 @@ def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit]
     shred.approve_shred(operation, actor=User.objects.get(email="dora@example.com"))
     shred_worker()
     certificate = ShredCertificate.objects.get()
-    mark_lost(DataKey.objects.all(), DataKey.Loss.SHREDDED)
+    mark_lost(DataKey.objects.all(), DataKey.LostBecause.SHREDDED)
     done = Operation.objects.get(kind="vaults.disable")
     look(
         ("vaults:kms_account",),

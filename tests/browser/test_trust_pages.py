@@ -13,7 +13,7 @@ from atoms.models import Node
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
 from tests.lifecycle.test_readers import forged
 from vaults.logins import watch
-from vaults.models import Proof, ReaderAlarm
+from vaults.models import ReaderAlarm, SelfCheckResult
 
 __all__ = ["visit"]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
@@ -31,7 +31,7 @@ def troubled(at: Visit) -> tuple[ReaderAlarm, revocation.Receipt]:
     ReaderAlarm.objects.filter(mount="atoms").update(destroyed_at=timezone.now())
     now = timezone.now()
     for name, code in (("orders-01.example", ""), ("orders-02.example", "data_key_missing")):
-        Proof.objects.create(
+        SelfCheckResult.objects.create(
             node=enrolled(stage, name),
             challenge=b"",
             asked_at=now,

@@ -69,7 +69,7 @@ def test_a_missing_data_key_is_named_and_one_that_is_there_again_is_not(
     assert "API key" not in said
     assert wrapped not in said
     key.refresh_from_db()
-    assert (key.lost_because, key_of(stage, "apiKey").lost_at) == (DataKey.Loss.RESTORED, None)
+    assert (key.lost_because, key_of(stage, "apiKey").lost_at) == (DataKey.LostBecause.RESTORED, None)
 
     add_to_document(hosted_vault.root, f"{key.recipient_id}/{key.document}", {str(key.pk): wrapped})
     said = after_restore("second", only="vault")
@@ -286,7 +286,7 @@ def test_killed_at_any_step_a_second_run_ends_as_an_undisturbed_one(stage: Stage
             lost.refresh_from_db()
             stage.production.refresh_from_db()
             manifest, settings = stage.production.manifest, KmsSettings.objects.get(atom=stage.atom)
-            assert lost.lost_because == DataKey.Loss.RESTORED
+            assert lost.lost_because == DataKey.LostBecause.RESTORED
             assert manifest.revision == stage.production.extensions_revision > number // 11 * 1000
             assert settings.is_genuine()
             assert settings.revision > number // 11 * 1000

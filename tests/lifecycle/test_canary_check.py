@@ -22,7 +22,7 @@ from tests.conftest import HostedVault, Stage
 from tests.live import LivePortal
 from tests.runtime.container import Container
 from vaults import selfcheck as canaries
-from vaults.models import Canary, DataKey, KmsAccount, Proof, Recipient
+from vaults.models import DataKey, KmsAccount, Recipient, SelfCheckResult, SelfCheckValue
 from vaults.selfcheck import current_canary
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,7 +69,7 @@ def test_who_opened_it_is_proved(stage: Stage, node: Node, hosted_vault: HostedV
     told = post("canary").json()
     assert told["environment"] == str(stage.production.pk)
     assert post("canary/proof", right_answer(stage, hosted_vault, node, told)).status_code == 204
-    assert Proof.objects.get(node=node).proved_at is not None
+    assert SelfCheckResult.objects.get(node=node).proved_at is not None
 
 
 def test_a_challenge_counts_once(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
@@ -81,16 +81,16 @@ def test_a_challenge_counts_once(stage: Stage, node: Node, hosted_vault: HostedV
 
 def test_a_late_answer_proves_nothing(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
     answer = right_answer(stage, hosted_vault, node, post("canary").json())
-    Proof.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
+    SelfCheckResult.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
     assert post("canary/proof", answer).json()["code"] == "challenge_unknown"
-    assert Proof.objects.get().proved_at is None
+    assert SelfCheckResult.objects.get().proved_at is None
 
 
 def test_another_nodes_answer_and_a_guess_prove_nothing(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
     told = post("canary").json()
     other = Node.objects.create(atom=stage.second, state=Node.State.ENROLLED)
     assert post("canary/proof", right_answer(stage, hosted_vault, other, told)).json()["code"] == "proof_wrong"
-    row = Proof.objects.get(node=node)
+    row = SelfCheckResult.objects.get(node=node)
     assert (row.proved_at, row.code) == (None, "proof_wrong")
     post("canary")
     assert post("canary/proof", {"proof": "00" * 32, "revision": told["revision"]}).status_code == 409
@@ -103,7 +103,7 @@ def test_failing_is_told_since_when_and_until_it_works_again(
     for code in ("data_key_missing", "login_refused"):
         post("canary")
         assert post("canary/proof", {"code": code}).status_code == 204
-        since.append(Proof.objects.get().failed_at)
+        since.append(SelfCheckResult.objects.get().failed_at)
     assert since[0] == since[1]
     stage.atom.refresh_from_db()
     page = f"/accounts/{stage.account.code}/atoms/{stage.atom.pk}/kms/"
@@ -112,7 +112,7 @@ def test_failing_is_told_since_when_and_until_it_works_again(
     assert "does not accept this container" in text
     assert "cannot open the portal&#x27;s test value" in text  # the tree
     assert post("canary/proof", right_answer(stage, hosted_vault, node, post("canary").json())).status_code == 204
-    row = Proof.objects.get()
+    row = SelfCheckResult.objects.get()
     assert (row.code, row.failed_at) == ("", None)
     text = stage.cast.client("alice").get(page).content.decode()
     assert "A test value sealed by the portal was opened by this container." in text
@@ -127,7 +127,7 @@ def test_an_answer_that_is_none_is_422(node: Node, body: dict[str, Any]) -> None
 
 def test_the_portal_keeps_no_plaintext_of_it(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
     value = opened(stage, hosted_vault, post("canary").json())
-    row = Canary.objects.get()
+    row = SelfCheckValue.objects.get()
     assert value not in bytes(row.sealed or b"") + bytes(row.digest)
     assert bytes(row.digest) == selfcheck.digest(value)
 
@@ -137,11 +137,11 @@ def test_it_is_sealed_once_a_day_and_after_a_rotation_or_a_loss(stage: Stage) ->
         return current_canary(stage.production).revision
 
     assert [sealed(), sealed()] == [1, 1]
-    Canary.objects.update(sealed_at=timezone.now() - timedelta(days=1, seconds=1))
+    SelfCheckValue.objects.update(sealed_at=timezone.now() - timedelta(days=1, seconds=1))
     assert [sealed(), sealed()] == [2, 2]
     Recipient.objects.filter(pk=stage.production.pk).update(rotated_at=timezone.now())
     assert [sealed(), sealed()] == [3, 3]
-    DataKey.objects.filter(pk=Canary.objects.get().data_key_id).update(lost_at=timezone.now())
+    DataKey.objects.filter(pk=SelfCheckValue.objects.get().data_key_id).update(lost_at=timezone.now())
     assert [sealed(), sealed()] == [4, 4]
     assert DataKey.objects.filter(recipient=stage.production.pk).count() == 4
 
@@ -168,10 +168,10 @@ def test_many_that_ask_at_once_make_one(stage: Stage) -> None:
 
 
 def test_a_claim_whose_process_died_is_taken_over(stage: Stage) -> None:
-    Canary.objects.create(environment=stage.production, claimed_at=timezone.now())
+    SelfCheckValue.objects.create(environment=stage.production, claimed_at=timezone.now())
     with pytest.raises(Refused, match="being sealed"):
         current_canary(stage.production)
-    Canary.objects.update(claimed_at=timezone.now() - timedelta(seconds=31))
+    SelfCheckValue.objects.update(claimed_at=timezone.now() - timedelta(seconds=31))
     assert current_canary(stage.production).revision == 1
 
 
@@ -180,11 +180,11 @@ def test_an_account_without_kms_and_an_unattached_atom_have_none(stage: Stage, n
     assert post("canary").json()["code"] == "unattached"
     KmsAccount.objects.all().delete()
     assert post("canary").json()["code"] == "kms_inactive"
-    assert not Canary.objects.exists()
+    assert not SelfCheckValue.objects.exists()
 
 
 def test_a_proof_for_a_former_environment_counts_no_more(stage: Stage, node: Node) -> None:
-    Proof.objects.create(
+    SelfCheckResult.objects.create(
         node=node, challenge=b"", asked_at=timezone.now(), proved_at=timezone.now(), environment=stage.test
     )
     line = canaries.proof_line(Node.objects.select_related("proof").get(pk=node.pk), stage.production)
@@ -195,7 +195,7 @@ def test_a_proof_for_a_former_environment_counts_no_more(stage: Stage, node: Nod
 
 def test_a_container_that_is_online_and_proves_nothing_is_a_warning_after_15_minutes(stage: Stage, node: Node) -> None:
     node.last_seen_at = timezone.now()
-    proved = Proof(node=node, environment=stage.production, asked_at=timezone.now())
+    proved = SelfCheckResult(node=node, environment=stage.production, asked_at=timezone.now())
     tones = []
     for minutes in (14, 16):
         proved.proved_at = timezone.now() - timedelta(minutes=minutes)
@@ -211,7 +211,7 @@ def test_the_accounts_card_counts_and_names_in_constant_queries(stage: Stage) ->
         for row in range(number):
             made = Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name=f"host{row}")
             if not row:
-                Proof.objects.create(
+                SelfCheckResult.objects.create(
                     node=made,
                     challenge=b"",
                     asked_at=timezone.now(),
@@ -232,10 +232,10 @@ def test_a_real_container_proves_it_at_its_first_sync(portal: LivePortal, tmp_pa
     container = Container(portal, tmp_path / "container").enrol()
     done = container.command("sync")
     assert done.returncode == 0
-    first = Proof.objects.get()
+    first = SelfCheckResult.objects.get()
     assert first.proved_at is not None
     container.command("sync")  # within five minutes: not asked again
-    assert Proof.objects.get().asked_at == first.asked_at
+    assert SelfCheckResult.objects.get().asked_at == first.asked_at
 
 
 def test_a_container_says_why_it_cannot(portal: LivePortal, hosted_vault: HostedVault, tmp_path: Any) -> None:
@@ -244,18 +244,18 @@ def test_a_container_says_why_it_cannot(portal: LivePortal, hosted_vault: Hosted
     container = Container(portal, tmp_path / "container").enrol()
     check = container.synchroniser().self_check
     check.run()
-    row = Canary.objects.get()
+    row = SelfCheckValue.objects.get()
     document = f"{stage.production.pk}/{row.data_key.document}"  # type: ignore[union-attr]
 
     def code() -> str:
         check.run()
-        return Proof.objects.get().code
+        return SelfCheckResult.objects.get().code
 
     assert code() == ""
     genuine = bytes(row.sealed or b"")
-    Canary.objects.update(sealed=genuine[:-1] + bytes([genuine[-1] ^ 1]))
+    SelfCheckValue.objects.update(sealed=genuine[:-1] + bytes([genuine[-1] ^ 1]))
     assert code() == "canary_broken"
-    Canary.objects.update(sealed=genuine)
+    SelfCheckValue.objects.update(sealed=genuine)
     wrapped = hosted_vault.root.read_document("datakeys", document)[str(row.data_key_id)]
     add_to_document(hosted_vault.root, document, {str(row.data_key_id): "vault:v1:AAAA"})
     assert code() == "data_key_broken"
@@ -284,7 +284,7 @@ def test_the_tree_says_since_when_it_is_proved(stage: Stage) -> None:
     """To ten minutes, so that it is the same for a while."""
     at = datetime(2026, 11, 24, 4, 37, tzinfo=UTC)
     node = Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="orders-01")
-    Proof.objects.create(node=node, challenge=b"", asked_at=at, proved_at=at, environment=stage.production)
+    SelfCheckResult.objects.create(node=node, challenge=b"", asked_at=at, proved_at=at, environment=stage.production)
     tree = reverse("atoms:atom_tree", args=[stage.account.code])
     shown = stage.cast.client("alice").get(tree).content.decode()
     assert "proved after 24 November, 04:30 UTC" in shown

@@ -17,7 +17,7 @@ from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.conftest import Enrolled
 from tests.runtime.container import Container, save
 from vaults.keys.losses import mark_lost, unmark
-from vaults.models import DataKey, Loss
+from vaults.models import DataKey, LostKeys
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -43,14 +43,14 @@ def holding(enrolled: Container) -> Container:
 
 
 def test_a_container_keeps_what_the_vault_lost_in_a_restore(holding: Container) -> None:
-    lose(holding, "password", DataKey.Loss.RESTORED)
+    lose(holding, "password", DataKey.LostBecause.RESTORED)
     assert holding.sync().result == "updated"
     assert holding.values()["Orders database/password"] == "lost one"
     assert holding.values()["Orders database/apiKey"] == "kept one"
 
 
 def test_a_new_container_goes_without_it_and_says_what_to_do(holding: Container, another: Enrolled) -> None:
-    lose(holding, "password", DataKey.Loss.RESTORED)
+    lose(holding, "password", DataKey.LostBecause.RESTORED)
     fresh = another("fresh", holding.stage.second)
     fresh.sync()
     assert fresh.values()["Orders database/apiKey"] == "kept one"
@@ -61,14 +61,14 @@ def test_a_new_container_goes_without_it_and_says_what_to_do(holding: Container,
 
 
 def test_what_was_shredded_is_dropped_by_containers(holding: Container) -> None:
-    lose(holding, "password", DataKey.Loss.SHREDDED)
+    lose(holding, "password", DataKey.LostBecause.SHREDDED)
     holding.sync()
     assert "Orders database/password" not in holding.values()
     assert holding.values()["Orders database/apiKey"] == "kept one"
 
 
 def test_entering_it_again_heals_it(holding: Container, another: Enrolled) -> None:
-    lose(holding, "password", DataKey.Loss.RESTORED)
+    lose(holding, "password", DataKey.LostBecause.RESTORED)
     save(holding.stage, password="typed anew")
     for container in (holding, another("fresh", holding.stage.second)):
         container.sync()
@@ -76,15 +76,15 @@ def test_entering_it_again_heals_it(holding: Container, another: Enrolled) -> No
 
 
 def test_how_many_values_were_lost_is_kept(holding: Container) -> None:
-    lose(holding, "password", DataKey.Loss.RESTORED)
-    loss = Loss.objects.get()
+    lose(holding, "password", DataKey.LostBecause.RESTORED)
+    loss = LostKeys.objects.get()
     assert (loss.environment, loss.count) == (holding.stage.production, 1)
-    assert mark_lost(DataKey.objects.all(), DataKey.Loss.SHREDDED) > 0
-    assert key_of(holding, "password").lost_because == DataKey.Loss.RESTORED, "the first reason stays"
+    assert mark_lost(DataKey.objects.all(), DataKey.LostBecause.SHREDDED) > 0
+    assert key_of(holding, "password").lost_because == DataKey.LostBecause.RESTORED, "the first reason stays"
 
 
 def test_only_what_a_restore_lost_can_be_found_again(holding: Container) -> None:
-    mark_lost(DataKey.objects.all(), DataKey.Loss.SHREDDED)
+    mark_lost(DataKey.objects.all(), DataKey.LostBecause.SHREDDED)
     assert unmark(DataKey.objects.all()) == 0
 
 
@@ -123,7 +123,7 @@ def two_lost(stage: Stage) -> Stage:
     change = FieldChange(stage.field("password"), "secret", Secret("lost as well"))
     save_extensions(stage.test, [change], expected_revision=0, actor=stage.alice)
     lost = DataKey.objects.filter(extension_values__field__key="password")
-    mark_lost(lost, DataKey.Loss.RESTORED)
+    mark_lost(lost, DataKey.LostBecause.RESTORED)
     return stage
 
 
@@ -166,7 +166,7 @@ def test_the_worklist_asks_the_same_number_of_queries_whatever_is_lost(two_lost:
     worklist(two_lost)
     with CaptureQueriesContext(connection) as few:
         worklist(two_lost)
-    mark_lost(DataKey.objects.filter(extension_values__field__key="apiKey"), DataKey.Loss.RESTORED)
+    mark_lost(DataKey.objects.filter(extension_values__field__key="apiKey"), DataKey.LostBecause.RESTORED)
     with CaptureQueriesContext(connection) as more:
         worklist(two_lost)
     assert len(more) == len(few)

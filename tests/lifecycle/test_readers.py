@@ -23,6 +23,7 @@ from tests.by_hand import wrapped
 from tests.conftest import HostedVault, Stage, forget_roles
 from vaults.hosted import calls
 from vaults.logins import alarms, enrolment, watch
+from vaults.logins.watch import Scan
 from vaults.models import Enrolment, ReaderAlarm, ReaderWatch, SecretId
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -61,7 +62,7 @@ def the_alarm() -> ReaderAlarm:
     return ReaderAlarm.objects.get()
 
 
-def look() -> watch.Look:
+def look() -> Scan:
     found = watch.look()
     assert found is not None
     return found

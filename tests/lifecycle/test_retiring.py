@@ -22,7 +22,7 @@ from tests.lifecycle.dying import dying_worker, killed_at_every_step
 from tests.runtime.container import bring_your_own_vault, save
 from vaults.hosted import calls
 from vaults.keys.retirement import due, retire_unused, unused
-from vaults.models import Canary, ContainerReport, DataKey, KmsSettings, PropertiesFile
+from vaults.models import ContainerReport, DataKey, KmsSettings, PropertiesFile, SelfCheckValue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,7 +102,7 @@ def test_one_that_is_used_again_after_the_request_is_kept(stage: Stage, hosted_v
     assert str(old.pk) in look.entries(hosted_vault, stage.production)
 
 
-@pytest.mark.parametrize("model", [ExtensionValue, EnvironmentManifest, KmsSettings, PropertiesFile, Canary])
+@pytest.mark.parametrize("model", [ExtensionValue, EnvironmentManifest, KmsSettings, PropertiesFile, SelfCheckValue])
 def test_every_table_that_refers_to_data_keys_is_asked(stage: Stage, model: Any) -> None:
     """Those of today by name, so that this fails when one of them is not asked."""
     sql = str(unused().query)

@@ -16,7 +16,7 @@ from tests.live import ROOT
 from tests.runtime.byov_machine import Byov
 from tests.runtime.container import Container, save
 from tests.runtime.test_daemon import until
-from vaults.models import Proof
+from vaults.models import SelfCheckResult
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -32,7 +32,7 @@ def running(enrolled: Container) -> Iterator[Container]:
 
 
 def test_the_daemon_proves_it_soon_after_its_start(running: Container) -> None:
-    until(lambda: Proof.objects.exclude(proved_at=None).exists(), 30)
+    until(lambda: SelfCheckResult.objects.exclude(proved_at=None).exists(), 30)
     save(running.stage, password="and syncs")
     until(lambda: running.home.store.exists() and "and syncs" in running.values().values())
 
@@ -40,7 +40,7 @@ def test_the_daemon_proves_it_soon_after_its_start(running: Container) -> None:
 def test_a_sync_from_a_timer_checks_when_the_last_one_is_five_minutes_old(enrolled: Container) -> None:
     def asked() -> object:
         assert enrolled.command("sync").returncode == 0
-        return Proof.objects.get().asked_at
+        return SelfCheckResult.objects.get().asked_at
 
     first = asked()
     assert asked() == first
@@ -60,14 +60,14 @@ def test_a_wrapped_container_skips_it_until_its_store_is_open(
     synchroniser = enrolled.synchroniser()
     synchroniser.sync()
     assert synchroniser.self_check.run() == EVERY_SECONDS
-    Proof.objects.update(asked_at=timezone.now() - timedelta(hours=1), proved_at=None)
+    SelfCheckResult.objects.update(asked_at=timezone.now() - timedelta(hours=1), proved_at=None)
     closed = enrolled.synchroniser()
     assert not closed.holding.is_open()
     assert closed.self_check.run() == EVERY_SECONDS
-    assert Proof.objects.get().proved_at is None
+    assert SelfCheckResult.objects.get().proved_at is None
     closed.sync()
     closed.self_check.run()
-    assert Proof.objects.get().proved_at is not None
+    assert SelfCheckResult.objects.get().proved_at is not None
 
 
 def test_a_portal_or_a_vault_that_is_down_raises_nothing(enrolled: Container) -> None:
@@ -78,7 +78,7 @@ def test_a_portal_or_a_vault_that_is_down_raises_nothing(enrolled: Container) ->
     for wrong in ({"portal": "http://127.0.0.1:1"}, {"vault": "http://127.0.0.1:1"}):
         enrolled.home.write_config(replace(config, **wrong))
         assert enrolled.synchroniser().self_check.run() == EVERY_SECONDS
-    assert Proof.objects.get().code == "vault_unreachable"
+    assert SelfCheckResult.objects.get().code == "vault_unreachable"
 
 
 def test_an_answer_that_is_no_canary_is_refused() -> None:

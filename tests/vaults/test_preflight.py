@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from kmscore.byov.customer import CustomerVault
-from kmscore.byov.preflight import Answer, refused, run, verdict
+from kmscore.byov.preflight import VaultAnswer, refused, run, verdict
 from kmscore.byov.verdicts import CODES, STEPS, Step
 from kmscore.vaultclient.client import Vault
-from kmsruntime.keysource.transport import Reach, SettingsRefused
+from kmsruntime.keysource.transport import ConnectionSettingsInvalid, Reach
 from tests.customer import CustomersVault, start_customers_vault
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, free_port, start_openbao
@@ -84,7 +84,7 @@ def look(uri: str, token: str = "s.unknown", *, wrapped: bool = True, key: str =
 class Counting(Reach):
     calls = 0
 
-    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, **named: bool) -> Answer:
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, **named: bool) -> VaultAnswer:
         self.calls += 1
         return super().request(method, path, body, **named)
 
@@ -463,7 +463,7 @@ def test_what_the_caller_finds_skips_every_question() -> None:
     ],
 )
 def test_settings_that_cannot_be_used_reach_nobody(settings: dict[str, str], code: str, detail: str) -> None:
-    with pytest.raises(SettingsRefused) as caught:
+    with pytest.raises(ConnectionSettingsInvalid) as caught:
         Reach(CustomerVault(**({"uri": "https://127.0.0.1", "token": "s.one"} | settings)))
     assert (caught.value.code, caught.value.detail) == (code, detail)
     assert caught.value.__context__ is None

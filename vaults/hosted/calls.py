@@ -16,7 +16,7 @@ from django.conf import settings
 from hvac import Client
 
 from kmscore.vaultclient.answers import (
-    DataKey,
+    IssuedDataKey,
     VaultError,
     VaultMisconfigured,
     VaultRefused,
@@ -125,7 +125,7 @@ def _credentials(name: str) -> tuple[str, str]:
 # -- web ----------------------------------------------------------------------------------------------------------------
 
 
-def new_data_key(recipient: object) -> DataKey:
+def new_data_key(recipient: object) -> IssuedDataKey:
     """A data key of a recipient, of 256 bits, as the vault makes them unasked (identity web)."""
     answer = as_identity(
         "web",
@@ -133,7 +133,7 @@ def new_data_key(recipient: object) -> DataKey:
     )
     data = member_of(answer, "data")
     wrapped = text_of(data, "ciphertext")
-    return DataKey(data_key_of(data), wrapped, version_of(data, wrapped))
+    return IssuedDataKey(data_key_of(data), wrapped, version_of(data, wrapped))
 
 
 def store_wrapped_keys(recipient: object, document: int, wrapped: Mapping[str, str]) -> None:

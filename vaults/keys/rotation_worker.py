@@ -40,7 +40,7 @@ def rotate(operation: Operation) -> None:
     _refuse_shredded(operation)
     if not operation.error_code:  # it begins, or somebody resumed it: what failed is tried once more
         operation.rotations.filter(state=State.FAILED).update(state=State.PENDING)
-    progress = Progress(operation)
+    progress = RotationProgress(operation)
     for rotation in _those(operation, State.PENDING):
         _rotate_and_rewrap(rotation, progress)
     while rewrapped := _those(operation, State.REWRAPPED):
@@ -64,7 +64,7 @@ def _those(operation: Operation, state: str) -> list[RecipientRotation]:
     return list(there.filter(state=state).select_related("recipient"))
 
 
-class Progress:
+class RotationProgress:
     """How far the operation is, in data keys: of the recipients that are done, and of the one at hand."""
 
     def __init__(self, operation: Operation) -> None:
@@ -119,7 +119,7 @@ class Progress:
 # -- the first reading -------------------------------------------------------------------------------------------------
 
 
-def _rotate_and_rewrap(rotation: RecipientRotation, progress: Progress) -> None:
+def _rotate_and_rewrap(rotation: RecipientRotation, progress: RotationProgress) -> None:
     try:
         _add_version(rotation)
     except VaultRefused as refusal:
@@ -167,7 +167,7 @@ class Broken:
         return sum(map(len, self.ids.values()))
 
 
-def _rewrap(rotation: RecipientRotation, progress: Progress, *, late: bool = False) -> Broken:
+def _rewrap(rotation: RecipientRotation, progress: RotationProgress, *, late: bool = False) -> Broken:
     """Read every document once and rewrap what an earlier version wrapped. late: of the second reading.
 
     A late one is on record before it is rewrapped: whoever goes on after a crash would not see it any more.
@@ -218,7 +218,7 @@ def _wait_for_saves_in_flight(rewrapped: Iterable[RecipientRotation]) -> None:
         )
 
 
-def _read_again(rotation: RecipientRotation, progress: Progress) -> None:
+def _read_again(rotation: RecipientRotation, progress: RotationProgress) -> None:
     """A save in flight may have added an old one meanwhile. After a clean reading earlier versions are refused."""
     progress.saw(0, 0)
     found = _rewrap(rotation, progress, late=True)

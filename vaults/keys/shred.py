@@ -156,7 +156,9 @@ def shred(operation: Operation) -> None:
         _still_ours(operation)
         _shred_recipient(operation, recipient)
         operation.progress(total - recipients.filter(shredded_at=None).count(), total)
-    mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.Loss.SHREDDED)  # shredded again
+    mark_lost(
+        DataKey.objects.filter(recipient__account=operation.account), DataKey.LostBecause.SHREDDED
+    )  # shredded again
     _certify(operation)
 
 
@@ -191,7 +193,7 @@ def _begin(operation: Operation) -> None:
         disable.set_state(kms, KmsAccount.State.SHREDDED, operation.requested_by)
         if not operation.note(**facts):
             raise LeaseLost
-        mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.Loss.SHREDDED)
+        mark_lost(DataKey.objects.filter(recipient__account=operation.account), DataKey.LostBecause.SHREDDED)
         kms_audit.record(
             operation.account, "SHRED", "The keys of this account are being destroyed", actor="shred worker", **facts
         )

@@ -41,7 +41,7 @@ CLAIMS = ("atom", "node", "enrolment")  # what the portal writes beside a secret
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ListedLogin:
     """A secret_id as the vault lists it."""
 
     mount: str
@@ -50,7 +50,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Scan:
     """What a look found: how many roles and secret_ids there are, new alarms, and what was destroyed again."""
 
     roles: int
@@ -60,13 +60,13 @@ class Look:
 
 
 @periodic
-def look_if_due() -> Look | None:
+def look_if_due() -> Scan | None:
     """A look, unless one began or ended a moment ago. Raises the errors of kmscore.vaultclient.answers."""
     recent = ReaderWatch.objects.filter(pk=1, looked_at__gt=timezone.now() - EVERY / 2)
     return None if recent.exists() else look()
 
 
-def look() -> Look | None:
+def look() -> Scan | None:
     """Compare the vault with the enrolments, raise alarms, send their mail; None while another look is under way.
 
     Raises the errors of kmscore.vaultclient.answers; then nothing is known anew, and the watch says since when.
@@ -92,9 +92,9 @@ def look() -> Look | None:
     return found
 
 
-def _look() -> tuple[Look, dict[str, int]]:
+def _look() -> tuple[Scan, dict[str, int]]:
     roles = [(mount, role) for mount in (ENVIRONMENTS, ATOMS) for role in calls.roles(mount)]
-    listed = [Reader(mount, role, name) for mount, role in roles for name in calls.secret_ids(mount, role)]
+    listed = [ListedLogin(mount, role, name) for mount, role in roles for name in calls.secret_ids(mount, role)]
     unexplained, over = _judged(listed)
     known = _known_alarms(unexplained)
     new = [reader for reader in unexplained if reader.accessor not in known]
@@ -104,15 +104,15 @@ def _look() -> tuple[Look, dict[str, int]]:
     raised = [_raise_alarm(reader) for reader in new]
     _settle_alarms(listed, {reader.accessor for reader in unexplained})
     destroyed = _destroy_again(over)
-    return Look(len(roles), len(listed), raised, destroyed), _counts(listed)
+    return Scan(len(roles), len(listed), raised, destroyed), _counts(listed)
 
 
 # -- judging ------------------------------------------------------------------------------------------------------------
 
 
-def _judged(listed: list[Reader]) -> tuple[list[Reader], list[SecretId]]:
+def _judged(listed: list[ListedLogin]) -> tuple[list[ListedLogin], list[SecretId]]:
     """Those that nothing explains, and the rows of those that should be gone."""
-    unexplained, over = list[Reader](), list[SecretId]()
+    unexplained, over = list[ListedLogin](), list[SecretId]()
     for part in chunks(listed, ROWS):
         names = [reader.accessor for reader in part]
         rows = SecretId.objects.filter(accessor__in=names).select_related("enrolment__node")
@@ -126,7 +126,7 @@ def _judged(listed: list[Reader]) -> tuple[list[Reader], list[SecretId]]:
     return unexplained, over
 
 
-def _explains(row: SecretId, reader: Reader) -> bool:
+def _explains(row: SecretId, reader: ListedLogin) -> bool:
     """Whether the portal issued it for this very role, on an enrolment that holds (or whose node was deleted since)."""
     enrolment = row.enrolment
     if not row.is_genuine() or (row.mount, str(row.recipient_id)) != (reader.mount, reader.role):
@@ -143,14 +143,14 @@ def _is_over(row: SecretId) -> bool:
     return since is not None and since < timezone.now() - SETTLED
 
 
-def _known_alarms(unexplained: Iterable[Reader]) -> set[str]:
+def _known_alarms(unexplained: Iterable[ListedLogin]) -> set[str]:
     """The accessors that an alarm was raised for. A row that is not the portal's own is none."""
     names = [reader.accessor for reader in unexplained]
     rows = [row for part in chunks(names, ROWS) for row in ReaderAlarm.objects.filter(accessor__in=part)]
     return {row.accessor for row in rows if row.is_genuine()}
 
 
-def _counts(listed: list[Reader]) -> dict[str, int]:
+def _counts(listed: list[ListedLogin]) -> dict[str, int]:
     """How many secret_ids each account has at the vault."""
     by_role = Counter(reader.role for reader in listed)
     found = Counter[str]()
@@ -163,7 +163,7 @@ def _counts(listed: list[Reader]) -> dict[str, int]:
 # -- alarms -------------------------------------------------------------------------------------------------------------
 
 
-def _raise_alarm(reader: Reader) -> ReaderAlarm:
+def _raise_alarm(reader: ListedLogin) -> ReaderAlarm:
     """Its row and its audit entry; mail follows, and is sent again by the next look if this process dies."""
     told = calls.look_up_secret_id(reader.mount, reader.role, reader.accessor)
     account, name = alarms.owner(reader.mount, reader.role)
@@ -186,7 +186,7 @@ def _raise_alarm(reader: Reader) -> ReaderAlarm:
     return alarm
 
 
-def _settle_alarms(listed: list[Reader], unexplained: set[str]) -> None:
+def _settle_alarms(listed: list[ListedLogin], unexplained: set[str]) -> None:
     """Alarms whose secret_id is gone say so; those that an enrolment explains by now are closed."""
     present = {reader.accessor for reader in listed}
     for alarm in ReaderAlarm.objects.filter(closed_at=None, destroyed_at=None).select_related("account"):

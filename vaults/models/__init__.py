@@ -1,21 +1,21 @@
 """Keys: the KMS of an account, recipients and their data keys, enrolments, and what containers reported."""
 
 from vaults.models.keys import RecipientRotation, ShredApproval, ShredCertificate, ShredProof
-from vaults.models.kms import DOCUMENT_ENTRIES, DataKey, KmsAccount, Loss, Recipient
+from vaults.models.kms import DOCUMENT_ENTRIES, DataKey, KmsAccount, LostKeys, Recipient
 from vaults.models.logins import Enrolment, ReaderAlarm, ReaderWatch, SecretId
-from vaults.models.reports import Canary, ContainerReport, Proof
+from vaults.models.reports import ContainerReport, SelfCheckResult, SelfCheckValue
 from vaults.models.settings import KmsSettings, PropertiesFile
 
 __all__ = [
-    "Canary",
+    "SelfCheckValue",
     "ContainerReport",
     "DOCUMENT_ENTRIES",
     "DataKey",
     "Enrolment",
     "KmsAccount",
     "KmsSettings",
-    "Loss",
-    "Proof",
+    "LostKeys",
+    "SelfCheckResult",
     "PropertiesFile",
     "ReaderAlarm",
     "ReaderWatch",

@@ -124,7 +124,7 @@ class DataKeyQuerySet(models.QuerySet["DataKey"]):
 class DataKey(UuidModel):
     """A data key by its id. The wrapped key itself is only in the hosted vault, in `datakeys/<recipient>/<document>`."""
 
-    class Loss(models.TextChoices):
+    class LostBecause(models.TextChoices):
         SHREDDED = "shredded", "Shredded"  # on purpose: containers drop what it sealed
         RESTORED = "restored", "Missing after a restore"  # containers keep what they hold
 
@@ -136,7 +136,7 @@ class DataKey(UuidModel):
     retired_at = models.DateTimeField(null=True)  # left the vault's documents
     # The vault has it no more, and what was sealed with it has to be entered again.
     lost_at = models.DateTimeField(null=True)
-    lost_because = models.CharField(max_length=16, choices=Loss.choices, blank=True)
+    lost_because = models.CharField(max_length=16, choices=LostBecause.choices, blank=True)
 
     objects = DataKeyQuerySet.as_manager()
 
@@ -147,12 +147,12 @@ class DataKey(UuidModel):
         return f"data key {self.pk}"
 
 
-class Loss(UuidModel):
+class LostKeys(UuidModel):
     """How many values of an environment were lost at once: the whole of which the re-entry worklist shows the rest."""
 
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="losses")
     at = models.DateTimeField()
-    because = models.CharField(max_length=16, choices=DataKey.Loss.choices)
+    because = models.CharField(max_length=16, choices=DataKey.LostBecause.choices)
     count = models.PositiveIntegerField()
 
     class Meta:

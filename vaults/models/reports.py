@@ -36,7 +36,7 @@ class ContainerReport(UuidModel):
         return f"report of {self.node}: {self.verdict}"
 
 
-class Canary(UuidModel):
+class SelfCheckValue(UuidModel):
     """A worthless value sealed for an environment like its secrets: who opens it could open them."""
 
     environment = models.OneToOneField(Environment, models.CASCADE, related_name="canary")
@@ -51,7 +51,7 @@ class Canary(UuidModel):
         return f"canary of {self.environment}"
 
 
-class Proof(UuidModel):
+class SelfCheckResult(UuidModel):
     """When a node last opened its environment's canary, from login to plaintext."""
 
     node = models.OneToOneField(Node, models.CASCADE, related_name="proof")

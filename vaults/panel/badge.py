@@ -5,7 +5,7 @@ From the same rows and by the same rules as the panel (vaults/panel/status.py), 
 
 from atoms.models import Atom, Node
 from atoms.tree import Badge, TreeNote, register
-from vaults.models import KmsAccount, Proof
+from vaults.models import KmsAccount, SelfCheckResult
 from vaults.panel.settings import settings_of
 from vaults.panel.status import is_failing, is_mismatched, is_pending
 from vaults.selfcheck import ProofLine, proof_line
@@ -56,9 +56,9 @@ def last_proved(atom: Atom) -> str:
     return f"proved after {oldest:%-d %B, %H}:{oldest.minute // 10}0 UTC"
 
 
-def _proof_here(atom: Atom, node: Node) -> Proof | None:
+def _proof_here(atom: Atom, node: Node) -> SelfCheckResult | None:
     """What the node proved of the environment its Atom is attached to."""
-    proof: Proof | None = getattr(node, "proof", None)
+    proof: SelfCheckResult | None = getattr(node, "proof", None)
     return proof if proof is not None and proof.environment_id == atom.environment_id else None
 
 

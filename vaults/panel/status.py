@@ -64,7 +64,7 @@ class StepLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class TokenState:
     """How long the customer's token works, as a container last saw it. tone: ok, warn or bad; ends: a time or None.
 
     broken: it is not accepted or not renewed any more, which is the panel's state and not only a warning.
@@ -87,7 +87,7 @@ class Checks:
     steps: list[StepLine]
     skipped: int  # how many more wait for the failed one
     failed: StepLine | None
-    token: Token | None
+    token: TokenState | None
     pending: bool  # its store is not sealed for the present settings yet
 
     @property
@@ -228,7 +228,7 @@ def _line(
     )
 
 
-def _token(atom: Atom, report: ContainerReport) -> Token | None:
+def _token(atom: Atom, report: ContainerReport) -> TokenState | None:
     told = report.token
     if report.source != KmsSettings.Mode.BYOV or not told:
         return None
@@ -238,14 +238,16 @@ def _token(atom: Atom, report: ContainerReport) -> Token | None:
         step = verdicts.Step("token", "failed", str(told["problem"]), "")
         said = verdicts.explain(step, key=key_name(atom.account.code, str(atom.pk)))
         dropped = bool(told.get("dropped"))
-        return Token(said.sentence, "bad" if dropped else "warn", None, looked, mend, broken=dropped)
+        return TokenState(said.sentence, "bad" if dropped else "warn", None, looked, mend, broken=dropped)
     names = ("renews_every", "next_renewal", "ends", "because", "certain")
     found = token.Forecast(*(told.get(name) for name in names))
     now = timezone.now().timestamp()
     level = token.warning_level(found.ends, now)
     tone = {0: "ok", 1: "bad"}.get(level, "warn")
     sentence = token.sentence_of(found, now)
-    return Token(f"{sentence[:1].upper()}{sentence[1:]}.", tone, _moment(found.ends), looked, mend if level else "")
+    return TokenState(
+        f"{sentence[:1].upper()}{sentence[1:]}.", tone, _moment(found.ends), looked, mend if level else ""
+    )
 
 
 def _moment(seconds: object) -> datetime | None:

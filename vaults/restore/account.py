@@ -112,8 +112,10 @@ def compare_data_keys(account: Account) -> Compared:
         rows = list(kept.values_list("pk", "document", "lost_because"))
         there = _ids(recipient.pk, max((document for _, document, _ in rows), default=0))
         missing = [pk for pk, document, lost in rows if not lost and (document, str(pk)) not in there]
-        again = [pk for pk, document, lost in rows if lost == DataKey.Loss.RESTORED and (document, str(pk)) in there]
-        result.lost += sum(mark_lost(part, DataKey.Loss.RESTORED) for part in _keys(missing))
+        again = [
+            pk for pk, document, lost in rows if lost == DataKey.LostBecause.RESTORED and (document, str(pk)) in there
+        ]
+        result.lost += sum(mark_lost(part, DataKey.LostBecause.RESTORED) for part in _keys(missing))
         result.found += sum(unmark(part) for part in _keys(again))
         if missing or again:
             result.changed.add(recipient.pk)

@@ -15,24 +15,24 @@ from kmscore.vaultclient.client import chunks
 from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
 from vaults import kms_audit
 from vaults.hosted import calls
-from vaults.logins.watch import ROWS, Reader, claims_of, made_at
+from vaults.logins.watch import ROWS, ListedLogin, claims_of, made_at
 from vaults.models import SecretId
 from vaults.restore.account import ACTOR, Restore
 
 
 @dataclass(slots=True)
-class Readers:
+class VaultLogins:
     """What the vault lists. accessors: of all secret_ids; strangers: (reader, node it names, when it was made) of those
     the database does not know."""
 
     accessors: set[str] = field(default_factory=set)
     roles: set[tuple[str, str]] = field(default_factory=set)  # (mount, name) of all roles
-    strangers: list[tuple[Reader, str, datetime | None]] = field(default_factory=list)
+    strangers: list[tuple[ListedLogin, str, datetime | None]] = field(default_factory=list)
 
 
-def listed() -> Readers:
+def listed() -> VaultLogins:
     """Every secret_id of runtimes: a call for each role, and one for each that the database does not know."""
-    found = Readers(roles={(mount, role) for mount in (ENVIRONMENTS, ATOMS) for role in calls.roles(mount)})
+    found = VaultLogins(roles={(mount, role) for mount in (ENVIRONMENTS, ATOMS) for role in calls.roles(mount)})
     for part in chunks(list(_all(found.roles)), ROWS):
         accessors = {reader.accessor for reader in part}
         known = set(SecretId.objects.filter(accessor__in=accessors).values_list("accessor", flat=True))
@@ -44,12 +44,12 @@ def listed() -> Readers:
     return found
 
 
-def _all(roles: set[tuple[str, str]]) -> Iterator[Reader]:
+def _all(roles: set[tuple[str, str]]) -> Iterator[ListedLogin]:
     for mount, role in sorted(roles):
-        yield from (Reader(mount, role, accessor) for accessor in calls.secret_ids(mount, role))
+        yield from (ListedLogin(mount, role, accessor) for accessor in calls.secret_ids(mount, role))
 
 
-def cut_off_since(account: Account, readers: Readers, restore: Restore) -> list[Node]:
+def cut_off_since(account: Account, readers: VaultLogins, restore: Restore) -> list[Node]:
     """Nodes the older database believes in, though the newer vault has no login of theirs: they were revoked since.
 
     They are revoked again. Only where the vault is the newer one: an older vault lacks logins that are good. Not where the
@@ -65,14 +65,14 @@ def cut_off_since(account: Account, readers: Readers, restore: Restore) -> list[
     return gone
 
 
-def _is_cut_off(node: Node, readers: Readers, renewed: set[str]) -> bool:
+def _is_cut_off(node: Node, readers: VaultLogins, renewed: set[str]) -> bool:
     good = [row for row in node.secret_ids.all() if row.confirmed_at and not row.superseded_at and not row.destroyed_at]
     if (ATOMS, str(node.atom_id)) not in readers.roles:
         return False
     return bool(good) and str(node.pk) not in renewed and not any(row.accessor in readers.accessors for row in good)
 
 
-def adopt(account: Account, readers: Readers, restore: Restore) -> list[SecretId]:
+def adopt(account: Account, readers: VaultLogins, restore: Restore) -> list[SecretId]:
     """Take over logins whose metadata names an enrolled node of this account, made before the restore.
 
     An older database does not know what its containers renewed since. Whoever held the identities of web and worker could
@@ -88,7 +88,7 @@ def adopt(account: Account, readers: Readers, restore: Restore) -> list[SecretId
     return adopted
 
 
-def _claimed(account: Account, pk: uuid.UUID, reader: Reader) -> Node | None:
+def _claimed(account: Account, pk: uuid.UUID, reader: ListedLogin) -> Node | None:
     """The enrolled node, if this role is its Atom's or its environment's."""
     enrolled = Node.objects.filter(pk=pk, atom__account=account, state=Node.State.ENROLLED)
     node = enrolled.select_related("atom__attachment__environment", "atom__account").first()
@@ -99,7 +99,7 @@ def _claimed(account: Account, pk: uuid.UUID, reader: Reader) -> Node | None:
     return node if str(own) == reader.role else None
 
 
-def _adopt(node: Node, reader: Reader, made: datetime) -> SecretId:
+def _adopt(node: Node, reader: ListedLogin, made: datetime) -> SecretId:
     row = SecretId(
         node=node,
         atom_id=node.atom_id,

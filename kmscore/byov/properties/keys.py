@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kmscore.byov.properties import binding
-from kmscore.byov.properties.syntax import Entry, Key
+from kmscore.byov.properties.syntax import Key, PropertyLine
 
 WHOLE_FILE: Final = -1
 _MAX_SUGGESTIONS: Final = 10  # one costs 0.2 ms
@@ -32,7 +32,7 @@ class Remarks(list[Remark]):
         super().__init__()
         self._said: set[tuple[str, int]] = set()
 
-    def say(self, code: str, where: Entry | Key | int | None, suggestion: str = "", **words: str) -> None:
+    def say(self, code: str, where: PropertyLine | Key | int | None, suggestion: str = "", **words: str) -> None:
         """Remember a remark at an entry's value, a key, an offset, or (None) on the whole file."""
         at = where if isinstance(where, int) else WHOLE_FILE if where is None else where.at
         if (code, at) not in self._said:
@@ -47,22 +47,22 @@ class Remarks(list[Remark]):
 class Settings:
     """The entries of a file by the settings they are (`binding.USED`)."""
 
-    def __init__(self, text: str, entries: list[Entry], last_counts: bool, remarks: Remarks) -> None:
+    def __init__(self, text: str, entries: list[PropertyLine], last_counts: bool, remarks: Remarks) -> None:
         """last_counts: whether a key may stand twice, and the last one counts (.properties)."""
         self._text = text
         self._last_counts = last_counts
         self._remarks = remarks
         self._suggestions = 0
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, PropertyLine] = {}
         self._refused: set[str] = set()
         for entry in entries:
             self._sort(entry)
 
-    def entry(self, name: str) -> Entry | None:
+    def entry(self, name: str) -> PropertyLine | None:
         """The setting's entry, a blank one too."""
         return self._entries.get(name)
 
-    def value(self, name: str) -> tuple[Entry | None, str]:
+    def value(self, name: str) -> tuple[PropertyLine | None, str]:
         """What a setting holds; (None, "") when it is not set or blank."""
         entry = self._entries.get(name)
         return (entry, entry.value) if entry and entry.value and entry.value.strip() else (None, "")
@@ -75,7 +75,7 @@ class Settings:
         """Whether a setting was written and refused, so that it is not missing."""
         return name in self._refused
 
-    def _sort(self, entry: Entry) -> None:
+    def _sort(self, entry: PropertyLine) -> None:
         """Put an entry under its setting's name, or say why it has none."""
         parts = _elements(entry)
         elements, keys = tuple(element for element, _ in parts), tuple(key for _, key in parts)
@@ -94,7 +94,7 @@ class Settings:
         else:
             self._unknown(entry, below, places)
 
-    def _keep(self, name: str, entry: Entry) -> None:
+    def _keep(self, name: str, entry: PropertyLine) -> None:
         before = self._entries.get(name)
         if before and _spelling(before) != _spelling(entry):
             self._remarks.say("ambiguous_key", entry.keys[-1], setting=name)
@@ -102,7 +102,7 @@ class Settings:
             self._remarks.say("duplicate_key", entry.keys[-1])
         self._entries[name] = entry
 
-    def _outside(self, entry: Entry, elements: tuple[str, ...], keys: tuple[Key, ...]) -> None:
+    def _outside(self, entry: PropertyLine, elements: tuple[str, ...], keys: tuple[Key, ...]) -> None:
         if elements == binding.PREFIX[: len(elements)] and (entry.value is None or not elements):
             return
         name = binding.environment_spelling(elements) if len(elements) == 1 else ""
@@ -128,7 +128,7 @@ class Settings:
         )
         self._remarks.say("not_used", places[length - 1], setting=name)
 
-    def _unknown(self, entry: Entry, below: tuple[str, ...], places: tuple[Key, ...]) -> None:
+    def _unknown(self, entry: PropertyLine, below: tuple[str, ...], places: tuple[Key, ...]) -> None:
         for length in range(1, min(len(below), binding.LONGEST)):
             name = binding.NAMES.get(below[:length])
             if name in binding.USED:
@@ -141,7 +141,7 @@ class Settings:
         meant = binding.suggestion_for(below) if self._suggestions <= _MAX_SUGGESTIONS else ""
         self._remarks.say("unknown_key", places[known], meant)
 
-    def _not_a_value(self, name: str, entry: Entry, element: str, key: Key) -> None:
+    def _not_a_value(self, name: str, entry: PropertyLine, element: str, key: Key) -> None:
         """A list or a mapping stands where one value belongs; `{VAULT_URI}` is a mapping for YAML."""
         self._refused.add(name)
         brace = len(self._text[: key.at].rstrip()) - 1
@@ -153,10 +153,10 @@ class Settings:
             self._remarks.say("mapping_value", key, setting=name)
 
 
-def _elements(entry: Entry) -> list[tuple[str, Key]]:
+def _elements(entry: PropertyLine) -> list[tuple[str, Key]]:
     """The uniform elements of an entry's keys, each with the key it stands in."""
     return [(element, key) for key in entry.keys for element in binding.uniform(key.text)]
 
 
-def _spelling(entry: Entry) -> str:
+def _spelling(entry: PropertyLine) -> str:
     return ".".join(key.text for key in entry.keys)

@@ -28,7 +28,7 @@ from kmscore.byov.customer import (
 )
 from kmscore.byov.properties import binding
 from kmscore.byov.properties.keys import Remarks, Settings
-from kmscore.byov.properties.syntax import Entry
+from kmscore.byov.properties.syntax import PropertyLine
 
 _MAX_SECONDS: Final = 366 * 86400.0
 _MAX_TIMEOUT: Final = 600_000
@@ -88,7 +88,7 @@ class Rules:
 
     # -- values --------------------------------------------------------------------------------------------------------
 
-    def _fixed(self, name: str) -> tuple[Entry | None, str]:
+    def _fixed(self, name: str) -> tuple[PropertyLine | None, str]:
         """The same for a setting that takes no placeholder; one that holds one is as if it was not set."""
         entry, value = self._settings.value(name)
         if entry and (holds_placeholder(value) or binding.lacks_dollar(value) or binding.is_nearly_placeholder(value)):
@@ -97,7 +97,7 @@ class Rules:
             return None, ""
         return entry, value
 
-    def _placeholder(self, name: str, entry: Entry, value: str) -> Placeholder | None:
+    def _placeholder(self, name: str, entry: PropertyLine, value: str) -> Placeholder | None:
         """The placeholder a value is as a whole, noted as a variable the container needs."""
         placeholder = placeholder_of(value.strip())
         if placeholder is None:
@@ -116,7 +116,7 @@ class Rules:
             self._remarks.say("placeholder_not_allowed", entry, name=placeholder.name)
         return placeholder
 
-    def _is_plain(self, entry: Entry, value: str, *, secret: bool = False) -> bool:
+    def _is_plain(self, entry: PropertyLine, value: str, *, secret: bool = False) -> bool:
         """Whether a text is none of the things that are mistaken for a placeholder, and no token in a wrong place."""
         if holds_placeholder(value) and re.search(r"\$\{[^}]*\$\{", value):
             self._remarks.say("placeholder_nested", entry)
@@ -166,7 +166,7 @@ class Rules:
             self._check_http(scheme or host, scheme_text, name)
         return f"{scheme_text}://{f'[{name}]' if ':' in name else name}:{number}"
 
-    def _check_uri(self, entry: Entry, value: str) -> None:
+    def _check_uri(self, entry: PropertyLine, value: str) -> None:
         if not self._is_plain(entry, value):
             return
         if binding.is_unfilled_address(value):
@@ -181,7 +181,7 @@ class Rules:
             return
         self._remarks.say(code, entry)
 
-    def _check_endpoint(self, entry: Entry, value: str, endpoint: Endpoint) -> None:
+    def _check_endpoint(self, entry: PropertyLine, value: str, endpoint: Endpoint) -> None:
         self._check_host(entry, endpoint.host, "uri_host")
         self._check_http(entry, endpoint.scheme, endpoint.host)
         if urlsplit(value).port is None:
@@ -189,11 +189,11 @@ class Rules:
         if endpoint.prefix != "v1":
             self._remarks.say("uri_path", entry)
 
-    def _check_host(self, entry: Entry, host: str, code: str = "host_invalid") -> None:
+    def _check_host(self, entry: PropertyLine, host: str, code: str = "host_invalid") -> None:
         if not _HOST.fullmatch(host) and not _is_ip(host):
             self._remarks.say(code, entry)
 
-    def _check_http(self, entry: Entry, scheme: str, host: str) -> None:
+    def _check_http(self, entry: PropertyLine, scheme: str, host: str) -> None:
         if scheme == "http":
             self._remarks.say("uri_http_loopback" if is_loopback(host) else "uri_http", entry)
 
@@ -255,7 +255,7 @@ class Rules:
             self._remarks.say("threshold_not_above_refresh", threshold_entry or refresh_entry, **words)
         return Lifecycle(bool(enabled), refresh, threshold)
 
-    def _duration(self, name: str, default: float) -> tuple[Entry | None, float]:
+    def _duration(self, name: str, default: float) -> tuple[PropertyLine | None, float]:
         entry, value = self._fixed(name)
         if not entry:
             return None, default

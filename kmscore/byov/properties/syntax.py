@@ -41,7 +41,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PropertyLine:
     """One value and the keys it stands under, outermost first. value None: nothing is set (empty, YAML's null)."""
 
     keys: tuple[Key, ...]
@@ -63,7 +63,7 @@ class Span:
 class PropertyFile:
     """What was read: values in order, the spans of all keys and values, and (code, offset) of what is wrong with keys."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[PropertyLine] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     problems: list[tuple[str, int]] = field(default_factory=list)
 
@@ -139,7 +139,7 @@ class _Composer(Reader, Scanner, Parser):
         if isinstance(event, yaml.ScalarEvent):
             self._take()
             value = "" if self._is_null(event) else event.value
-            self.file.entries.append(Entry(keys, None if self._is_null(event) else value, start))
+            self.file.entries.append(PropertyLine(keys, None if self._is_null(event) else value, start))
             self.file.spans.append(Span(keys, start, end, value))
         elif depth > MAX_DEPTH:
             raise FileRefused("too_deep", start)
@@ -222,7 +222,7 @@ class _Lines:
             self._separator()
             value_at = self.at
             value = self._word(_BREAKS).strip(_BLANK + _BREAKS)
-            file.entries.append(Entry(keys, value or None, value_at if value else start))
+            file.entries.append(PropertyLine(keys, value or None, value_at if value else start))
             file.spans.append(Span(keys, value_at, self.at, value))
             if name in seen:
                 file.problems.append(("duplicate_in_properties", start))

@@ -26,6 +26,7 @@ from vaults.models import KmsAccount
 from vaults.restore import account as account_restore
 from vaults.restore import logins as login_restore
 from vaults.restore.account import Restore
+from vaults.restore.logins import VaultLogins
 
 SHOWN = 50
 NO_ROLE = """\
@@ -147,7 +148,7 @@ class Command(BaseCommand):
         )
         self._say(account, "its keys were shredded and may be back: start the shred worker.")
 
-    def _readers(self, account: Account, found: login_restore.Readers, restore: Restore, *, adopt: bool) -> None:
+    def _readers(self, account: Account, found: VaultLogins, restore: Restore, *, adopt: bool) -> None:
         for node in login_restore.cut_off_since(account, found, restore):
             self._say(account, f"{node} of {node.atom.name} was cut off after the backup; it is revoked again.")
         if adopt:
