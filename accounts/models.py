@@ -59,7 +59,7 @@ class SupportStaff(SignedModel):
     def includes(user: User) -> bool:
         """Whether an operator made this person one, and nobody wrote that past the application."""
         row = getattr(user, "support_staff", None)
-        return user.is_active and user.is_staff and row is not None and row.is_genuine()
+        return user.is_active and user.is_staff and row is not None and row.has_valid_mac()
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
@@ -146,8 +146,8 @@ class MembershipRole(SignedModel):
     def holds_for(self, membership: Membership) -> bool:
         """Whether this row, and its role, are genuine and about this very membership."""
         return (
-            self.is_genuine()
-            and self.role.is_genuine()
+            self.has_valid_mac()
+            and self.role.has_valid_mac()
             and (self.membership_id, self.account_id, self.user_id)
             == (membership.pk, membership.account_id, membership.user_id)
             and self.role.account_id in (None, membership.account_id)

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import models
 
 
-class RowForged(Exception):
+class RowTampered(Exception):
     """An access-granting row was written or changed past the application; it grants nothing."""
 
 
@@ -50,13 +50,13 @@ class SignedModel(UuidModel):
         if stored is not None:
             stored.verified()
 
-    def is_genuine(self) -> bool:
+    def has_valid_mac(self) -> bool:
         return hmac.compare_digest(bytes(self.mac), self._signature())
 
     def verified(self) -> Self:
-        """The row itself. Raises RowForged when it does not bear our signature."""
-        if not self.is_genuine():
-            raise RowForged(f"{self._meta.label} {self.pk} does not bear the portal's signature.")
+        """The row itself. Raises RowTampered when it does not bear our signature."""
+        if not self.has_valid_mac():
+            raise RowTampered(f"{self._meta.label} {self.pk} does not bear the portal's signature.")
         return self
 
     def _signature(self) -> bytes:

@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from accounts.rows import RowForged
-from atomapi import canary, enrol, kms_settings, report, sync
+from accounts.rows import RowTampered
+from atomapi import enrol, kms_settings, report, selfcheck, sync
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultError, VaultUnavailable
 
@@ -20,7 +20,7 @@ api.add_router("", enrol.router)
 api.add_router("", sync.router)
 api.add_router("", report.router)
 api.add_router("", kms_settings.router)
-api.add_router("", canary.router)
+api.add_router("", selfcheck.router)
 
 REFUSALS = {
     "installer_token_unknown": 401,
@@ -48,7 +48,7 @@ def unknown_credential(request: HttpRequest, error: Any) -> HttpResponse:
     return problem(401, "credential_unknown", sentence)
 
 
-@api.exception_handler(RowForged)
+@api.exception_handler(RowTampered)
 def forged(request: HttpRequest, error: Any) -> HttpResponse:
     sentence = (
         "The portal's record of this Atom was changed outside the portal, so it grants nothing. Tell its operator."

@@ -33,7 +33,7 @@ class NodeBearer(HttpBearer):
         credential = next(iter(found), None)  # the hash is unique; first() would add an ordering
         if credential is None:
             note_refused(token_hash(token))
-        elif not credential.holds():
+        elif not credential.is_valid():
             log.error("node_credential_forged", credential=str(credential.pk))
             return None
         return credential

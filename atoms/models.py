@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.access import genuine_roles
 from accounts.models import Account, Membership, Role, User
 from accounts.privileges import ADMINISTRATOR
-from accounts.rows import RowForged, SignedModel, UuidModel
+from accounts.rows import RowTampered, SignedModel, UuidModel
 
 
 def token_hash(token: str) -> bytes:
@@ -131,7 +131,7 @@ class Atom(SignedModel):
 
     @property
     def environment(self) -> Environment | None:
-        """Where it is attached. Raises RowForged unless Atom, attachment and environment are genuine and of one account."""
+        """Where it is attached. Raises RowTampered unless Atom, attachment and environment are genuine and of one account."""
         attachment = getattr(self, "attachment", None)
         return attachment.checked_environment(self) if attachment else None
 
@@ -167,10 +167,10 @@ class Attachment(SignedModel):
         return f"{self.atom} in {self.environment}"
 
     def checked_environment(self, atom: Atom) -> Environment:
-        """The environment this grants. Raises RowForged when any link of the chain was changed past the application."""
+        """The environment this grants. Raises RowTampered when any link of the chain was changed past the application."""
         environment = self.verified().environment.verified()
         if not atom.verified().account_id == self.account_id == environment.account_id or self.atom_id != atom.pk:
-            raise RowForged(f"Attachment {self.pk} joins rows of different accounts.")
+            raise RowTampered(f"Attachment {self.pk} joins rows of different accounts.")
         return environment
 
 
@@ -235,12 +235,12 @@ class NodeCredential(SignedModel):
     def __str__(self) -> str:
         return f"{self.kind} credential of {self.node_id}"
 
-    def holds(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether this row is genuine and still about the Atom and account it was made for."""
         atom = self.node.atom
         return (
-            self.is_genuine()
-            and atom.is_genuine()
+            self.has_valid_mac()
+            and atom.has_valid_mac()
             and (self.atom_id, self.account_id) == (self.node.atom_id, atom.account_id)
         )
 
@@ -292,9 +292,9 @@ class InstallerToken(SignedModel):
         """A token of the form `atom-<uuid>`, with 122 random bits."""
         return f"{atom_type.lower()}-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
 
-    def holds(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether this row is genuine and its Atom still of the account it was made for."""
-        return self.is_genuine() and self.atom.is_genuine() and self.account_id == self.atom.account_id
+        return self.has_valid_mac() and self.atom.has_valid_mac() and self.account_id == self.atom.account_id
 
     @property
     def is_open(self) -> bool:

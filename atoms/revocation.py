@@ -3,7 +3,7 @@
 The portal's side is done when the transaction is: the credentials are gone with it. The vault's side is an operation
 (vaults/logins/revocation.py), whose `details` are the receipt:
 {"asked_at", "refused_from", "nodes": [{"id", "name", "values", "environment", "revision", "sealed_by", "reported_at"}],
-"destroyed_at", "destroyed", "strangers", "tokens_end"}; times are ISO 8601 in UTC.
+"destroyed_at", "destroyed", "unknown", "tokens_end"}; times are ISO 8601 in UTC.
 """
 
 from __future__ import annotations

@@ -21,11 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from kmscore.sealed import manifest
 from kmscore.sealed.envelope import seal
+from kmscore.sealed.manifest import manifest_place
 from kmscore.vaultclient.client import Vault, chunks
-from kmsportal.demo.place import open_place
+from kmsportal.demo.directory import open_place
 from kmsportal.demo.servers import OpenBao
 from kmsruntime.disk import credentials
-from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf, VaultLogin
+from kmsruntime.disk.credentials import AtomCredentials, EnvironmentCredentials, VaultLogin
 from kmsruntime.disk.home import Config, Home
 from tests.by_hand import add_to_document, wrapped
 from tests.servers import free_port
@@ -118,7 +119,7 @@ def environment(hosted: Hosted, count: int) -> BenchEnvironment:
     # Each save seals the manifest under its own key, so the newest value and the manifest share one.
     last_id, last_key = keys[-1]
     listing = manifest.Manifest(recipient, count, tuple(entries))
-    sealed = seal(last_key, listing.encode(), manifest.place(ACCOUNT, recipient, count, last_id))
+    sealed = seal(last_key, listing.encode(), manifest_place(ACCOUNT, recipient, count, last_id))
     answer: dict[str, Any] = {
         "format": 1,
         "account": ACCOUNT,
@@ -155,7 +156,9 @@ def container(directory: Path, hosted: Hosted, environment: BenchEnvironment, po
     home = Home(directory)
     home.prepare()
     home.write_config(Config(portal, vault))
-    credentials.write_environment(home, EnvironmentHalf("sync", environment.id, "Bench", 1, environment.login))
+    credentials.write_environment(home, EnvironmentCredentials("sync", environment.id, "Bench", 1, environment.login))
     login = login_of(hosted, "atoms", ATOM)
-    credentials.write_atom(home, AtomHalf(ACCOUNT, "bench", ATOM, "Bench", "ATOM", "node", "", "settings", login))
+    credentials.write_atom(
+        home, AtomCredentials(ACCOUNT, "bench", ATOM, "Bench", "ATOM", "node", "", "settings", login)
+    )
     return home

@@ -48,7 +48,7 @@ def cold_until_durable(home: Home) -> float:
     start = time.perf_counter()
     synchroniser = Synchroniser(Container(home), lambda seconds: True, print)
     durable: list[float] = []
-    keys = synchroniser.holding.file._keys
+    keys = synchroniser.sealed_state.file._keys
     keep_only = keys.keep_only  # the first thing after the store is durable: the old key's file goes
     keys.keep_only = lambda key_id: (durable.append(time.perf_counter()), keep_only(key_id))[1]  # type: ignore[method-assign]
     synchroniser.sync()

@@ -22,7 +22,7 @@ PASSWORD = "correct horse battery staple"  # of the bench's own user
 @contextmanager
 def portal() -> Iterator[Any]:
     """Start the vault, set Django up on a database of its own; yields the OpenBao."""
-    from kmsportal.demo.place import open_place
+    from kmsportal.demo.directory import open_place
     from kmsportal.demo.servers import OpenBao
     from tests.servers import free_port
     from vaults.hosted.credentials import Credentials, read_credentials, write_credentials

@@ -21,6 +21,6 @@ def keep_logging(**_: Any) -> None:
 @worker_process_init.connect
 def fresh_vault_connections(**_: Any) -> None:
     """A forked worker must not share its parent's connections or tokens."""
-    from vaults.hosted import calls
+    from vaults.hosted.calls import drop_tokens
 
-    calls.forget()
+    drop_tokens()

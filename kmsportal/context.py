@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from accounts.models import Account
 from accounts.privileges import Privilege
 from accounts.views import THEME_COOKIE
-from vaults.models import ReaderAlarm
+from vaults.models import LoginAlarm
 
 SECTIONS = {
     "build": (Privilege.BUILD,),
@@ -49,4 +49,4 @@ def _open_alarms(request: Any, held: frozenset[str]) -> int:
     """Readers that nobody enrolled, for the account's administrators on every page."""
     if Privilege.ACCOUNT_ADMIN not in held or getattr(request, "account", None) is None:
         return 0
-    return ReaderAlarm.objects.filter(account=request.account, closed_at=None).count()
+    return LoginAlarm.objects.filter(account=request.account, closed_at=None).count()

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from operations.models import Operation
 from vaults.hosted import calls
-from vaults.models import ReaderAlarm, ReaderWatch
+from vaults.models import LoginAlarm, LoginWatch
 
 READY_SECONDS = 2  # how long an answer of /ready is given again
 
@@ -64,9 +64,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
     Gauge("kms_operations_unfinished", "Operations not finished", registry=registry).set(unfinished.count())
     Gauge("kms_operations_oldest_seconds", "Age of the oldest unfinished operation", registry=registry).set(age)
     Gauge("kms_vault_ready", "1 when the hosted vault answers unsealed", registry=registry).set(calls.health() == "ok")
-    alarms = ReaderAlarm.objects.filter(closed_at=None).count()
-    Gauge("kms_reader_alarms_open", "Logins at the vault nobody enrolled", registry=registry).set(alarms)
-    looked = ReaderWatch.objects.filter(pk=1).values_list("looked_at", flat=True).first()
+    alarms = LoginAlarm.objects.filter(closed_at=None).count()
+    Gauge("kms_login_alarms_open", "Logins at the vault nobody enrolled", registry=registry).set(alarms)
+    looked = LoginWatch.objects.filter(pk=1).values_list("scanned_at", flat=True).first()
     behind = (timezone.now() - looked).total_seconds() if looked else -1
-    Gauge("kms_reader_watch_seconds", "Age of the last look for readers; -1: none", registry=registry).set(behind)
+    Gauge("kms_login_watch_seconds", "Age of the last scan of the logins; -1: none", registry=registry).set(behind)
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 
 from accounts.posting import NOTHING_CHANGED
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from kmscore.vaultclient.answers import VaultError
 from kmsportal.context import chosen_theme
 
@@ -129,7 +129,7 @@ class vault_errors:  # noqa: N801 (used like the functions beside it; a class be
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if request.path.startswith("/api/"):
             return None
-        if isinstance(exception, RowForged):
+        if isinstance(exception, RowTampered):
             log.error("row_forged", path=request.path)
             return render(request, "403.html", {"reason": FORGED, "theme": chosen_theme(request)}, status=403)
         if not isinstance(exception, VaultError):

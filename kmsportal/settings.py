@@ -147,7 +147,7 @@ CELERY_BEAT_SCHEDULE = {
     "shred-sweep": {"task": "operations.sweep_shredding", "schedule": 300.0},
     "shred": {"task": "vaults.shred_due", "schedule": 60.0},
     "sweep": {"task": "operations.sweep", "schedule": 5.0},
-    "readers": {"task": "vaults.scan_logins", "schedule": 20.0, "options": {"expires": 20}},
+    "logins": {"task": "vaults.scan_logins", "schedule": 20.0, "options": {"expires": 20}},
     "enrolments": {"task": "vaults.revoke_unfinished_enrolments", "schedule": 600.0},
     "retired-keys": {"task": "vaults.retire_unused", "schedule": 86400.0},
     "rotations": {"task": "vaults.rotate_scheduled", "schedule": 3600.0},

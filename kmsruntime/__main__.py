@@ -24,8 +24,8 @@ from kmsruntime.errors import (
     RuntimeProblem,
     SelectionRefused,
     ValueMissing,
+    describe_unexpected,
     printable,
-    unforeseen,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def enrol(options: argparse.Namespace) -> None:
     """Enrol this container; the installer token is read from standard input."""
     from kmsruntime.disk.home import Config
     from kmsruntime.enrolment.enrol import enrol as enrol_container
-    from kmsruntime.keysource.allowlist import allowing
+    from kmsruntime.keysource.allowlist import allow
     from kmsruntime.remote.addresses import checked_address, checked_ca
 
     config = Config(
@@ -53,7 +53,7 @@ def enrol(options: argparse.Namespace) -> None:
         checked_ca("--vault-ca", options.vault_ca),
         str(options.key_file.expanduser().absolute()) if options.key_file else "",
     )
-    config = allowing(config, options.allow_vault, options.allow_env)
+    config = allow(config, options.allow_vault, options.allow_env)
     atom = enrol_container(Home(options.directory), config, _installer_token(), _patience(options.wait))
     say(f"Enrolled as a node of {atom.atom_name} ({atom.account_code}). Next: kms-runtime run")
 
@@ -91,11 +91,11 @@ def get(options: argparse.Namespace) -> None:
 
 def exec_(options: argparse.Namespace) -> None:
     """Run a program with the values in its environment (CONNECTION_FIELD), and become it."""
-    from kmsruntime.environment import gifts, parsed_map
+    from kmsruntime.environment import parsed_map, variables
 
     command = options.command[1:] if options.command[0] == "--" else options.command
     store = _store(Home(options.directory))
-    given = gifts(store, [parsed_map(text) for text in options.map], options.only, os.environ, say)
+    given = variables(store, [parsed_map(text) for text in options.map], options.only, os.environ, say)
     environment = dict(os.environb) | {gift.name.encode(): gift.value for gift in given}
     # What Python changed for itself is put back: the program gets the signals its parent meant for it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -125,9 +125,9 @@ def check(options: argparse.Namespace) -> None:
     import json
 
     from kmsruntime.container import Container
-    from kmsruntime.keysource.check import checkup
+    from kmsruntime.keysource.check import check
 
-    found = checkup(Container(Home(options.directory)))
+    found = check(Container(Home(options.directory)))
     print(json.dumps(found.document(), indent=2) if options.json else found.screen())
     if found.problem is not None:
         raise found.problem
@@ -135,15 +135,15 @@ def check(options: argparse.Namespace) -> None:
 
 def allow_vault(options: argparse.Namespace) -> None:
     """Name your own vault on this container: only there may be used what is held here (a token in a variable, a key store)."""
-    from kmsruntime.keysource.allowlist import allowing, listing, removing
+    from kmsruntime.keysource.allowlist import allow, disallow, lines
 
     home = Home(options.directory)
     config = home.read_config()
     if not options.list:
         with home.lock():
-            config = allowing(removing(home.read_config(), options.remove), options.addresses, options.allow_env)
+            config = allow(disallow(home.read_config(), options.remove), options.addresses, options.allow_env)
             home.write_config(config)
-    for line in listing(config):
+    for line in lines(config):
         print(line)
 
 
@@ -264,8 +264,8 @@ def main() -> NoReturn:
     except RuntimeProblem as problem:
         print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)
         sys.exit(problem.exit_code)
-    except Exception as error:  # noqa: BLE001 the text of an unforeseen exception could hold a value
-        print(f"kms-runtime: {unforeseen(error)}", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 the text of an describe_unexpected exception could hold a value
+        print(f"kms-runtime: {describe_unexpected(error)}", file=sys.stderr)
         sys.exit(EXIT_CODES["unexpected"])
     sys.exit(0)
 

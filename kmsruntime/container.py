@@ -9,16 +9,16 @@ from functools import cached_property
 from kmscore.vaultclient.client import Vault
 from kmsruntime.disk.home import Config, Home
 from kmsruntime.keysource.settings import SettingsCache
-from kmsruntime.keysource.sources import Sources
+from kmsruntime.keysource.sources import KeySources
 from kmsruntime.remote.hosted_vault import hosted_vault
 from kmsruntime.remote.portal import Portal
-from kmsruntime.store.sealed_state import Holding
+from kmsruntime.store.sealed_state import SealedState
 
 
 class Container:
     """What belongs to one directory. environment: this machine's variables.
 
-    Building a part contacts nobody. Raises NotEnrolled, and VaultUnfit for an unusable address or CA file.
+    Building a part contacts nobody. Raises NotEnrolled, and HostedVaultMisconfigured for an unusable address or CA file.
     """
 
     def __init__(self, home: Home, environment: Mapping[str, str] = os.environ) -> None:
@@ -45,11 +45,11 @@ class Container:
         return SettingsCache(self.home, self.hosted, self.portal)
 
     @cached_property
-    def sources(self) -> Sources:
+    def sources(self) -> KeySources:
         """The vaults that make its at-rest data keys."""
-        return Sources(self.home, self.hosted, self.settings, self._environment)
+        return KeySources(self.home, self.hosted, self.settings, self._environment)
 
     @cached_property
-    def holding(self) -> Holding:
+    def sealed_state(self) -> SealedState:
         """What it holds, sealed."""
-        return Holding(self.home, self.config, self.sources.of)
+        return SealedState(self.home, self.config, self.sources.of)

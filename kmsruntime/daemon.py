@@ -16,7 +16,7 @@ from typing import Final
 from kmscore.backoff import backoff_seconds, jittered
 from kmsruntime.container import Container
 from kmsruntime.disk.home import Home
-from kmsruntime.errors import RuntimeProblem, unforeseen
+from kmsruntime.errors import RuntimeProblem, describe_unexpected
 from kmsruntime.keysource.token_renewer import TokenRenewer
 from kmsruntime.sync import Synchroniser
 
@@ -72,7 +72,7 @@ class Daemon:
             with TokenRenewer(synchroniser.sources, self._say) as renewer:
                 self._say("Started.")
                 with suppress(RuntimeProblem):  # a first sync may wait for the portal longer than the token lives
-                    renewer.look(synchroniser.holding.header())
+                    renewer.look(synchroniser.sealed_state.header())
                 while not self._stopping.is_set():
                     self._sync(synchroniser)
                     self._check_itself(synchroniser)
@@ -95,7 +95,7 @@ class Daemon:
                 pass  # the next sync meets the same trouble and says it
             except Exception as error:  # noqa: BLE001 the values are kept up to date all the same
                 self._failures += 1
-                self._tell(unforeseen(error))
+                self._tell(describe_unexpected(error))
                 self._wait(ends - time.monotonic())
                 return
             left = ends - time.monotonic()
@@ -103,9 +103,9 @@ class Daemon:
                 return
 
     def _watch(self, synchroniser: Synchroniser, renewer: TokenRenewer) -> None:
-        if synchroniser.holding.is_open() and renewer.look(synchroniser.holding.header()):
-            synchroniser.telling.about_token(renewer.facts)
-            synchroniser.telling.again()
+        if synchroniser.sealed_state.is_open() and renewer.look(synchroniser.sealed_state.header()):
+            synchroniser.reporter.set_token_facts(renewer.facts)
+            synchroniser.reporter.resend()
 
     def _sync(self, synchroniser: Synchroniser) -> None:
         self._patience = time.monotonic() + HANDOVER_SECONDS
@@ -117,7 +117,7 @@ class Daemon:
             return
         except Exception as error:  # noqa: BLE001 whatever a server says, the next sync is tried
             self._failures += 1
-            self._tell(unforeseen(error))
+            self._tell(describe_unexpected(error))
             return
         if self._failures:
             self._say("Works again.")

@@ -43,7 +43,7 @@ _OMITTED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gift:
+class EnvVar:
     """One environment variable for the program: its name and value, and what people call its source."""
 
     name: str
@@ -94,13 +94,13 @@ def value_of(store: Store, held: IndexEntry) -> bytes:
     return held.plain.encode() if held.form == "plain" else store.open(held)
 
 
-def gifts(
+def variables(
     store: Store,
     mapped: Sequence[tuple[str, str]],
     only: Sequence[str],
     present: Mapping[str, str],
     say: Callable[[str], None],
-) -> list[Gift]:
+) -> list[EnvVar]:
     """The variables for a program.
 
     mapped: (environment name, selector) pairs; what is mapped has that name instead of its default one. only: selectors,
@@ -124,7 +124,7 @@ def gifts(
     for name, held, asked_for in kept:
         if not asked_for:
             _refuse_reserved(name, held, present)
-    return [Gift(name, _fitting(name, label(held), value_of(store, held)), label(held)) for name, held, _ in kept]
+    return [EnvVar(name, _fitting(name, label(held), value_of(store, held)), label(held)) for name, held, _ in kept]
 
 
 def parsed_map(text: str) -> tuple[str, str]:

@@ -118,37 +118,37 @@ class PortalMisconfigured(RuntimeProblem):
     kind = "portal_misconfigured"
 
 
-class VaultDown(RuntimeProblem):
+class HostedVaultUnavailable(RuntimeProblem):
     """The hosted vault gives no answer, is sealed or fails."""
 
     kind = "vault_unavailable"
 
 
-class VaultSaysNo(RuntimeProblem):
+class HostedVaultRefused(RuntimeProblem):
     """The hosted vault does not accept these credentials."""
 
     kind = "vault_refused"
 
 
-class VaultUnfit(RuntimeProblem):
+class HostedVaultMisconfigured(RuntimeProblem):
     """What answers at the vault's address is not a vault."""
 
     kind = "vault_misconfigured"
 
 
-class CustomerVaultDown(RuntimeProblem):
+class CustomerVaultUnavailable(RuntimeProblem):
     """The customer's own vault gives no answer, is sealed or fails."""
 
     kind = "customer_vault_unavailable"
 
 
-class CustomerVaultSaysNo(RuntimeProblem):
+class CustomerVaultRefused(RuntimeProblem):
     """The customer's own vault does not accept the token, or its policy forbids what is needed."""
 
     kind = "customer_vault_refused"
 
 
-class CustomerVaultUnfit(RuntimeProblem):
+class CustomerVaultMisconfigured(RuntimeProblem):
     """The customer's own vault cannot be used as its properties file names it."""
 
     kind = "customer_vault_misconfigured"
@@ -212,11 +212,11 @@ def printable(text: str) -> str:
     return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])
 
 
-def unforeseen(error: BaseException) -> str:
+def describe_unexpected(error: BaseException) -> str:
     """What to say of an exception that nobody foresaw: its type and place; its text could hold a value."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
-    return f"Something unforeseen happened ({where}); please report it. [unexpected]"
+    return f"Something describe_unexpected happened ({where}); please report it. [unexpected]"
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

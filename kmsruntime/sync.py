@@ -13,26 +13,26 @@ from typing import Final
 
 from kmsruntime.container import Container
 from kmsruntime.delivery import verify
-from kmsruntime.delivery.apply import RESTORED, take, uncollected
+from kmsruntime.delivery.apply import RESTORED, apply_delivery, uncollected
 from kmsruntime.delivery.read import Delivery, read_delivery
 from kmsruntime.disk import credentials
-from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf
+from kmsruntime.disk.credentials import AtomCredentials, EnvironmentCredentials
 from kmsruntime.disk.state import OK
 from kmsruntime.enrolment.enrol import Wait
 from kmsruntime.enrolment.renewal import Renewal
 from kmsruntime.errors import (
-    CustomerVaultUnfit,
+    CustomerVaultMisconfigured,
     DeliveryRefused,
+    HostedVaultRefused,
     RuntimeProblem,
     SettingsRefused,
     StoreDamaged,
     StoreForeign,
-    VaultSaysNo,
 )
 from kmsruntime.keysource.settings import NEVER_SAVED
-from kmsruntime.keysource.switch import PENDING, Switching
+from kmsruntime.keysource.switch import PENDING, VaultSwitch
 from kmsruntime.remote.hosted_vault import LOGIN_REFUSED
-from kmsruntime.status.report import Telling
+from kmsruntime.status.report import Reporter
 from kmsruntime.status.selfcheck import SelfCheck
 from kmsruntime.store.format import Header, Store
 from kmsruntime.store.sealed_state import VAULT_TROUBLE
@@ -71,13 +71,13 @@ class Synchroniser:
     """Syncs one directory. Keeps its connections, so a daemon uses one for as long as it runs."""
 
     def __init__(self, container: Container, wait: Wait, say: Callable[[str], None]) -> None:
-        self.home, self.sources, self.holding = container.home, container.sources, container.holding
+        self.home, self.sources, self.sealed_state = container.home, container.sources, container.sealed_state
         self._portal, self._vault, self._settings = container.portal, container.hosted, container.settings
         self._say = say
         self._renewal = Renewal(container, wait, say)
-        self._switching = Switching(self.holding, self._settings, self.sources, say)
-        self.telling = Telling(self.home, self._portal, self.holding)
-        self.self_check = SelfCheck(self.home, self._portal, self._vault, self.holding)
+        self._switching = VaultSwitch(self.sealed_state, self._settings, self.sources, say)
+        self.reporter = Reporter(self.home, self._portal, self.sealed_state)
+        self.self_check = SelfCheck(self.home, self._portal, self._vault, self.sealed_state)
         self._once = _Once()
 
     def sync(self, *, accept_restore: bool = False) -> Outcome:
@@ -96,31 +96,31 @@ class Synchroniser:
             else:
                 self._look_again()
             self._tell_examined()
-            self.telling.went_well(*verdict, news=self._once.switched or outcome.result != "unchanged")
+            self.reporter.went_well(*verdict, news=self._once.switched or outcome.result != "unchanged")
             return outcome
 
     def _told(self, problem: RuntimeProblem) -> RuntimeProblem:
         """The problem as it was reported: trouble at the customer's vault by the step that fails."""
-        header = self.holding.header()
+        header = self.sealed_state.header()
         if header is not None and problem.code != PENDING:
             problem = self._switching.explained(problem, *self._once.newer, header.settings_revision)
         self._tell_examined()
-        self.telling.failed(problem)
+        self.reporter.failed(problem)
         return problem
 
     def _look_again(self) -> None:
         """A step that failed before is not shown as failing once all is well."""
-        header = self.holding.header()
-        if header is not None and not self._once.switched and self.telling.shows_failed_step():
+        header = self.sealed_state.header()
+        if header is not None and not self._once.switched and self.reporter.shows_failed_step():
             self._switching.look_again(header.settings_revision)
 
     def _tell_examined(self) -> None:
-        self.telling.examined = self._switching.examined
+        self.reporter.examined = self._switching.examined
         if self._once.switched:
-            self.telling.about_token(None)
+            self.reporter.set_token_facts(None)
 
     def _rounds(self, accept_restore: bool) -> Outcome:
-        self.holding.tidy()
+        self.sealed_state.tidy()
         self._open()
         self._renewal.go_on()
         left = {LOGIN_REFUSED: 1, verify.MISMATCH: 3, RESTORED: 1}
@@ -128,14 +128,14 @@ class Synchroniser:
             try:
                 with uncollected():
                     outcome = self._ask(accept_restore)
-            except (VaultSaysNo, DeliveryRefused) as refusal:
+            except (HostedVaultRefused, DeliveryRefused) as refusal:
                 if not left.get(refusal.code):
                     raise
                 left[refusal.code] -= 1
                 self._mend(refusal.code)
                 continue
             if outcome is not None:
-                if self._once.switched and self.holding.is_memory_only():
+                if self._once.switched and self.sealed_state.is_memory_only():
                     self._renewal.in_time()  # the login that lay in the clear until now
                 return outcome
         raise DeliveryRefused(
@@ -148,11 +148,11 @@ class Synchroniser:
         When its own settings do not open the store (their token was revoked, say), the newest ones may: they are fetched
         with a credential that lies outside of it.
         """
-        header = self.holding.header()
-        if header is None or self.holding.is_open():
+        header = self.sealed_state.header()
+        if header is None or self.sealed_state.is_open():
             return
         try:
-            self.holding.environment()
+            self.sealed_state.environment()
         except VAULT_TROUBLE:
             if not self._opens_with_newer(header.settings_revision):
                 raise
@@ -162,7 +162,7 @@ class Synchroniser:
             newest = self._settings.latest(current)
             if newest != current and self.sources.customer(newest) is not None:
                 self._once.newer = (newest,)
-                self.holding.file.open_with(self.sources.of(newest))
+                self.sealed_state.file.open_with(self.sources.of(newest))
                 return True
         return False
 
@@ -180,7 +180,7 @@ class Synchroniser:
         """One question to the portal and what follows from it; None when it has to be asked again."""
         atom = credentials.read_atom(self.home)
         held = self._held(atom)
-        environment = self.holding.environment()
+        environment = self.sealed_state.environment()
         header = held.header
         whole = accept_restore or self._once.fetch_all or not header.etag
         answer = self._portal.get(
@@ -202,14 +202,16 @@ class Synchroniser:
             return None
         self._settings.announce(delivery.settings_revision, header.settings_revision)
         if self._follow(held, accept_restore):
-            held, environment = self._held(atom), self.holding.environment()
+            held, environment = self._held(atom), self.sealed_state.environment()
         self._refuse_first_without_vault(held)
         if not delivery.environment:
             return self._detached(held, delivery, environment, answer.etag)
         if not _fits(environment, delivery):
             self._renewal.fetch("attachment")
             return None
-        said = take(self.holding, self._vault, held, delivery, answer.etag, accept_restore=accept_restore, whole=whole)
+        said = apply_delivery(
+            self.sealed_state, self._vault, held, delivery, answer.etag, accept_restore=accept_restore, whole=whole
+        )
         return self._outcome("updated", said)
 
     def _outcome(self, result: str, sentence: str) -> Outcome:
@@ -233,18 +235,18 @@ class Synchroniser:
         if self._once.refused is not None:
             raise self._once.refused
         if self._switching.pending is not None:
-            raise CustomerVaultUnfit(PENDING, self._switching.pending.sentence)
+            raise CustomerVaultMisconfigured(PENDING, self._switching.pending.sentence)
 
     # -- what is held ----------------------------------------------------------------------------------------------
 
-    def _held(self, atom: AtomHalf) -> Store:
+    def _held(self, atom: AtomCredentials) -> Store:
         """The store; an empty one when there is none, or when it is damaged, which is healed by fetching everything.
 
         A damaged one still belongs to the environment its login is for: if the Atom has left that, it is wiped as well.
         """
         header = Header(atom.account, atom.atom)
         try:
-            held = self.holding.store() or Store(header)
+            held = self.sealed_state.store() or Store(header)
         except StoreDamaged as problem:
             held = self._healing(header, problem)
         if (held.header.account, held.header.atom) != (atom.account, atom.atom):
@@ -254,9 +256,9 @@ class Synchroniser:
         return held
 
     def _healing(self, header: Header, problem: StoreDamaged) -> Store:
-        environment = self.holding.environment()
+        environment = self.sealed_state.environment()
         self._say(f"{problem.sentence.partition(':')[0]}: fetching everything anew.")
-        known = self.holding.header()
+        known = self.sealed_state.header()
         if known is None:
             self._say("Which revisions were seen before is lost with it.")
             known = header
@@ -272,15 +274,15 @@ class Synchroniser:
             )
         )
 
-    def _wipe(self, held: Store, environment: EnvironmentHalf) -> None:
+    def _wipe(self, held: Store, environment: EnvironmentCredentials) -> None:
         """Nothing of the old environment stays: first its values, then the login that could fetch them again."""
         header = replace(held.header, environment="", environment_name="", revision=0, etag="")
-        self.holding.put_nothing(
+        self.sealed_state.put_nothing(
             header, replace(environment, environment="", environment_name="", login=None, exposed=False)
         )
         self._say(f"The Atom left {held.header.environment_name}: wiped its {len(held.index)} entries.")
 
-    def _detached(self, held: Store, delivery: Delivery, environment: EnvironmentHalf, etag: str) -> Outcome:
+    def _detached(self, held: Store, delivery: Delivery, environment: EnvironmentCredentials, etag: str) -> Outcome:
         at = delivery.attachment_revision
         settings_revision = held.header.settings_revision or NEVER_SAVED
         rekey_revision = max(held.header.rekey_revision, delivery.rekey_revision)
@@ -294,11 +296,11 @@ class Synchroniser:
         nowhere = replace(
             environment, environment="", environment_name="", attachment_revision=at, login=None, exposed=False
         )
-        self.holding.put_nothing(header, nowhere)
+        self.sealed_state.put_nothing(header, nowhere)
         return self._outcome(*DETACHED)
 
 
-def _fits(environment: EnvironmentHalf, delivery: Delivery) -> bool:
+def _fits(environment: EnvironmentCredentials, delivery: Delivery) -> bool:
     """Whether the login is for this very attachment; one from before a move is destroyed, even if the Atom came back."""
     current = (environment.environment, environment.attachment_revision)
     return environment.login is not None and current == (delivery.environment, delivery.attachment_revision)

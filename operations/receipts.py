@@ -38,7 +38,7 @@ def receipt_of(operation: Operation) -> dict[str, Any]:
     return content | {"signature": _signature(content)}
 
 
-def is_genuine(receipt: dict[str, Any]) -> bool:
+def has_valid_mac(receipt: dict[str, Any]) -> bool:
     """Whether the portal wrote this receipt as it is."""
     content = {name: value for name, value in receipt.items() if name != "signature"}
     return hmac.compare_digest(str(receipt.get("signature", "")), _signature(content))

@@ -29,7 +29,8 @@ from operations.work import sweep
 from tests import guard, live
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
-from vaults.hosted import adapter, calls, layout
+from vaults.hosted import adapter, layout
+from vaults.hosted.calls import drop_tokens
 from vaults.hosted.credentials import FILES, Credentials, issue_credential, write_credentials
 from vaults.keys.provision import activate_kms
 from vaults.models import Recipient
@@ -78,9 +79,9 @@ def hosted_vault(hosted_vault_server: HostedVault, settings: Any) -> Iterator[Ho
     settings.VAULT_ADDR = hosted_vault_server.address
     settings.VAULT_PUBLIC_ADDR = hosted_vault_server.address
     settings.VAULT_CREDENTIALS = str(hosted_vault_server.credentials / "all.json")
-    calls.forget()
+    drop_tokens()
     yield hosted_vault_server
-    calls.forget()
+    drop_tokens()
 
 
 @pytest.fixture

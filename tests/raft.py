@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmsportal.demo.place import Place
+from kmsportal.demo.directory import StackDirectory
 from kmsportal.demo.servers import OpenBao
 from tests.servers import free_port
 from vaults.hosted.credentials import FILES, Credentials, read_credentials, write_credentials
@@ -48,7 +48,7 @@ class RaftVault:
 
 @contextmanager
 def raft_vault(directory: Path) -> Iterator[RaftVault]:
-    place = Place(directory, free_port())
+    place = StackDirectory(directory, free_port())
     openbao = OpenBao(place, free_port(), free_port())
     openbao.first_start()
     try:

@@ -11,7 +11,7 @@ from atoms.models import Node
 from atoms.revocation import KIND, revoke_node
 from operations.models import Operation
 from tests.conftest import Stage
-from vaults.models import ReaderAlarm, ShredCertificate
+from vaults.models import LoginAlarm, ShredCertificate
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -48,8 +48,8 @@ ROUTES = {
     "vaults:kms_shred_approve": EDIT,
     "vaults:kms_shred_withdraw": EDIT,
     "vaults:shred_certificate": EDIT,
-    "vaults:reader_destroy": EDIT,
-    "vaults:reader_close": EDIT,
+    "vaults:login_alarm_destroy": EDIT,
+    "vaults:login_alarm_close": EDIT,
     "vaults:rekey_all": EDIT,
     "vaults:rekey_atom": EDIT,
     "vaults:rotate_all": EDIT,
@@ -103,7 +103,7 @@ def things_with_pages(stage: Stage) -> None:
     Node.objects.create(atom=stage.atom, state=Node.State.ENROLLED, host_name="host1")
     gone = Node.objects.create(atom=stage.atom, host_name="host0")
     revoke_node(gone, actor=stage.alice)
-    ReaderAlarm(account=stage.account, mount="environments", role=str(stage.production.pk), accessor="made up").save()
+    LoginAlarm(account=stage.account, mount="environments", role=str(stage.production.pk), accessor="made up").save()
     done = Operation.objects.filter(kind=KIND)
     done.update(state=Operation.State.DONE)
     document = {"account": {}, "audit": {"seq": 1, "fingerprint": ""}, "keys": [], "containers": []}
@@ -122,7 +122,7 @@ def address(stage: Stage, route: str) -> str:
         "name": "policy.hcl",
         "operation_id": revoked.pk if revoked else None,
         "certificate_id": ShredCertificate.objects.values_list("pk", flat=True).first(),
-        "alarm_id": ReaderAlarm.objects.values_list("pk", flat=True).first(),
+        "alarm_id": LoginAlarm.objects.values_list("pk", flat=True).first(),
     }
     for size in (1, 2, 3):
         from itertools import combinations

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultUnavailable
 from operations.models import Operation
@@ -23,7 +23,7 @@ def vault_operation(
         def handle(operation: Operation) -> None:
             try:
                 function(operation)
-            except RowForged:
+            except RowTampered:
                 sentence = "A row this needs was changed outside the portal, so it grants nothing."
                 raise Failed("record_forged", sentence) from None
             except VaultUnavailable as error:

@@ -4,10 +4,10 @@ from accounts import audit
 from accounts.models import Account, AuditEntry, User
 from atoms.models import Atom, Environment
 from operations.models import Operation
-from vaults.models import ReaderAlarm
+from vaults.models import LoginAlarm
 
 TYPE = "as.atom.kms"
-Subject = Account | Environment | Atom | Operation | ReaderAlarm
+Subject = Account | Environment | Atom | Operation | LoginAlarm
 
 
 def record(subject: Subject, action: str, message: str, *, actor: User | str, **facts: object) -> AuditEntry:
@@ -20,7 +20,7 @@ def record(subject: Subject, action: str, message: str, *, actor: User | str, **
     assert account is not None  # of an alarm about a role that is no account's there is nobody to tell
     if isinstance(subject, Operation):
         facts = {"operation": str(subject.pk), **facts}
-    elif isinstance(subject, ReaderAlarm):
+    elif isinstance(subject, LoginAlarm):
         facts = {"alarm": str(subject.pk), "login": subject.mount, **facts}
     return audit.record(
         account,
@@ -36,4 +36,4 @@ def record(subject: Subject, action: str, message: str, *, actor: User | str, **
 def _subject_id(subject: Subject) -> object:
     if isinstance(subject, Operation):
         return subject.subject_id
-    return subject.role if isinstance(subject, ReaderAlarm) else subject.pk
+    return subject.role if isinstance(subject, LoginAlarm) else subject.pk

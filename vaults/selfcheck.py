@@ -32,41 +32,41 @@ OVERDUE = timedelta(minutes=15)
 # -- sealing ------------------------------------------------------------------------------------------------------------
 
 
-def current_canary(environment: Environment) -> SelfCheckValue:
-    """The environment's canary, sealed anew when it is a day old, or older than its key or a restore.
+def current_value(environment: Environment) -> SelfCheckValue:
+    """The environment's test value, sealed anew when it is a day old, or older than its key or a restore.
 
     Many may ask at once: one of them seals, and as long as there is an older one the others get that.
-    Raises Refused: canary_not_ready, and what sealing.new_save_key raises.
+    Raises Refused: selfcheck_not_ready, and what sealing.new_save_key raises.
     """
-    canary, _ = SelfCheckValue.objects.select_related("data_key").get_or_create(environment=environment)
-    if _is_good(canary, environment):
-        return canary
+    test_value, _ = SelfCheckValue.objects.select_related("data_key").get_or_create(environment=environment)
+    if _is_good(test_value, environment):
+        return test_value
     now = timezone.now()
     free = Q(claimed_at=None) | Q(claimed_at__lt=now - CLAIM)
-    if SelfCheckValue.objects.filter(free, pk=canary.pk, revision=canary.revision).update(claimed_at=now):
-        _seal(canary, environment)
-    found = SelfCheckValue.objects.select_related("data_key").get(pk=canary.pk)
+    if SelfCheckValue.objects.filter(free, pk=test_value.pk, revision=test_value.revision).update(claimed_at=now):
+        _seal(test_value, environment)
+    found = SelfCheckValue.objects.select_related("data_key").get(pk=test_value.pk)
     if found.sealed is None or found.data_key is None or found.data_key.lost_at is not None:
-        raise Refused("canary_not_ready", "The test value is being sealed. Ask again in a minute.")
+        raise Refused("selfcheck_not_ready", "The test value is being sealed. Ask again in a minute.")
     return found
 
 
-def _is_good(canary: SelfCheckValue, environment: Environment) -> bool:
-    key = canary.data_key
-    if canary.sealed is None or key is None or key.lost_at or key.retired_at:
+def _is_good(test_value: SelfCheckValue, environment: Environment) -> bool:
+    key = test_value.data_key
+    if test_value.sealed is None or key is None or key.lost_at or key.retired_at:
         return False
     rotated = Recipient.objects.filter(pk=environment.pk).values_list("rotated_at", flat=True).first()
-    return canary.sealed_at > timezone.now() - RENEWED_EVERY and (rotated is None or rotated < canary.sealed_at)
+    return test_value.sealed_at > timezone.now() - RENEWED_EVERY and (rotated is None or rotated < test_value.sealed_at)
 
 
-def _seal(canary: SelfCheckValue, environment: Environment) -> None:
+def _seal(test_value: SelfCheckValue, environment: Environment) -> None:
     key = sealing.new_save_key(environment)
-    value, revision = secrets.token_bytes(VALUE_BYTES), canary.revision + 1
-    sealed = key.seal_canary(revision, value)
+    value, revision = secrets.token_bytes(VALUE_BYTES), test_value.revision + 1
+    sealed = key.seal_selfcheck(revision, value)
     with transaction.atomic():
         # Conditional: whoever claimed it after us, because we were slow, may have been quicker.
-        if SelfCheckValue.objects.select_for_update().filter(pk=canary.pk, revision=canary.revision).exists():
-            SelfCheckValue.objects.filter(pk=canary.pk).update(
+        if SelfCheckValue.objects.select_for_update().filter(pk=test_value.pk, revision=test_value.revision).exists():
+            SelfCheckValue.objects.filter(pk=test_value.pk).update(
                 data_key=key.record(),
                 revision=revision,
                 sealed=sealed,
@@ -79,24 +79,24 @@ def _seal(canary: SelfCheckValue, environment: Environment) -> None:
 # -- asking and answering -----------------------------------------------------------------------------------------------
 
 
-def challenge(node: Node, canary: SelfCheckValue) -> bytes:
+def challenge(node: Node, test_value: SelfCheckValue) -> bytes:
     """A new challenge for a node; an earlier one counts no more."""
     value = secrets.token_bytes(selfcheck.CHALLENGE_BYTES)
     asked = {"challenge": value, "asked_at": timezone.now()}
-    moved = SelfCheckResult.objects.filter(node=node).exclude(environment=canary.environment_id)
-    moved.update(proved_at=None, code="", failed_at=None, environment=canary.environment_id)
+    moved = SelfCheckResult.objects.filter(node=node).exclude(environment=test_value.environment_id)
+    moved.update(proved_at=None, code="", failed_at=None, environment=test_value.environment_id)
     SelfCheckResult.objects.update_or_create(
-        node=node, defaults=asked, create_defaults={**asked, "environment_id": canary.environment_id}
+        node=node, defaults=asked, create_defaults={**asked, "environment_id": test_value.environment_id}
     )
     return value
 
 
 def take_answer(node: Node, revision: int, given: bytes) -> None:
     """A container's answer to its challenge, which counts once. Raises Refused when it proves nothing."""
-    row, canary = _asked(node)
-    if canary is None or canary.revision != revision:
-        raise Refused("canary_changed", "The test value was sealed anew meanwhile. Ask again.")
-    if not selfcheck.is_answer(given, bytes(canary.digest), bytes(row.challenge), str(node.pk)):
+    row, test_value = _asked(node)
+    if test_value is None or test_value.revision != revision:
+        raise Refused("selfcheck_changed", "The test value was sealed anew meanwhile. Ask again.")
+    if not selfcheck.is_answer(given, bytes(test_value.digest), bytes(row.challenge), str(node.pk)):
         _fail(row, "proof_wrong")
         raise Refused("proof_wrong", "This is not the answer of somebody who opened the test value.")
     now = timezone.now()
@@ -141,7 +141,7 @@ SENTENCES = {
         "The hosted vault does not unwrap the key of the test value.",
         "Ask the portal's operator whether the vault was restored from a backup; `manage.py after_restore` mends it.",
     ),
-    "canary_broken": (
+    "selfcheck_broken": (
         "The test value does not open with its key: it was changed on the way or in the portal's database.",
         "Ask the portal's operator to look into the database.",
     ),
@@ -156,7 +156,7 @@ ELSE = ("The container could not reach the hosted vault, or not use its answer."
 
 
 @dataclass(frozen=True, slots=True)
-class ProofLine:
+class SelfCheckLine:
     """What is known of one container: tone is ok, warn, bad or "" (nothing to be said); at: a time or None."""
 
     node: Node
@@ -168,34 +168,36 @@ class ProofLine:
     since: datetime | None = None
 
 
-def proof_line(node: Node, environment_id: uuid.UUID | None) -> ProofLine | None:
+def selfcheck_line(node: Node, environment_id: uuid.UUID | None) -> SelfCheckLine | None:
     """Of an enrolled node with `proof` loaded, and the environment it is in; None while there is nothing to open."""
     if environment_id is None or node.state != Node.State.ENROLLED:
         return None
-    row: SelfCheckResult | None = getattr(node, "proof", None)
+    row: SelfCheckResult | None = getattr(node, "selfcheck", None)
     if row is not None and row.environment_id != environment_id:
         row = None
     at = row.proved_at if row else None
     if row is not None and row.code:
         said, mend = SENTENCES.get(row.code, ELSE)
-        return ProofLine(node, "bad", "Failing", said, mend, at, row.failed_at)
+        return SelfCheckLine(node, "bad", "Failing", said, mend, at, row.failed_at)
     if at is not None and timezone.now() - at < OVERDUE:
-        return ProofLine(node, "ok", "Proved", "A test value sealed by the portal was opened by this container.", at=at)
+        return SelfCheckLine(
+            node, "ok", "Proved", "A test value sealed by the portal was opened by this container.", at=at
+        )
     if not node.is_online:
-        return ProofLine(node, "", "Offline", "It does not ask the portal, so nothing is proved just now.", at=at)
+        return SelfCheckLine(node, "", "Offline", "It does not ask the portal, so nothing is proved just now.", at=at)
     if at is None and (node.enrolled_at is None or timezone.now() - node.enrolled_at < OVERDUE):
-        return ProofLine(node, "", "Not yet", "It opens a test value within minutes of its start.")
+        return SelfCheckLine(node, "", "Not yet", "It opens a test value within minutes of its start.")
     mend = (
         "Run `kms-runtime run`, or `kms-runtime sync` from a timer; an older program has to be replaced by the newest."
     )
-    return ProofLine(node, "warn", "Not proved", "It syncs, and has not opened a test value lately.", mend, at)
+    return SelfCheckLine(node, "warn", "Not proved", "It syncs, and has not opened a test value lately.", mend, at)
 
 
 def unproved(nodes: QuerySet[Node]) -> QuerySet[Node]:
     """Those of the enrolled, attached nodes that have not proved within FRESH."""
     proved = Q(
-        proof__proved_at__gt=timezone.now() - FRESH,
-        proof__code="",
-        proof__environment=F("atom__attachment__environment"),
+        selfcheck__proved_at__gt=timezone.now() - FRESH,
+        selfcheck__code="",
+        selfcheck__environment=F("atom__attachment__environment"),
     )
     return nodes.exclude(pk__in=nodes.filter(proved).values("pk"))

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from kmscore.sealed.envelope import Place
+
 FORMAT: Final = 1
 MODES: Final = ("hosted", "byov")
 
@@ -38,6 +40,11 @@ class KmsDocument:
 
     def encode(self) -> bytes:
         return orjson.dumps({"format": FORMAT} | asdict(self), option=orjson.OPT_SORT_KEYS)
+
+
+def settings_place(account: str, atom: str, path: tuple[str, ...], revision: int, data_key_id: str) -> Place:
+    """Where an Atom's KMS settings or properties file belong; kmscore/byov/customer.py has the paths."""
+    return Place(account, atom, "kms-file", path, revision, data_key_id)
 
 
 def decode_kms_document(text: bytes) -> KmsDocument:

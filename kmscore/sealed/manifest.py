@@ -81,7 +81,7 @@ def digest(plain: str) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
-def place(account: str, environment: str, revision: int, data_key_id: str) -> Place:
+def manifest_place(account: str, environment: str, revision: int, data_key_id: str) -> Place:
     """Where the manifest of an environment's revision belongs."""
     return Place(account, environment, "manifest", (), revision, data_key_id)
 

@@ -1,4 +1,4 @@
-"""The self-check's formats: where a canary belongs, and how a container shows that it opened it.
+"""The self-check's formats: where a test value belongs, and how a container shows that it opened it.
 
 Pure. The answer is keyed with the value's SHA-256, which is all the portal keeps of it: whoever answers has opened the value
 or read the portal's database, and the value is worth nothing but the answer.
@@ -12,18 +12,18 @@ from typing import Final
 
 from kmscore.sealed.envelope import Place
 
-PATH: Final = ("canary",)
+PATH: Final = ("selfcheck",)
 CHALLENGE_BYTES: Final = 32
-_PURPOSE: Final = b"kmsportal/1 canary"
+_PURPOSE: Final = b"kmsportal/1 selfcheck"
 
 
-def place(account: str, environment: str, revision: int, data_key_id: str) -> Place:
-    """Where an environment's canary belongs. Ids as lower-case UUIDs; revision counts the canaries of the environment."""
-    return Place(account, environment, "canary", PATH, revision, data_key_id)
+def selfcheck_place(account: str, environment: str, revision: int, data_key_id: str) -> Place:
+    """Where an environment's test value belongs. Ids as lower-case UUIDs; revision counts the test values of the environment."""
+    return Place(account, environment, "selfcheck", PATH, revision, data_key_id)
 
 
 def digest(value: bytes) -> bytes:
-    """What the portal keeps of a canary: 32 bytes."""
+    """What the portal keeps of a test value: 32 bytes."""
     return hashlib.sha256(value).digest()
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from kmscore.durable import write_durably
 from kmsportal.demo import parts
-from kmsportal.demo.place import DemoError, Place, write_json
+from kmsportal.demo.directory import DemoError, StackDirectory, write_json
 
 
-def is_enrolled(place: Place, vault: str) -> bool:
+def is_enrolled(place: StackDirectory, vault: str) -> bool:
     """Whether the demo runtime is enrolled with this portal and vault address."""
     try:
         noted: dict[str, str] = json.loads(_marker(place).read_text())
@@ -25,7 +25,7 @@ def is_enrolled(place: Place, vault: str) -> bool:
     return noted == _addresses(place, vault)
 
 
-def enrol(place: Place, vault: str, web: Mapping[str, str]) -> None:
+def enrol(place: StackDirectory, vault: str, web: Mapping[str, str]) -> None:
     """Enrol, or go on with an enrolment that was broken off. web: the web server's environment. Raises DemoError."""
     token_file = place.directory("secrets") / "installer_token"
     if _marker(place).exists():  # it was enrolled with other addresses, which it never changes
@@ -46,18 +46,18 @@ def enrol(place: Place, vault: str, web: Mapping[str, str]) -> None:
     token_file.unlink()
 
 
-def _forget(place: Place, token_file: Path) -> None:
+def _forget(place: StackDirectory, token_file: Path) -> None:
     shutil.rmtree(place.directory("runtime"))
     token_file.unlink(missing_ok=True)
 
 
-def _new_token(place: Place, web: Mapping[str, str]) -> str:
+def _new_token(place: StackDirectory, web: Mapping[str, str]) -> str:
     command = ["manage.py", "demo", "--installer-token"]
     failure = "The demo runtime got no installer token."
     return parts.run_once(place, "prepare", command, web, failure=failure).strip()
 
 
-def _enrol(place: Place, vault: str, token: str) -> None:
+def _enrol(place: StackDirectory, vault: str, token: str) -> None:
     parts.run_once(
         place,
         "runtime",
@@ -71,9 +71,9 @@ def _enrol(place: Place, vault: str, token: str) -> None:
     )
 
 
-def _marker(place: Place) -> Path:
+def _marker(place: StackDirectory) -> Path:
     return place.var / "runtime.json"
 
 
-def _addresses(place: Place, vault: str) -> dict[str, str]:
+def _addresses(place: StackDirectory, vault: str) -> dict[str, str]:
     return {"portal": f"http://127.0.0.1:{place.port}", "vault": vault}

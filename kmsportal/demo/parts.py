@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
-from kmsportal.demo.place import ROOT, DemoError, Place
+from kmsportal.demo.directory import ROOT, DemoError, StackDirectory
 from kmsportal.demo.processes import Child, note_pid
 from kmsportal.demo.servers import OpenBao, Valkey
 
@@ -18,7 +18,7 @@ _NOT_INHERITED: Final = ("KMS_", "DJANGO_", "VAULT_", "BAO_", "CELERY_", "GUNICO
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
-def environment(place: Place, openbao: OpenBao, valkey: Valkey, credentials: str | None) -> dict[str, str]:
+def environment(place: StackDirectory, openbao: OpenBao, valkey: Valkey, credentials: str | None) -> dict[str, str]:
     """The variables of docs/operations.md for one process. credentials: its file in VAR/credentials, if it has one."""
     inherited = {
         name: value
@@ -50,21 +50,21 @@ def runtime_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
 
 
-def worker(place: Place, variables: Mapping[str, str]) -> Child:
+def worker(place: StackDirectory, variables: Mapping[str, str]) -> Child:
     """What people wait for; bulk work has a worker of its own, so that it never stands in the way."""
     return _worker(place, "worker", "interactive", variables)
 
 
-def bulk_worker(place: Place, variables: Mapping[str, str]) -> Child:
+def bulk_worker(place: StackDirectory, variables: Mapping[str, str]) -> Child:
     return _worker(place, "bulk", "bulk", variables, "--pool", "solo")
 
 
-def shred_worker(place: Place, variables: Mapping[str, str]) -> Child:
+def shred_worker(place: StackDirectory, variables: Mapping[str, str]) -> Child:
     """The only one with the credentials to destroy keys."""
     return _worker(place, "shredder", "shred", variables, "--pool", "solo")
 
 
-def _worker(place: Place, name: str, queue: str, variables: Mapping[str, str], *more: str) -> Child:
+def _worker(place: StackDirectory, name: str, queue: str, variables: Mapping[str, str], *more: str) -> Child:
     command = [
         *(sys.executable, "-m", "celery", "-A", "kmsportal", "worker", "-Q", queue, "--concurrency", "1"),
         *("--hostname", f"{name}@localhost", "--without-gossip", "--without-mingle", "--loglevel", "INFO", *more),
@@ -72,13 +72,13 @@ def _worker(place: Place, name: str, queue: str, variables: Mapping[str, str], *
     return _child(place, name, command, variables)
 
 
-def beat(place: Place, variables: Mapping[str, str]) -> Child:
+def beat(place: StackDirectory, variables: Mapping[str, str]) -> Child:
     schedule = str(place.directory("run") / "beat-schedule")
     command = [sys.executable, "-m", "celery", "-A", "kmsportal", "beat", "--pidfile", "", "--schedule", schedule]
     return _child(place, "beat", command, variables)
 
 
-def web(place: Place, variables: Mapping[str, str]) -> Child:
+def web(place: StackDirectory, variables: Mapping[str, str]) -> Child:
     command = [
         *(sys.executable, "-m", "gunicorn", "kmsportal.wsgi:application", "--bind", f"127.0.0.1:{place.port}"),
         *("--worker-class", "gthread", "--workers", "2", "--threads", "8", "--graceful-timeout", "5"),
@@ -87,18 +87,18 @@ def web(place: Place, variables: Mapping[str, str]) -> Child:
     return _child(place, "web", command, variables)
 
 
-def runtime(place: Place) -> Child:
+def runtime(place: StackDirectory) -> Child:
     command = [sys.executable, "-m", "kmsruntime", "run", "--dir", str(place.directory("runtime"))]
     return _child(place, "runtime", command, runtime_environment())
 
 
-def _child(place: Place, name: str, command: Sequence[str], variables: Mapping[str, str]) -> Child:
+def _child(place: StackDirectory, name: str, command: Sequence[str], variables: Mapping[str, str]) -> Child:
     log, pid_file = place.directory("logs") / f"{name}.log", place.directory("run") / f"{name}.pid"
     return Child(name, command, variables, ROOT, log, pid_file)
 
 
 def run_once(
-    place: Place,
+    place: StackDirectory,
     name: str,
     arguments: Sequence[str],
     variables: Mapping[str, str],

@@ -17,12 +17,12 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management import call_command
 
-from kmsportal.demo.place import Place, write_json
+from kmsportal.demo.directory import StackDirectory, write_json
 
 DEMO_FORMAT = 1
 
 
-def prepare(place: Place) -> None:
+def prepare(place: StackDirectory) -> None:
     """Bring database and static files up to date; demo data and demo.json at the first start only."""
     call_command("migrate", interactive=False, verbosity=0)
     call_command("createcachetable", verbosity=0)
@@ -38,7 +38,7 @@ def prepare(place: Place) -> None:
         write_json(place.demo_file, demo | {"url": place.url})
 
 
-def _outdated(place: Place) -> bool:
+def _outdated(place: StackDirectory) -> bool:
     # A manifest of an unfinished collection would make every page fail.
     return not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists() and Path(settings.STATIC_ROOT).exists()
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from kmsportal.demo.place import DemoError
+from kmsportal.demo.directory import DemoError
 
 STOP_SECONDS: Final = 12.0  # longer than the web server's grace for requests
 LOG_BYTES: Final = 10 * 1024 * 1024

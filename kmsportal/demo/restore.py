@@ -8,12 +8,12 @@ from pathlib import Path
 
 from django.core.management.base import CommandError
 
-from kmsportal.demo.place import DemoError, Place, inner_ports, lock, open_place
+from kmsportal.demo.directory import DemoError, StackDirectory, inner_ports, lock, open_place
 from kmsportal.demo.processes import stop_leftovers
 
 
 @contextmanager
-def stopped(var: Path, port: int) -> Iterator[Place]:
+def stopped(var: Path, port: int) -> Iterator[StackDirectory]:
     """Hold a stack's VAR while nothing of it runs. Raises CommandError, also for DemoError inside the block."""
     try:
         place = open_place(var, port)
@@ -26,7 +26,7 @@ def stopped(var: Path, port: int) -> Iterator[Place]:
     raise CommandError(said)
 
 
-def put_back_vault(place: Place, snapshot: Path, aside: str) -> None:
+def put_back_vault(place: StackDirectory, snapshot: Path, aside: str) -> None:
     """Put the snapshot back, and make the credentials anew. Raises DemoError, CommandError without the vault's package."""
     try:
         from kmsportal.demo.servers import OpenBao

@@ -19,7 +19,7 @@ from typing import Any, Final
 from kmscore.durable import write_durably
 from kmscore.vaultclient.answers import VaultError
 from kmscore.vaultclient.client import Vault
-from kmsportal.demo.place import DemoError, Place
+from kmsportal.demo.directory import DemoError, StackDirectory
 from kmsportal.demo.processes import Child
 from vaults.hosted import layout
 from vaults.hosted.adapter import client_of
@@ -70,7 +70,7 @@ daemonize no
 class OpenBao:
     """The embedded hosted vault in `VAR/openbao`."""
 
-    def __init__(self, place: Place, port: int, cluster_port: int) -> None:
+    def __init__(self, place: StackDirectory, port: int, cluster_port: int) -> None:
         self.place = place
         self.directory = place.directory("openbao")
         self.address = f"http://127.0.0.1:{port}"
@@ -240,7 +240,7 @@ class OpenBao:
 class Valkey:
     """The embedded broker in `VAR/valkey`; what is queued survives a crash but for the last second."""
 
-    def __init__(self, place: Place, port: int) -> None:
+    def __init__(self, place: StackDirectory, port: int) -> None:
         self.directory = place.directory("valkey")
         self._port = port
         self._password = place.secret("valkey_password", replaceable=True).read_text()

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from kmscore.backoff import backoff_seconds
 from kmsportal.demo import container, parts
-from kmsportal.demo.place import DemoError, Place, check_web_port, inner_ports, lock, open_place
+from kmsportal.demo.directory import DemoError, StackDirectory, check_web_port, inner_ports, lock, open_place
 from kmsportal.demo.processes import Child, stop_leftovers
 from kmsportal.demo.servers import OpenBao, Valkey, wait_for
 from kmsportal.demo.wheel import build_wheel
@@ -49,7 +49,7 @@ class Watched:
 class Stack:
     """One embedded stack. `say` shows a line to whoever started it."""
 
-    place: Place
+    place: StackDirectory
     say: Say
     parts: list[Watched] = field(default_factory=list)
     openbao: OpenBao | None = None
@@ -181,7 +181,7 @@ def run(var: Path, port: int, say: Say) -> None:
     say("Everything is stopped; the data is kept.")
 
 
-def welcome(place: Place) -> list[str]:
+def welcome(place: StackDirectory) -> list[str]:
     """What to open and how to sign in. Raises DemoError."""
     try:
         demo: dict[str, Any] = json.loads(place.demo_file.read_text())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from kmsportal.demo import parts
-from kmsportal.demo.place import ROOT, Place
+from kmsportal.demo.directory import ROOT, StackDirectory
 
 
-def build_wheel(place: Place) -> None:
+def build_wheel(place: StackDirectory) -> None:
     """VAR/wheels holds exactly one wheel afterwards. Raises DemoError."""
     directory = place.directory("wheels")
     wheels = sorted(directory.glob("*.whl"), key=_changed)

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts.models import Account, AuditEntry, Membership
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from atoms.models import Atom, Environment, Node
 from kmsportal.support.page import FORGED, Act, SupportPage
 from kmsportal.support.site import site
@@ -15,13 +15,13 @@ from operations import actions as operations
 from operations.models import Operation
 from operations.work import is_cancellable
 from vaults.keys.provision import activate_kms
-from vaults.models import KmsSettings, ReaderAlarm
+from vaults.models import KmsSettings, LoginAlarm
 
 BY_SUBJECT = ("operations.operation", "accounts.auditentry")
 
 
 def _signature(row: Any) -> str:
-    return "Genuine" if row.is_genuine() else FORGED
+    return "Genuine" if row.has_valid_mac() else FORGED
 
 
 # -- an account's KMS --------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class AccountPage(SupportPage):
     list_select_related = ("kms",)
     leads_to = (
         "accounts.membership", "atoms.environment", "atoms.atom", "atoms.node", "vaults.kmssettings",
-        "operations.operation", "vaults.readeralarm", "accounts.auditentry",
+        "operations.operation", "vaults.loginalarm", "accounts.auditentry",
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
@@ -72,7 +72,7 @@ class AccountPage(SupportPage):
         kms = getattr(account, "kms", None)
         if kms is None:
             return "Never activated"
-        return kms.get_state_display() if kms.is_genuine() else FORGED
+        return kms.get_state_display() if kms.has_valid_mac() else FORGED
 
     def kms_since(self, account: Account) -> object:
         return getattr(getattr(account, "kms", None), "since", None)
@@ -140,7 +140,7 @@ class AtomPage(SupportPage):
     def attached_to(self, atom: Atom) -> str:
         try:
             return str(atom.environment or "")
-        except RowForged:
+        except RowTampered:
             return FORGED
 
     def status(self, atom: Atom) -> str:
@@ -165,7 +165,11 @@ class NodePage(SupportPage):
     leads_to = BY_SUBJECT
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
-        return super().get_queryset(request).select_related("atom__account", "report", "proof", "delivered_environment")
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("atom__account", "report", "selfcheck", "delivered_environment")
+        )
 
     def reported_at(self, node: Node) -> object:
         return getattr(getattr(node, "report", None), "reported_at", None)
@@ -182,7 +186,7 @@ class NodePage(SupportPage):
         return f"{report.get_source_display()}: {report.key_name}, version {report.key_version}" if report else ""
 
     def last_proof(self, node: Node) -> object:
-        return getattr(getattr(node, "proof", None), "proved_at", None)
+        return getattr(getattr(node, "selfcheck", None), "proved_at", None)
 
 
 @admin.register(KmsSettings, site=site)
@@ -214,7 +218,7 @@ class KmsSettingsPage(SupportPage):
         file = getattr(settings.atom, "properties_file", None)
         if file is None:
             return ""
-        return ", ".join(f"{name}: {value}" for name, value in file.facts.items()) if file.is_genuine() else FORGED
+        return ", ".join(f"{name}: {value}" for name, value in file.facts.items()) if file.has_valid_mac() else FORGED
 
     def signature(self, settings: KmsSettings) -> str:
         return _signature(settings)
@@ -277,8 +281,8 @@ class OperationPage(SupportPage):
         return super().get_queryset(request).select_related("account", "requested_by")
 
 
-@admin.register(ReaderAlarm, site=site)
-class ReaderAlarmPage(SupportPage):
+@admin.register(LoginAlarm, site=site)
+class LoginAlarmPage(SupportPage):
     shown = (
         "id", "account", "mount", "role", "metadata", "issued_at", "found_at", "mailed_at", "destroyed_at", "closed_at",
         "closed_by",
@@ -289,7 +293,7 @@ class ReaderAlarmPage(SupportPage):
     by_text = ("account__code", "role")
     found_by = "its id or role, or the id or code of its account"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ReaderAlarm]:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LoginAlarm]:
         return super().get_queryset(request).select_related("account", "closed_by")
 
 

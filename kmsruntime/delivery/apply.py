@@ -18,13 +18,20 @@ from kmsruntime.delivery.read import Delivery
 from kmsruntime.errors import DeliveryRefused, RuntimeProblem
 from kmsruntime.keysource.settings import NEVER_SAVED
 from kmsruntime.store.format import Header, Store
-from kmsruntime.store.sealed_state import Holding
+from kmsruntime.store.sealed_state import SealedState
 
 RESTORED: Final = "portal_restored"
 
 
-def take(
-    holding: Holding, vault: Vault, held: Store, delivery: Delivery, etag: str, *, accept_restore: bool, whole: bool
+def apply_delivery(
+    sealed_state: SealedState,
+    vault: Vault,
+    held: Store,
+    delivery: Delivery,
+    etag: str,
+    *,
+    accept_restore: bool,
+    whole: bool,
 ) -> str:
     """Take a delivery for the environment the container's login is for; returns a line for people.
 
@@ -47,18 +54,18 @@ def take(
         seen={**held.header.seen, delivery.environment: delivery.revision},
     )
     if delivery.manifest is None:
-        holding.put_nothing(header)
+        sealed_state.put_nothing(header)
         return f"Nothing is set in {delivery.environment_name} yet."
-    return _open_and_write(holding, vault, held, delivery, header, whole)
+    return _open_and_write(sealed_state, vault, held, delivery, header, whole)
 
 
 def _open_and_write(
-    holding: Holding, vault: Vault, held: Store, delivery: Delivery, header: Header, whole: bool
+    sealed_state: SealedState, vault: Vault, held: Store, delivery: Delivery, header: Header, whole: bool
 ) -> str:
-    login = holding.environment().login
+    login = sealed_state.environment().login
     assert login is not None
     try:
-        opened = open_delivery(vault, login, lambda: holding.new_key(header), delivery)
+        opened = open_delivery(vault, login, lambda: sealed_state.new_key(header), delivery)
         verify.check_manifest(opened.manifest, delivery)
         restored = opened.manifest.restored
         if restored > header.restored.get(delivery.environment, 0) and not whole:
@@ -66,10 +73,10 @@ def _open_and_write(
         verify.check_delivered(opened.manifest, delivery)
         entries = verify.assemble(opened.manifest, delivery, opened.values, _known(held))
     except RuntimeProblem:
-        holding.file.forget_unused(held.header)
+        sealed_state.file.forget_unused(held.header)
         raise
     header = replace(header, restored={**header.restored, delivery.environment: restored})
-    holding.put(header, entries, opened.at_rest)
+    sealed_state.put(header, entries, opened.at_rest)
     return (
         f"Took revision {delivery.revision} of {delivery.environment_name}: {len(entries)} entries, "
         f"{len(delivery.values) + len(delivery.plain)} of them new."

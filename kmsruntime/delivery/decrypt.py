@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from kmscore.sealed.envelope import Bound, SealBroken, open_sealed
-from kmscore.sealed.manifest import Manifest, ManifestBroken, Path, decode, place
+from kmscore.sealed.manifest import Manifest, ManifestBroken, Path, decode, manifest_place
 from kmscore.vaultclient.answers import DataKeysBroken, VaultRefused
 from kmscore.vaultclient.client import BATCH_ITEMS, Vault
 from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
@@ -42,7 +42,7 @@ class Decrypted:
 def open_delivery(
     vault: Vault, login: VaultLogin, at_rest_key: Callable[[], StoreKey], delivery: Delivery
 ) -> Decrypted:
-    """Open everything delivered. Raises DeliveryRefused, VaultDown, VaultSaysNo, VaultUnfit, and what `at_rest_key` raises.
+    """Open everything delivered. Raises DeliveryRefused, the hosted vault's errors, and what `at_rest_key` raises.
 
     at_rest_key makes the new data key and its file; it is called at once, beside everything else.
 
@@ -144,7 +144,7 @@ class _Opener:
 
     def _opened_manifest(self, key: bytes) -> Manifest | DeliveryRefused:
         delivery, row = self._delivery, self._manifest_row
-        where = place(delivery.account, delivery.environment, delivery.revision, row.data_key)
+        where = manifest_place(delivery.account, delivery.environment, delivery.revision, row.data_key)
         with suppress(SealBroken, ManifestBroken):
             return decode(open_sealed(key, row.sealed, where))
         return verify.mismatch("the manifest does not open")

@@ -41,7 +41,7 @@ class VaultLogin:
 
 
 @dataclass(frozen=True, slots=True)
-class AtomHalf:
+class AtomCredentials:
     """Who this container is: names are for people, ids decide. installer: SHA-256 of the installer token it used.
 
     next_login: of a hand-over that may be confirmed or not; then `login` or this one is good, and a wrapped encryption key
@@ -61,7 +61,7 @@ class AtomHalf:
 
 
 @dataclass(frozen=True, slots=True)
-class EnvironmentHalf:
+class EnvironmentCredentials:
     """Where the Atom is attached as of `attachment_revision`; environment "" and no login while it is detached.
 
     exposed, sync_exposed: it lies in the store now, and its login, its sync credential, once lay in the clear, so that new
@@ -83,7 +83,7 @@ def new_portal_credential() -> str:
     return secrets.token_urlsafe(CREDENTIAL_BYTES)
 
 
-def read_atom(home: Home) -> AtomHalf:
+def read_atom(home: Home) -> AtomCredentials:
     """Raises NotEnrolled, StoreDamaged."""
     document = _read(home, "atom")
     try:
@@ -92,16 +92,16 @@ def read_atom(home: Home) -> AtomHalf:
             "login": VaultLogin(**document["login"]),
             "next_login": VaultLogin(**following) if following else None,
         }
-        return AtomHalf(**(document | logins))
+        return AtomCredentials(**(document | logins))
     except (KeyError, TypeError):
         raise damaged(home.atom) from None
 
 
-def write_atom(home: Home, half: AtomHalf) -> None:
+def write_atom(home: Home, half: AtomCredentials) -> None:
     write_document(home.atom, asdict(half))
 
 
-def read_environment(home: Home) -> EnvironmentHalf:
+def read_environment(home: Home) -> EnvironmentCredentials:
     """Raises NotEnrolled, StoreDamaged."""
     document = _read(home, "environment")
     try:
@@ -110,23 +110,23 @@ def read_environment(home: Home) -> EnvironmentHalf:
         raise damaged(home.environment) from None
 
 
-def write_environment(home: Home, half: EnvironmentHalf) -> None:
+def write_environment(home: Home, half: EnvironmentCredentials) -> None:
     write_document(home.environment, asdict(replace(half, exposed=False, sync_exposed=False)))
 
 
-def encode_environment(half: EnvironmentHalf) -> bytes:
+def encode_environment(half: EnvironmentCredentials) -> bytes:
     """JSON, for the store's sealed credentials."""
     return orjson.dumps(asdict(half))
 
 
-def decode_environment(text: bytes) -> EnvironmentHalf:
+def decode_environment(text: bytes) -> EnvironmentCredentials:
     """The text was sealed with the store's key, so it is what `encode_environment` made."""
     return _environment(orjson.loads(text))
 
 
-def _environment(document: dict[str, Any]) -> EnvironmentHalf:
+def _environment(document: dict[str, Any]) -> EnvironmentCredentials:
     login = VaultLogin(**document["login"]) if document["login"] else None
-    return EnvironmentHalf(**(document | {"login": login}))
+    return EnvironmentCredentials(**(document | {"login": login}))
 
 
 def _read(home: Home, which: str) -> dict[str, Any]:

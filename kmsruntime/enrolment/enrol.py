@@ -10,16 +10,23 @@ from dataclasses import replace
 from typing import Final
 
 from kmsruntime.disk import credentials, files
-from kmsruntime.disk.credentials import AtomHalf, EnvironmentHalf, VaultLogin
+from kmsruntime.disk.credentials import AtomCredentials, EnvironmentCredentials, VaultLogin
 from kmsruntime.disk.home import Config, Home
 from kmsruntime.disk.journal import Journal, Purpose, WrappedLogin, fingerprint, read_journal, write_journal
 from kmsruntime.enrolment.handover import Handover, HandoverVoid
-from kmsruntime.errors import EnrolmentRefused, Intrusion, NotEnrolled, PortalUnavailable, RuntimeProblem, VaultDown
+from kmsruntime.errors import (
+    EnrolmentRefused,
+    HostedVaultUnavailable,
+    Intrusion,
+    NotEnrolled,
+    PortalUnavailable,
+    RuntimeProblem,
+)
 from kmsruntime.remote.hosted_vault import hosted_vault
 from kmsruntime.remote.portal import Portal
-from kmsruntime.store.sealed_state import Holding
+from kmsruntime.store.sealed_state import SealedState
 
-Keep = Callable[[EnvironmentHalf], None]
+Keep = Callable[[EnvironmentCredentials], None]
 # Returns False when there is no time left to wait (asked to stop, or the caller's limit is reached).
 Wait = Callable[[float], bool]
 RETRY_SECONDS: Final = 2.0
@@ -31,7 +38,7 @@ class NotYet(RuntimeProblem):
     kind = "portal_unavailable"
 
 
-def enrol(home: Home, config: Config, installer_token: str, wait: Wait) -> AtomHalf:
+def enrol(home: Home, config: Config, installer_token: str, wait: Wait) -> AtomCredentials:
     """Enrol this container, or go on where an earlier run with the same token stopped. Returns who it is now.
 
     Raises EnrolmentRefused, Intrusion, NotYet and the portal's, vault's and storage's errors.
@@ -39,13 +46,13 @@ def enrol(home: Home, config: Config, installer_token: str, wait: Wait) -> AtomH
     home.prepare()
     with home.lock():
         begun = begin(home, config, installer_token)
-        if isinstance(begun, AtomHalf):
+        if isinstance(begun, AtomCredentials):
             return begun
         _drive(home, begun, wait)
         return credentials.read_atom(home)
 
 
-def begin(home: Home, config: Config, installer_token: str) -> Handover | AtomHalf:
+def begin(home: Home, config: Config, installer_token: str) -> Handover | AtomCredentials:
     """The hand-over to be driven, new or as an earlier run left it; who this container is when it is enrolled already."""
     journal = read_journal(home)
     enrolled = credentials.read_atom(home) if home.atom.exists() else None
@@ -64,7 +71,7 @@ def begin(home: Home, config: Config, installer_token: str) -> Handover | AtomHa
     return Handover(Portal(config.portal, config.portal_ca), hosted_vault(config), journal, installer_token)
 
 
-def _already(home: Home, enrolled: AtomHalf, installer_token: str) -> AtomHalf:
+def _already(home: Home, enrolled: AtomCredentials, installer_token: str) -> AtomCredentials:
     if enrolled.installer == fingerprint(installer_token):
         return enrolled
     raise EnrolmentRefused(
@@ -73,13 +80,15 @@ def _already(home: Home, enrolled: AtomHalf, installer_token: str) -> AtomHalf:
     )
 
 
-def new_credentials(home: Home, config: Config, portal: Portal, purpose: Purpose, wait: Wait, holding: Holding) -> None:
+def new_credentials(
+    home: Home, config: Config, portal: Portal, purpose: Purpose, wait: Wait, sealed_state: SealedState
+) -> None:
     """Fetch vault credentials again, or go on with a hand-over that is under way. The lock is held by the caller.
 
     Raises NotYet and the errors of `enrol`; the credentials in use are kept until the new ones work. With a wrapped
     encryption key no secret of it is written but into the store.
     """
-    journal, public = read_journal(home), holding.is_memory_only()
+    journal, public = read_journal(home), sealed_state.is_memory_only()
     if journal is not None and journal.purpose == "installation" and not journal.enrolment:
         raise NotEnrolled(
             "enrolment_unfinished", "The enrolment was not finished: run kms-runtime enrol again with the same token."
@@ -87,10 +96,10 @@ def new_credentials(home: Home, config: Config, portal: Portal, purpose: Purpose
 
     def begun(journal: Journal) -> None:
         if not journal.sync_token:
-            journal.sync_token = holding.environment().sync_token
+            journal.sync_token = sealed_state.environment().sync_token
             journal.settings_token = credentials.read_atom(home).settings_token
         handover = Handover(portal, hosted_vault(config), journal)
-        _drive(home, handover, wait, keep=holding.put_half, public=public)
+        _drive(home, handover, wait, keep=sealed_state.put_credentials, public=public)
 
     if journal is not None:
         try:
@@ -135,7 +144,7 @@ def _keep_next_login(home: Home, journal: Journal) -> None:
 def _step(home: Home, handover: Handover, public: bool) -> float:
     try:
         return handover.advance()
-    except (PortalUnavailable, VaultDown):
+    except (PortalUnavailable, HostedVaultUnavailable):
         # At an installation somebody is watching and wants it to go on by itself; a daemon has a back-off of its own.
         if handover.journal.purpose != "installation" or not handover.journal.enrolment:
             raise
@@ -162,7 +171,7 @@ def adopt(home: Home, journal: Journal, keep: Keep | None = None) -> None:
             raise EnrolmentRefused(
                 "atom_changed", "The portal handed over another Atom's credentials; they were not taken."
             )
-    half = EnvironmentHalf(
+    half = EnvironmentCredentials(
         journal.sync_token,
         delivery.environment,
         delivery.environment_name,
@@ -175,7 +184,7 @@ def adopt(home: Home, journal: Journal, keep: Keep | None = None) -> None:
         keep(half)
     credentials.write_atom(
         home,
-        AtomHalf(
+        AtomCredentials(
             account=delivery.account,
             account_code=delivery.account_code,
             atom=delivery.atom,

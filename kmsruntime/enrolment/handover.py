@@ -19,11 +19,11 @@ from kmsruntime import VERSION
 from kmsruntime.disk.journal import HandoverDelivery, Journal, WrappedCredential, WrappedLogin, fingerprint
 from kmsruntime.errors import (
     EnrolmentRefused,
+    HostedVaultRefused,
     Intrusion,
     PortalMisconfigured,
     PortalRefused,
     RuntimeProblem,
-    VaultSaysNo,
 )
 from kmsruntime.remote.hosted_vault import vault_errors
 from kmsruntime.remote.portal import Portal
@@ -196,7 +196,7 @@ class Handover:
                 self._vault.login(grant.mount, grant.role_id.value, grant.secret_id.value)
             except VaultRefused as refusal:
                 if self.journal.restarts >= RESTARTS:
-                    raise VaultSaysNo(
+                    raise HostedVaultRefused(
                         "login_refused", "The vault does not accept the credentials it gave."
                     ) from refusal
                 # Destroyed because the Atom was moved meanwhile, or a role that was made anew: its role_id is stale too.

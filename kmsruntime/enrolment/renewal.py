@@ -19,16 +19,16 @@ CHECK_SECONDS: Final = 6 * 3600  # between two looks at the vault's clock
 
 
 class Renewal:
-    """Asks for new credentials when they are needed, and puts them where `holding` keeps them."""
+    """Asks for new credentials when they are needed, and puts them where `sealed_state` keeps them."""
 
     def __init__(self, container: Container, wait: Wait, say: Callable[[str], None]) -> None:
         self._home, self._config, self._portal = container.home, container.config, container.portal
-        self._vault, self._holding = container.hosted, container.holding
+        self._vault, self._sealed_state = container.hosted, container.sealed_state
         self._wait, self._say = wait, say
 
     def fetch(self, purpose: Purpose) -> None:
         """Raises the errors of kmsruntime.enrolment.enrol."""
-        new_credentials(self._home, self._config, self._portal, purpose, self._wait, self._holding)
+        new_credentials(self._home, self._config, self._portal, purpose, self._wait, self._sealed_state)
 
     def go_on(self) -> None:
         """Finish a hand-over that was begun, and begin one in good time. Raises the errors of kmsruntime.enrolment.enrol."""
@@ -57,14 +57,14 @@ class Renewal:
 
         The new one is in the store before the portal hears of it; after a crash either may be the one it knows.
         """
-        if not self._holding.is_memory_only():
+        if not self._sealed_state.is_memory_only():
             return
-        half = self._holding.environment()
+        half = self._sealed_state.environment()
         if not (half.sync_exposed or half.next_sync_token):
             return
         if not half.next_sync_token:
             half = replace(half, next_sync_token=credentials.new_portal_credential())
-            self._holding.put_half(half)
+            self._sealed_state.put_credentials(half)
         body = {"sync_hash": fingerprint(half.next_sync_token)}
         try:
             self._portal.post("credentials/sync", half.sync_token, body)
@@ -72,14 +72,16 @@ class Renewal:
             if refusal.status != 401:
                 raise
             self._portal.post("credentials/sync", half.next_sync_token, body)
-        self._holding.put_half(replace(half, sync_token=half.next_sync_token, next_sync_token="", sync_exposed=False))
+        self._sealed_state.put_credentials(
+            replace(half, sync_token=half.next_sync_token, next_sync_token="", sync_exposed=False)
+        )
 
     def _is_due(self) -> bool:
         """By the vault's clock. This machine's only hints at when to look; a jump, in either direction, makes us look.
 
         A login that once lay in the clear, before the encryption key was wrapped, is due at once.
         """
-        if self._holding.is_memory_only() and self._holding.environment().exposed:
+        if self._sealed_state.is_memory_only() and self._sealed_state.environment().exposed:
             return True
         state, at = read_state(self._home), int(time.time())
         if abs(at - state.vault_checked) < CHECK_SECONDS:
@@ -87,5 +89,5 @@ class Renewal:
         with vault_errors():
             vault_time = self._vault.server_time()
         write_state(self._home, replace(state, vault_checked=at))
-        logins = (credentials.read_atom(self._home).login, self._holding.environment().login)
+        logins = (credentials.read_atom(self._home).login, self._sealed_state.environment().login)
         return any(login.wants_renewal(vault_time) for login in logins if login)

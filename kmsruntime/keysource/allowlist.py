@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _HOST = re.compile(r"[a-z0-9._-]+|[\da-f:.]+", re.IGNORECASE)  # a name, or an address of IPv6
 
 
-def allowing(config: Config, addresses: Sequence[str], names: Sequence[str]) -> Config:
+def allow(config: Config, addresses: Sequence[str], names: Sequence[str]) -> Config:
     """The configuration with more allowed. Raises AddressRefused for what is no vault's address or no variable's name."""
     return replace(
         config,
@@ -26,7 +26,7 @@ def allowing(config: Config, addresses: Sequence[str], names: Sequence[str]) -> 
     )
 
 
-def removing(config: Config, items: Sequence[str]) -> Config:
+def disallow(config: Config, items: Sequence[str]) -> Config:
     """The configuration without these addresses or names. Raises AddressRefused for one that is not in it."""
     vaults, names = list(config.allow_vaults), list(config.allow_env)
     for item in items:
@@ -39,7 +39,7 @@ def removing(config: Config, items: Sequence[str]) -> Config:
     return replace(config, allow_vaults=tuple(vaults), allow_env=tuple(names))
 
 
-def listing(config: Config) -> list[str]:
+def lines(config: Config) -> list[str]:
     """Lines for people: what is allowed now."""
     vaults = [f"vault     {address}" for address in config.allow_vaults] or ["vault     none"]
     return vaults + [f"variable  {name}" for name in (*ALLOWED_NAMES, *config.allow_env)]

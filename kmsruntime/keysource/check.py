@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kmscore.byov.preflight import verdict
 from kmscore.byov.verdicts import Step, explain
-from kmsruntime.errors import CustomerVaultUnfit, RuntimeProblem, printable
-from kmsruntime.keysource.sources import Customer
-from kmsruntime.keysource.switch import Examined, examine
+from kmsruntime.errors import CustomerVaultMisconfigured, RuntimeProblem, printable
+from kmsruntime.keysource.sources import CustomerVaultClient
+from kmsruntime.keysource.switch import PreflightResult, examine
 
 if TYPE_CHECKING:
     from kmsruntime.container import Container  # which is made of what lies here
@@ -23,11 +23,11 @@ MARKS: Final = {"ok": "ok", "failed": "FAILED", "warning": "note", "skipped": "-
 
 
 @dataclass(frozen=True, slots=True)
-class Checkup:
+class CheckResult:
     """The steps, none in hosted mode. problem: to be raised after showing them, None when the vault can be used."""
 
     revision: int
-    customer: Customer | None
+    customer: CustomerVaultClient | None
     steps: tuple[Step, ...]
 
     @property
@@ -36,7 +36,7 @@ class Checkup:
         if self.customer is None or failed.state != "failed":
             return None
         words = self.customer.explained(failed)
-        return CustomerVaultUnfit(failed.code, f"{words.title}: {words.sentence}")
+        return CustomerVaultMisconfigured(failed.code, f"{words.title}: {words.sentence}")
 
     def screen(self) -> str:
         """For people."""
@@ -56,25 +56,25 @@ class Checkup:
         return about | document(self.steps, **self.customer.words(verdict(self.steps)))
 
 
-def checkup(container: Container) -> Checkup:
+def check(container: Container) -> CheckResult:
     """Fetch the newest settings (kept ones when the portal is down), resolve the file here, run the preflight.
 
     Raises NotEnrolled, SettingsRefused, the portal's and the hosted vault's errors.
     """
     with container.home.lock():
-        header = container.holding.header()
+        header = container.sealed_state.header()
         revision = container.settings.latest(header.settings_revision if header else 0)
         customer = container.sources.customer(revision)
-    return Checkup(revision, customer, customer.preflight() if customer else ())
+    return CheckResult(revision, customer, customer.preflight() if customer else ())
 
 
 def explained(container: Container, problem: RuntimeProblem) -> RuntimeProblem:
     """Trouble at the vault of a wrapped store, by the preflight's step that fails; any other problem as it is."""
     if not problem.kind.startswith("customer_vault_"):
         return problem
-    found = Examined()
+    found = PreflightResult()
     with suppress(RuntimeProblem):
-        header = container.holding.header()
+        header = container.sealed_state.header()
         if header is not None and header.memory_only:
             found = examine(container.sources.customer(header.settings_revision))
     return type(problem)(found.code, found.sentence) if found.code else problem

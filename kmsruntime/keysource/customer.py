@@ -8,7 +8,7 @@ from typing import Final
 
 from kmscore.vaultclient.answers import VaultError, VaultRefused, VaultUnavailable
 from kmscore.vaultclient.client import Vault
-from kmsruntime.errors import CustomerVaultDown, CustomerVaultSaysNo, CustomerVaultUnfit, RuntimeProblem
+from kmsruntime.errors import CustomerVaultMisconfigured, CustomerVaultRefused, CustomerVaultUnavailable, RuntimeProblem
 from kmsruntime.store.keys import AtRestKey
 
 TRANSIT: Final = "transit"
@@ -22,7 +22,7 @@ class CustomerKeys:
         self._vault, self._key, self._wrapped = vault, key, wrapped
 
     def new_data_key(self) -> AtRestKey:
-        """Raises CustomerVaultDown, CustomerVaultSaysNo, CustomerVaultUnfit."""
+        """Raises CustomerVaultUnavailable, CustomerVaultRefused, CustomerVaultMisconfigured."""
         with customer_errors():
             if self._wrapped:
                 text, version = self._vault.new_wrapped_data_key(TRANSIT, self._key)
@@ -32,7 +32,7 @@ class CustomerKeys:
         return AtRestKey(key.plaintext, key.wrapped, "byov", self._key, key.key_version)
 
     def unwrap(self, wrapped: str) -> bytes:
-        """Raises CustomerVaultDown, CustomerVaultSaysNo, CustomerVaultUnfit."""
+        """Raises CustomerVaultUnavailable, CustomerVaultRefused, CustomerVaultMisconfigured."""
         with customer_errors():
             return self._vault.unwrap_data_key(TRANSIT, self._key, wrapped)
 
@@ -53,7 +53,7 @@ def customer_problem(error: VaultError) -> RuntimeProblem:
     """The same error for people, about the customer's vault."""
     sentence = error.sentence.replace("The vault", "Your vault", 1).replace("the vault", "your vault")
     if isinstance(error, VaultUnavailable):
-        return CustomerVaultDown(error.code, f"{sentence} It is asked again later. {_NEXT}")
+        return CustomerVaultUnavailable(error.code, f"{sentence} It is asked again later. {_NEXT}")
     if isinstance(error, VaultRefused):
-        return CustomerVaultSaysNo(error.code, f"{sentence} {_NEXT}")
-    return CustomerVaultUnfit(error.code, f"{sentence} {_NEXT}")
+        return CustomerVaultRefused(error.code, f"{sentence} {_NEXT}")
+    return CustomerVaultMisconfigured(error.code, f"{sentence} {_NEXT}")

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault, CustomerVaultBroken, decode_customer_vault
-from kmscore.sealed.envelope import Place, SealBroken, open_sealed
-from kmscore.sealed.kms_settings import KmsDocument, KmsDocumentBroken, decode_kms_document
+from kmscore.sealed.envelope import SealBroken, open_sealed
+from kmscore.sealed.kms_settings import KmsDocument, KmsDocumentBroken, decode_kms_document, settings_place
 from kmscore.vaultclient.answers import DataKeysBroken, VaultRefused
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
 from kmsruntime.disk import credentials, files
-from kmsruntime.disk.credentials import AtomHalf
+from kmsruntime.disk.credentials import AtomCredentials
 from kmsruntime.disk.home import Home, damaged, read_document, write_document
 from kmsruntime.errors import PortalUnavailable, SettingsRefused
 from kmsruntime.remote.hosted_vault import log_in_as_atom, vault_errors
@@ -146,7 +146,7 @@ class SettingsCache:
             f"{self._home.settings} lacks the settings the store is sealed for: restore it, or enrol this container again.",
         )
 
-    def _open(self, atom: AtomHalf, answer: dict[str, Any]) -> OpenedSettings:
+    def _open(self, atom: AtomCredentials, answer: dict[str, Any]) -> OpenedSettings:
         revision = _revision(answer)
         if (answer.get("account"), answer.get("atom")) != (atom.account, atom.atom):
             raise SettingsRefused(
@@ -188,7 +188,7 @@ class SettingsCache:
 class _DataKeys:
     """The data keys of one answer, which settings and file often share. Raises SettingsRefused, the vault's errors."""
 
-    def __init__(self, vault: Vault, atom: AtomHalf) -> None:
+    def __init__(self, vault: Vault, atom: AtomCredentials) -> None:
         self._vault, self._atom = vault, atom
         self._opened: dict[str, bytes] = {}
         self._reader: Vault | None = None
@@ -228,7 +228,7 @@ def _hosted(revision: int) -> OpenedSettings:
     return OpenedSettings(KmsDocument(revision, "hosted", False, None), None)
 
 
-def _document(atom: AtomHalf, answer: dict[str, Any], keys: _DataKeys) -> KmsDocument:
+def _document(atom: AtomCredentials, answer: dict[str, Any], keys: _DataKeys) -> KmsDocument:
     revision = _revision(answer)
     with suppress(KmsDocumentBroken):
         found = decode_kms_document(_unsealed(atom, answer["settings"], SETTINGS_PATH, revision, keys))
@@ -237,7 +237,7 @@ def _document(atom: AtomHalf, answer: dict[str, Any], keys: _DataKeys) -> KmsDoc
     raise _broken()
 
 
-def _file(atom: AtomHalf, answer: dict[str, Any], document: KmsDocument, keys: _DataKeys) -> CustomerVault:
+def _file(atom: AtomCredentials, answer: dict[str, Any], document: KmsDocument, keys: _DataKeys) -> CustomerVault:
     row, named = answer.get("file"), document.file
     assert named is not None
     if not isinstance(row, dict) or (row.get("revision"), row.get("data_key")) != (named.revision, named.data_key):
@@ -249,7 +249,9 @@ def _file(atom: AtomHalf, answer: dict[str, Any], document: KmsDocument, keys: _
     raise _broken()
 
 
-def _unsealed(atom: AtomHalf, row: dict[str, Any], path: tuple[str, ...], revision: int, keys: _DataKeys) -> bytes:
+def _unsealed(
+    atom: AtomCredentials, row: dict[str, Any], path: tuple[str, ...], revision: int, keys: _DataKeys
+) -> bytes:
     try:
         data_key, document = str(uuid.UUID(row["data_key"])), row["document"]
         sealed = binascii.a2b_base64(row["sealed"], strict_mode=True)
@@ -259,7 +261,7 @@ def _unsealed(atom: AtomHalf, row: dict[str, Any], path: tuple[str, ...], revisi
         raise _unreadable()
     key = keys.get(data_key, document)
     with suppress(SealBroken):
-        return open_sealed(key, sealed, Place(atom.account, atom.atom, "kms-file", path, revision, data_key))
+        return open_sealed(key, sealed, settings_place(atom.account, atom.atom, path, revision, data_key))
     raise _broken()
 
 

@@ -15,14 +15,14 @@ from kmscore.byov.preflight import refused, run, verdict
 from kmscore.byov.verdicts import Explanation, Step, explain
 from kmscore.vaultclient.client import Vault
 from kmsruntime.disk import credentials
-from kmsruntime.disk.credentials import AtomHalf
+from kmsruntime.disk.credentials import AtomCredentials
 from kmsruntime.disk.home import Home
-from kmsruntime.errors import CustomerVaultUnfit
+from kmsruntime.errors import CustomerVaultMisconfigured
 from kmsruntime.keysource.customer import CustomerKeys
 from kmsruntime.keysource.hosted import HostedKeys
 from kmsruntime.keysource.placeholders import LocalEnvironment, Resolved, Unresolved, resolve
 from kmsruntime.keysource.settings import SettingsCache
-from kmsruntime.keysource.transport import ConnectionSettingsInvalid, Reach
+from kmsruntime.keysource.transport import ConnectionSettingsInvalid, CustomerTransport
 from kmsruntime.store.keys import KeySource
 
 
@@ -34,7 +34,7 @@ class Words(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Customer:
+class CustomerVaultClient:
     """A customer's vault as one revision of the settings names it: resolved, or why it cannot be."""
 
     file: CustomerVault
@@ -62,25 +62,25 @@ class Customer:
         return reach if isinstance(reach, tuple) else run(reach, key=self.key, wrapped=self.wrapped)
 
     def client(self) -> Vault:
-        """A client with the customer's token. Raises CustomerVaultUnfit."""
+        """A client with the customer's token. Raises CustomerVaultMisconfigured."""
         reach = self._reach()
-        if isinstance(reach, Reach):
+        if isinstance(reach, CustomerTransport):
             return reach.vault
         words = self.explained(verdict(reach))
-        raise CustomerVaultUnfit(verdict(reach).code, f"{words.title}: {words.sentence}")
+        raise CustomerVaultMisconfigured(verdict(reach).code, f"{words.title}: {words.sentence}")
 
-    def _reach(self) -> Reach | tuple[Step, ...]:
+    def _reach(self) -> CustomerTransport | tuple[Step, ...]:
         """The way to the vault, or the steps that say why there is none."""
         if self.resolved is None:
             assert self.problem is not None
             return refused(self.problem.code, self.problem.detail)
         try:
-            return Reach(self.resolved.vault, ca=self.resolved.ca, proxy=self.resolved.proxy)
+            return CustomerTransport(self.resolved.vault, ca=self.resolved.ca, proxy=self.resolved.proxy)
         except ConnectionSettingsInvalid as unusable:
             return refused(unusable.code, unusable.detail)
 
 
-class Sources:
+class KeySources:
     """Gives the KeySource of a revision. environment: this machine's variables."""
 
     def __init__(
@@ -90,27 +90,27 @@ class Sources:
         self._clients: dict[int, tuple[Resolved | None, Vault]] = {}
 
     def of(self, revision: int) -> KeySource:
-        """Raises SettingsRefused, CustomerVaultUnfit when the file cannot be resolved, the hosted vault's errors."""
+        """Raises SettingsRefused, CustomerVaultMisconfigured when the file cannot be resolved, the hosted vault's errors."""
         customer = self.customer(revision)
         if customer is None:
             return HostedKeys(self._hosted, credentials.read_atom(self._home).login)
         return CustomerKeys(self.client(revision, customer), customer.key, wrapped=customer.wrapped)
 
-    def customer(self, revision: int) -> Customer | None:
+    def customer(self, revision: int) -> CustomerVaultClient | None:
         """The customer's vault of a revision, None in hosted mode. Contacts nobody but the hosted vault, and that once."""
         opened = self._settings.open(revision)
         if opened.vault is None:
             return None
-        atom: AtomHalf = credentials.read_atom(self._home)
+        atom: AtomCredentials = credentials.read_atom(self._home)
         key = key_name(atom.account_code, atom.atom)
         config = self._home.read_config()  # each time: `allow-vault` is heard without a restart
         container = LocalEnvironment(self._environment, config.allow_vaults, config.allow_env)
         try:
-            return Customer(opened.vault, resolve(opened.vault, container), None, key, opened.wrapped)
+            return CustomerVaultClient(opened.vault, resolve(opened.vault, container), None, key, opened.wrapped)
         except Unresolved as problem:
-            return Customer(opened.vault, None, problem, key, opened.wrapped)
+            return CustomerVaultClient(opened.vault, None, problem, key, opened.wrapped)
 
-    def client(self, revision: int, customer: Customer) -> Vault:
+    def client(self, revision: int, customer: CustomerVaultClient) -> Vault:
         """A client of the customer's vault, made once for each revision."""
         known = self._clients.get(revision)
         if known is None or known[0] != customer.resolved:

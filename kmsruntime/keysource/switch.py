@@ -1,4 +1,4 @@
-"""Switching vaults: seals what is held under a key of the vault that the newest KMS settings name.
+"""VaultSwitch vaults: seals what is held under a key of the vault that the newest KMS settings name.
 
 Only when that is durable do the new settings count. Whatever fails before leaves the store as it is, under the old vault;
 it is tried again after 5 s, 10 s … 60 s, and at once when the settings change.
@@ -17,9 +17,9 @@ from kmscore.byov.preflight import verdict
 from kmscore.byov.verdicts import Step
 from kmsruntime.errors import RuntimeProblem
 from kmsruntime.keysource.settings import SettingsCache, lower
-from kmsruntime.keysource.sources import Customer, Sources
+from kmsruntime.keysource.sources import CustomerVaultClient, KeySources
 from kmsruntime.store.format import Store
-from kmsruntime.store.sealed_state import Holding
+from kmsruntime.store.sealed_state import SealedState
 
 PENDING: Final = "switch_pending"
 FIRST_SECONDS: Final = 5.0
@@ -29,7 +29,7 @@ _TRIED_AGAIN: Final = (*_TRANSIENT, "vault_unavailable", "vault_refused", "vault
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class PreflightResult:
     """The preflight of a customer's vault, and words for the step that failed ("" when none did).
 
     code: of the failed step. missing: variables that are not set on this container.
@@ -49,16 +49,18 @@ class Pending:
     sentence: str
 
 
-class Switching:
+class VaultSwitch:
     """Keeps one directory's store with the vault its settings name.
 
     examined: of the vault looked at last, None as long as none was.
     """
 
-    def __init__(self, holding: Holding, settings: SettingsCache, sources: Sources, say: Callable[[str], None]) -> None:
-        self._holding, self._settings, self._sources, self._say = holding, settings, sources, say
+    def __init__(
+        self, sealed_state: SealedState, settings: SettingsCache, sources: KeySources, say: Callable[[str], None]
+    ) -> None:
+        self._sealed_state, self._settings, self._sources, self._say = sealed_state, settings, sources, say
         self.pending: Pending | None = None
-        self.examined: Examined | None = None
+        self.examined: PreflightResult | None = None
         self._again = 0.0
         self._failures = 0
 
@@ -99,14 +101,14 @@ class Switching:
                 raise
             return wanted, problem.sentence
 
-    def _reseal(self, held: Store, revision: int, customer: Customer | None) -> None:
+    def _reseal(self, held: Store, revision: int, customer: CustomerVaultClient | None) -> None:
         header = replace(held.header, settings_revision=revision, source="byov" if customer else "hosted")
         wrapped = customer is not None and customer.wrapped
         try:
-            key = self._holding.new_key(header) if len(held.index) or wrapped else None
-            self._holding.put(header, held.entries(), key)
+            key = self._sealed_state.new_key(header) if len(held.index) or wrapped else None
+            self._sealed_state.put(header, held.entries(), key)
         except RuntimeProblem:
-            self._holding.file.forget_unused(held.header)
+            self._sealed_state.file.forget_unused(held.header)
             raise
         self._settings.settle(revision)
         where = "your own vault" if customer else "the hosted vault"
@@ -144,14 +146,14 @@ class Switching:
             self.examined = examine(self._sources.customer(revision))
 
 
-def examine(customer: Customer | None) -> Examined:
+def examine(customer: CustomerVaultClient | None) -> PreflightResult:
     """Resolve and run the preflight; nothing is contacted when the file cannot be resolved. Nothing of a hosted vault."""
     if customer is None:
-        return Examined()
+        return PreflightResult()
     steps = customer.preflight()
     failed = verdict(steps)
     if failed.state != "failed":
-        return Examined(steps)
+        return PreflightResult(steps)
     words = customer.explained(failed)
     missing = customer.problem.missing if customer.problem else ()
-    return Examined(steps, failed.code, f"{words.title}: {words.sentence}", missing)
+    return PreflightResult(steps, failed.code, f"{words.title}: {words.sentence}", missing)

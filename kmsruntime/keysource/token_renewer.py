@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kmscore.byov.verdicts import Step, explain
-from kmsruntime.errors import RuntimeProblem, unforeseen
-from kmsruntime.keysource.sources import Sources
+from kmsruntime.errors import RuntimeProblem, describe_unexpected
+from kmsruntime.keysource.sources import KeySources
 from kmsruntime.keysource.token_session import TokenSession
 from kmsruntime.store.format import Header
 
@@ -27,7 +27,7 @@ class TokenRenewer:
     end. Only the session goes over to it, which talks to the customer's vault and to nobody else, and touches no file.
     """
 
-    def __init__(self, sources: Sources, say: Callable[[str], None]) -> None:
+    def __init__(self, sources: KeySources, say: Callable[[str], None]) -> None:
         self._sources, self._say = sources, say
         self._thread = threading.Thread(target=self._keep_alive, name="token-renewer", daemon=True)
         self._changed = threading.Condition()  # guards the next four
@@ -69,7 +69,7 @@ class TokenRenewer:
         try:
             return self._look(header)
         except Exception as error:  # noqa: BLE001 whatever a vault says of a token, the values stay up to date
-            self._fail(unforeseen(error))
+            self._fail(describe_unexpected(error))
             return False
 
     def _look(self, header: Header) -> bool:
@@ -129,7 +129,7 @@ class TokenRenewer:
                 session.renew()
                 found = session.facts()
             except Exception as error:  # noqa: BLE001 as in `look`, which tells it
-                failed = unforeseen(error)
+                failed = describe_unexpected(error)
             with self._changed:
                 if session is self._session:  # another one may have been handed over in the meantime
                     self._session, self._found, self._failed = None if failed else session, found, failed

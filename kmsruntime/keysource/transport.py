@@ -72,7 +72,7 @@ def customers_vault(settings: CustomerVault, *, ca: str = "", proxy: str = "") -
     raise ConnectionSettingsInvalid("file_refused" if code in _FILES else "uri_refused", _FILES.get(code, ""))
 
 
-class Reach:
+class CustomerTransport:
     """The preflight's Transport. With a proxy, `resolve` and `connect` speak of the proxy."""
 
     def __init__(self, settings: CustomerVault, *, ca: str = "", proxy: str = "") -> None:

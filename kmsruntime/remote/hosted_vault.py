@@ -7,15 +7,15 @@ from contextlib import contextmanager
 
 from kmscore.vaultclient.answers import DataKeysBroken, VaultError, VaultMisconfigured, VaultRefused, VaultUnavailable
 from kmscore.vaultclient.client import Vault
-from kmsruntime.disk.credentials import AtomHalf, VaultLogin
+from kmsruntime.disk.credentials import AtomCredentials, VaultLogin
 from kmsruntime.disk.home import Config
-from kmsruntime.errors import RuntimeProblem, VaultDown, VaultSaysNo, VaultUnfit
+from kmsruntime.errors import HostedVaultMisconfigured, HostedVaultRefused, HostedVaultUnavailable, RuntimeProblem
 
 LOGIN_REFUSED = "login_refused"
 
 
 def hosted_vault(config: Config) -> Vault:
-    """A client without a token. Raises VaultUnfit for an unusable address or CA file."""
+    """A client without a token. Raises HostedVaultMisconfigured for an unusable address or CA file."""
     with vault_errors():
         return Vault(config.vault, ca=config.vault_ca or None)
 
@@ -34,7 +34,7 @@ def log_in(vault: Vault, login: VaultLogin) -> Vault:
     raise VaultRefused(LOGIN_REFUSED, "The vault does not accept this container's credentials.", status)
 
 
-def log_in_as_atom(vault: Vault, atom: AtomHalf) -> Vault:
+def log_in_as_atom(vault: Vault, atom: AtomCredentials) -> Vault:
     """As `log_in`, with whichever of the Atom's logins is good while a hand-over may be confirmed or not."""
     try:
         return log_in(vault, atom.login)
@@ -61,11 +61,13 @@ def vault_problem(error: VaultError) -> RuntimeProblem:
     if isinstance(error, DataKeysBroken):
         raise TypeError("broken data keys are told by value") from None
     if isinstance(error, VaultUnavailable):
-        return VaultDown(
+        return HostedVaultUnavailable(
             error.code, f"{error.sentence} It is asked again later; what this container holds stays usable."
         )
     if isinstance(error, VaultRefused):
-        return VaultSaysNo(error.code, f"{error.sentence} If it goes on, enrol this container again.")
+        return HostedVaultRefused(error.code, f"{error.sentence} If it goes on, enrol this container again.")
     if isinstance(error, VaultMisconfigured):
-        return VaultUnfit(error.code, f"{error.sentence} Check the vault's address and CA file given at enrolment.")
-    return VaultUnfit(error.code, error.sentence)
+        return HostedVaultMisconfigured(
+            error.code, f"{error.sentence} Check the vault's address and CA file given at enrolment."
+        )
+    return HostedVaultMisconfigured(error.code, error.sentence)

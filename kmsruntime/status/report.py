@@ -13,24 +13,24 @@ from kmsruntime.disk import credentials
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.state import State, judged, read_state, write_state
 from kmsruntime.errors import RuntimeProblem, StoreDamaged
-from kmsruntime.keysource.switch import Examined
+from kmsruntime.keysource.switch import PreflightResult
 from kmsruntime.remote.portal import Portal
 from kmsruntime.store.format import Header, Store
-from kmsruntime.store.sealed_state import Holding
+from kmsruntime.store.sealed_state import SealedState
 
 _PORTAL_KINDS = ("portal_unavailable", "portal_misconfigured")
 _SENTENCE_CHARACTERS = 300
 
 
-class Telling:
+class Reporter:
     """Keeps the verdict of each sync and reports it unless the portal knows it; a report that fails goes with the next.
 
     examined: the customer's vault looked at last; None when this run had no reason to, and what is known of it stands.
     """
 
-    def __init__(self, home: Home, portal: Portal, holding: Holding) -> None:
-        self._home, self._portal, self._holding = home, portal, holding
-        self.examined: Examined | None = None
+    def __init__(self, home: Home, portal: Portal, sealed_state: SealedState) -> None:
+        self._home, self._portal, self._sealed_state = home, portal, sealed_state
+        self.examined: PreflightResult | None = None
         self.token: dict[str, Any] | None = None
         self._is_token_known = False
 
@@ -45,11 +45,11 @@ class Telling:
         """Whether a step of the customer's vault is known to have failed."""
         return any(step["state"] == "failed" for step in read_state(self._home).preflight)
 
-    def about_token(self, facts: dict[str, Any] | None) -> None:
+    def set_token_facts(self, facts: dict[str, Any] | None) -> None:
         """What is known of the customer's token from now on; None in hosted mode, and after a switch."""
         self.token, self._is_token_known = facts, True
 
-    def again(self) -> None:
+    def resend(self) -> None:
         """Report the same verdict once more, with what is known of the token now."""
         state = read_state(self._home)
         if state.verdict:
@@ -59,7 +59,7 @@ class Telling:
         at = int(time.time())
         state = judged(read_state(self._home), verdict, sentence, at)
         preflight = state.preflight if self.examined is None else _steps(self.examined)
-        store = _name_of(self._holding.header())  # a run that was killed has told nobody of the one it sealed
+        store = _name_of(self._sealed_state.header())  # a run that was killed has told nobody of the one it sealed
         if news or preflight != state.preflight or store != state.store:
             state = replace(state, reported=False)
         token = self.token if self._is_token_known else state.token  # a `sync` beside a daemon does not look at it
@@ -72,10 +72,10 @@ class Telling:
 
     def _report(self, state: State) -> bool:
         with suppress(RuntimeProblem):
-            if not self._holding.is_open():
+            if not self._sealed_state.is_open():
                 self._report_closed(state)
                 return True
-            token = self._holding.environment().sync_token
+            token = self._sealed_state.environment().sync_token
             store = self._store()
             body = report_of(store.header, store.index.sealed, state.verdict, state.sentence)
             self._portal.post("report", token, body | self._about_vault(state))
@@ -84,7 +84,7 @@ class Telling:
 
     def _report_closed(self, state: State) -> None:
         """The credential that reports lies in the store, which the customer's vault does not open: say that at least."""
-        header = self._holding.header()
+        header = self._sealed_state.header()
         body = {
             "verdict": state.verdict,
             "sentence": state.sentence[:_SENTENCE_CHARACTERS],
@@ -105,7 +105,7 @@ class Telling:
         atom = credentials.read_atom(self._home)
         nothing = Store(Header(atom.account, atom.atom))
         with suppress(StoreDamaged):
-            return self._holding.store() or nothing
+            return self._sealed_state.store() or nothing
         return nothing
 
 
@@ -138,7 +138,7 @@ def _name_of(header: Header | None) -> str:
     return " ".join(map(str, (header.key_id, *revisions)))
 
 
-def _steps(examined: Examined) -> list[dict[str, str]]:
+def _steps(examined: PreflightResult) -> list[dict[str, str]]:
     return [
         {"step": step.id, "state": step.state, "code": step.code, "detail": step.detail[:200]}
         for step in examined.steps

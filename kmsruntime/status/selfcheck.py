@@ -13,22 +13,23 @@ from typing import Any, Final
 
 from kmscore.sealed import selfcheck
 from kmscore.sealed.envelope import SealBroken, open_sealed
+from kmscore.sealed.selfcheck import selfcheck_place
 from kmscore.vaultclient.answers import DataKeysBroken, VaultError, VaultRefused
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
 from kmsruntime.disk import credentials
-from kmsruntime.disk.credentials import EnvironmentHalf, VaultLogin
+from kmsruntime.disk.credentials import EnvironmentCredentials, VaultLogin
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.state import read_state, write_state
 from kmsruntime.errors import PortalMisconfigured, PortalRefused, RuntimeProblem
 from kmsruntime.remote.hosted_vault import log_in
 from kmsruntime.remote.portal import Portal
-from kmsruntime.store.sealed_state import Holding
+from kmsruntime.store.sealed_state import SealedState
 
 EVERY_SECONDS: Final = 300.0
 SOON_SECONDS: Final = 60.0  # the portal was not ready, or something crossed the question
 NOT_HERE_SECONDS: Final = 3600.0  # a portal that does not know of it yet
-SOON: Final = ("canary_not_ready", "canary_changed", "not_provisioned", "challenge_unknown")
+SOON: Final = ("selfcheck_not_ready", "selfcheck_changed", "not_provisioned", "challenge_unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class SealedSelfCheck:
 class SelfCheck:
     """Of one directory; `run` is called by whoever holds no lock of it."""
 
-    def __init__(self, home: Home, portal: Portal, vault: Vault, holding: Holding) -> None:
-        self._home, self._portal, self._vault, self._holding = home, portal, vault, holding
+    def __init__(self, home: Home, portal: Portal, vault: Vault, sealed_state: SealedState) -> None:
+        self._home, self._portal, self._vault, self._sealed_state = home, portal, vault, sealed_state
 
     def run_if_due(self) -> None:
         """Unless this directory was checked within EVERY_SECONDS, by a daemon perhaps."""
@@ -70,45 +71,45 @@ class SelfCheck:
             return EVERY_SECONDS
 
     def _run(self) -> float:
-        if not self._holding.is_open():
+        if not self._sealed_state.is_open():
             return EVERY_SECONDS  # wrapped, and the customer's vault has not opened it: nothing is proved
-        half = self._holding.environment()
+        half = self._sealed_state.environment()
         if half.login is None:
             return EVERY_SECONDS
-        answer = self._portal.post("canary", half.sync_token, {})
+        answer = self._portal.post("selfcheck", half.sync_token, {})
         write_state(self._home, replace(read_state(self._home), self_checked=int(time.time())))
-        canary = read(answer.document)
-        if canary.environment != half.environment:
+        test_value = read(answer.document)
+        if test_value.environment != half.environment:
             return SOON_SECONDS  # the Atom has moved; the next sync follows
-        self._portal.post("canary/proof", half.sync_token, self._answer(half, half.login, canary))
+        self._portal.post("selfcheck/answer", half.sync_token, self._answer(half, half.login, test_value))
         return EVERY_SECONDS
 
-    def _answer(self, half: EnvironmentHalf, login: VaultLogin, canary: SealedSelfCheck) -> dict[str, Any]:
+    def _answer(self, half: EnvironmentCredentials, login: VaultLogin, test_value: SealedSelfCheck) -> dict[str, Any]:
         atom = credentials.read_atom(self._home)
-        place = selfcheck.place(atom.account, half.environment, canary.revision, canary.data_key)
+        place = selfcheck_place(atom.account, half.environment, test_value.revision, test_value.data_key)
         try:
-            value = open_sealed(self._data_key(login, canary), canary.sealed, place)
+            value = open_sealed(self._data_key(login, test_value), test_value.sealed, place)
         except SealBroken:
-            return {"code": "canary_broken"}
+            return {"code": "selfcheck_broken"}
         except DataKeysBroken:
             return {"code": "data_key_broken"}
         except KeyError:
             return {"code": "data_key_missing"}
         except VaultError as error:
             return {"code": error.code}
-        given = selfcheck.answer(selfcheck.digest(value), canary.challenge, atom.node)
-        return {"proof": given.hex(), "revision": canary.revision}
+        given = selfcheck.answer(selfcheck.digest(value), test_value.challenge, atom.node)
+        return {"proof": given.hex(), "revision": test_value.revision}
 
-    def _data_key(self, login: VaultLogin, canary: SealedSelfCheck) -> bytes:
+    def _data_key(self, login: VaultLogin, test_value: SealedSelfCheck) -> bytes:
         """Raises KeyError when the vault has none for it, DataKeysBroken, and kmscore.vaultclient.answers' other errors."""
         reader = log_in(self._vault, login)
         try:
-            document = reader.read_document(DATAKEYS, f"{canary.environment}/{canary.document}")
+            document = reader.read_document(DATAKEYS, f"{test_value.environment}/{test_value.document}")
         except VaultRefused as refusal:
             if refusal.status != 404:
                 raise
             document = {}
-        return reader.unwrap_data_keys(INTRANSIT, canary.environment, [document[canary.data_key]])[0]
+        return reader.unwrap_data_keys(INTRANSIT, test_value.environment, [document[test_value.data_key]])[0]
 
 
 def read(document: dict[str, Any]) -> SealedSelfCheck:
@@ -124,4 +125,4 @@ def read(document: dict[str, Any]) -> SealedSelfCheck:
         )
     except (KeyError, TypeError, ValueError):
         pass
-    raise ValueError("not a canary")
+    raise ValueError("not a test value")

@@ -15,13 +15,13 @@ from dataclasses import replace
 from typing import Final
 
 from kmsruntime.disk import credentials, files
-from kmsruntime.disk.credentials import EnvironmentHalf
+from kmsruntime.disk.credentials import EnvironmentCredentials
 from kmsruntime.disk.home import Config, Home
 from kmsruntime.disk.journal import read_journal, write_journal
 from kmsruntime.errors import (
-    CustomerVaultDown,
-    CustomerVaultSaysNo,
-    CustomerVaultUnfit,
+    CustomerVaultMisconfigured,
+    CustomerVaultRefused,
+    CustomerVaultUnavailable,
     NotEnrolled,
     SettingsRefused,
     StoreDamaged,
@@ -32,10 +32,10 @@ from kmsruntime.store.index import Entries
 from kmsruntime.store.keys import KeySource
 
 TRUST_SECONDS: Final = 600  # how long a daemon believes that the file it checked has not rotted
-VAULT_TROUBLE: Final = (CustomerVaultDown, CustomerVaultSaysNo, CustomerVaultUnfit, SettingsRefused)
+VAULT_TROUBLE: Final = (CustomerVaultUnavailable, CustomerVaultRefused, CustomerVaultMisconfigured, SettingsRefused)
 
 
-class Holding:
+class SealedState:
     """The holding of one directory. source: gives the vault that makes data keys for a revision of the KMS settings."""
 
     def __init__(self, home: Home, config: Config, source: Callable[[int], KeySource]) -> None:
@@ -72,7 +72,7 @@ class Holding:
             self._front = (signature, found)
         return self._front[1]
 
-    def environment(self) -> EnvironmentHalf:
+    def environment(self) -> EnvironmentCredentials:
         """The environment's half. Raises NotEnrolled, StoreDamaged, and with a wrapped encryption key the vault's errors."""
         header = self.header()
         if header is not None and header.memory_only:
@@ -112,7 +112,9 @@ class Holding:
         """A new data key of the vault the store is sealed with. Raises the vault's errors, StorageFailed."""
         return self.file.prepare(self._source(header.settings_revision).new_data_key())
 
-    def put(self, header: Header, entries: Entries, key: StoreKey | None, half: EnvironmentHalf | None = None) -> None:
+    def put(
+        self, header: Header, entries: Entries, key: StoreKey | None, half: EnvironmentCredentials | None = None
+    ) -> None:
         """Replace the store, and the environment's half when one is given. key None: nothing is held, no key is needed.
 
         At every moment one of them holds the half, and whichever the store says is whole. Raises StorageFailed.
@@ -142,7 +144,7 @@ class Holding:
             return header
         return replace(header, rekey_revision=in_use.rekey_revision, etag="")
 
-    def put_half(self, half: EnvironmentHalf) -> None:
+    def put_credentials(self, half: EnvironmentCredentials) -> None:
         """Replace the environment's half; what the store holds stays. Raises StorageFailed, StoreDamaged."""
         if not self.is_memory_only():
             credentials.write_environment(self._home, half)
@@ -156,7 +158,7 @@ class Holding:
             )
         self.put(held.header, held.entries(), self._key_for_credentials(held.header), half)
 
-    def put_nothing(self, header: Header, half: EnvironmentHalf | None = None) -> None:
+    def put_nothing(self, header: Header, half: EnvironmentCredentials | None = None) -> None:
         """Hold no values (any more), and perhaps another half."""
         key = self._key_for_credentials(header) if self.is_memory_only() else None
         self.put(header, (), key, half)
@@ -183,5 +185,5 @@ class Holding:
         self._is_tidy = True
 
 
-def _exposed(half: EnvironmentHalf) -> EnvironmentHalf:
+def _exposed(half: EnvironmentCredentials) -> EnvironmentCredentials:
     return replace(half, exposed=half.login is not None, sync_exposed=True)

@@ -28,7 +28,7 @@ def test_every_access_granting_table_is_signed() -> None:
         "atoms.InstallerToken",
         "vaults.Enrolment",
         "vaults.KmsAccount",
-        "vaults.ReaderAlarm",
+        "vaults.LoginAlarm",
         "vaults.SecretId",
         "vaults.ShredApproval",
     }
@@ -58,11 +58,11 @@ def test_a_membership_pointed_at_another_user_carries_no_role(cast: Cast) -> Non
 
 
 def test_an_attachment_pointed_at_another_environment_is_refused(stage: Stage) -> None:
-    from accounts.rows import RowForged
+    from accounts.rows import RowTampered
 
     Attachment.objects.filter(atom=stage.atom).update(environment=stage.test)
     stage.atom.refresh_from_db()
-    with pytest.raises(RowForged):
+    with pytest.raises(RowTampered):
         _ = stage.atom.environment
 
 

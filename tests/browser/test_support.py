@@ -13,7 +13,7 @@ from tests.browser.test_pages import enrolled, save_as
 from tests.conftest import PASSWORD
 from tests.kmsportal.test_support import page_of, rows
 from tests.live import LivePortal
-from vaults.models import KmsSettings, ReaderAlarm
+from vaults.models import KmsSettings, LoginAlarm
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 
@@ -27,7 +27,7 @@ def test_the_support_staffs_pages_are_accessible_and_obey_the_content_policy(
     save_as(stage)
     enrolled(stage)
     KmsSettings.objects.create(atom=stage.atom)
-    alarm = ReaderAlarm(account=stage.account, mount="atoms", role=str(stage.atom.pk), accessor="never shown")
+    alarm = LoginAlarm(account=stage.account, mount="atoms", role=str(stage.atom.pk), accessor="never shown")
     alarm.save(force_insert=True)
     sam = User.objects.create_user("sam@support.example", PASSWORD)
     accounts.add_support_staff(sam)

@@ -13,22 +13,22 @@ from atoms.models import Node
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
 from tests.lifecycle.test_readers import forged
 from vaults.logins import watch
-from vaults.models import ReaderAlarm, SelfCheckResult
+from vaults.models import LoginAlarm, SelfCheckResult
 
 __all__ = ["visit"]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 SOON = 30_000  # ms; the worker may be looking for readers just then
 
 
-def troubled(at: Visit) -> tuple[ReaderAlarm, revocation.Receipt]:
+def troubled(at: Visit) -> tuple[LoginAlarm, revocation.Receipt]:
     """An alarm that stands and one whose login was destroyed, a node that proves, one that fails, one that was revoked."""
     stage = at.stage
     save_as(stage)
     forged("environments", stage.production.pk, {"atom": str(stage.atom.pk)})
     forged("atoms", stage.second.pk)
-    while not watch.look():
+    while not watch.scan():
         pass  # the portal's own worker is at it
-    ReaderAlarm.objects.filter(mount="atoms").update(destroyed_at=timezone.now())
+    LoginAlarm.objects.filter(mount="atoms").update(destroyed_at=timezone.now())
     now = timezone.now()
     for name, code in (("orders-01.example", ""), ("orders-02.example", "data_key_missing")):
         SelfCheckResult.objects.create(
@@ -43,7 +43,7 @@ def troubled(at: Visit) -> tuple[ReaderAlarm, revocation.Receipt]:
     gone = Node.objects.get(pk=enrolled(stage, "orders-03.example").pk)
     revocation.revoke_node(gone, actor=stage.alice)
     receipt = revocation.receipts_of(stage.atom)[0]
-    return ReaderAlarm.objects.get(mount="environments"), receipt
+    return LoginAlarm.objects.get(mount="environments"), receipt
 
 
 @pytest.mark.slow
@@ -56,8 +56,8 @@ def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit]
     node = stage.atom.nodes.exclude(state=Node.State.REVOKED).first()
     pages = [
         ("vaults:kms_account",),
-        ("vaults:reader_destroy", alarm.pk),
-        ("vaults:reader_close", alarm.pk),
+        ("vaults:login_alarm_destroy", alarm.pk),
+        ("vaults:login_alarm_close", alarm.pk),
         ("vaults:kms_panel", stage.atom.pk),
         ("atoms:atom_detail", stage.atom.pk),
         ("atoms:atom_revoke", stage.atom.pk),
@@ -96,8 +96,8 @@ def test_a_revocation_says_how_it_goes_without_a_reload(visit: Callable[..., Vis
 def test_an_alarm_is_met_on_any_page_and_ended_there(visit: Callable[..., Visit]) -> None:
     alice = visit()
     forged("environments", alice.stage.production.pk)
-    while not ReaderAlarm.objects.exists():
-        watch.look()
+    while not LoginAlarm.objects.exists():
+        watch.scan()
     page = alice.go("atoms:atom_management")
     page.get_by_role("link", name="See what to do").click()
     page.get_by_role("link", name="Destroy this login").click()

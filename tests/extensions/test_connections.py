@@ -100,13 +100,13 @@ def test_a_deleted_connection_is_gone_from_every_environment(stage: Stage, hoste
 
 
 def test_nothing_is_written_while_the_vault_is_away(stage: Stage, hosted_vault: HostedVault, settings: object) -> None:
-    from vaults.hosted import calls
+    from vaults.hosted.calls import drop_tokens
 
     save(stage, 0, password="canary")
     fields = specs(stage)
     fields["host"] = changed(fields["host"], component_value="db2.example.com")
     settings.VAULT_ADDR = "http://127.0.0.1:1"  # type: ignore[attr-defined]
-    calls.forget()
+    drop_tokens()
     with pytest.raises(VaultUnavailable):
         edit(stage, fields)
     assert Field.objects.get(key="host").component_value == "db.example.com"

@@ -75,7 +75,7 @@ def test_the_page_says_what_follows_beside_the_box_that_confirms_it(dialog: Dial
     typed = {"clear_password": token(page, dialog.stage), "secret_password": "", "secret_apiKey": "a new one"}
     assert dialog.post(**typed).status_code == 302, "one post, so a secret typed beside it is saved and not typed again"
     assert not is_stored(dialog.stage)
-    assert ("apiKey", 2) in dialog.holds()
+    assert ("apiKey", 2) in dialog.is_valid()
 
 
 def test_the_question_is_confirmed_for_all_that_it_names(dialog: Dialog) -> None:

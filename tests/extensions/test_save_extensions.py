@@ -9,7 +9,7 @@ from extensions.models import EnvironmentManifest, ExtensionValue
 from extensions.plan import FieldChange, PropertyChange
 from extensions.secret import Secret
 from kmscore.sealed.envelope import open_sealed
-from kmscore.sealed.manifest import decode, digest, place, value_place
+from kmscore.sealed.manifest import decode, digest, manifest_place, value_place
 from tests.conftest import HostedVault, Stage
 from tests.invariants.test_kill_web import data_key, opened_manifest
 from vaults.models import DataKey
@@ -42,7 +42,7 @@ def test_the_manifest_lists_everything_the_environment_holds(stage: Stage, hoste
     properties = [PropertyChange("region", "eu")]
     save_extensions(stage.production, changes, properties, expected_revision=0, actor=stage.alice)
     row = EnvironmentManifest.objects.get(environment=stage.production)
-    where = place(str(stage.account.pk), str(stage.production.pk), 1, str(row.data_key_id))
+    where = manifest_place(str(stage.account.pk), str(stage.production.pk), 1, str(row.data_key_id))
     listing = decode(open_sealed(data_key(hosted_vault, row.data_key), bytes(row.sealed), where))
     found = {entry.path[-1]: (entry.form, entry.revision, entry.digest) for entry in listing.entries}
     assert found == {

@@ -17,7 +17,7 @@ from tests.extensions.dialog import Dialog
 from tests.faulty_vault import failing_at
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import free_port, start_openbao
-from vaults.hosted import calls
+from vaults.hosted.calls import drop_tokens
 from vaults.models import DataKey, KmsAccount
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -28,10 +28,10 @@ TYPED = {"secret_password": "typed while it was away", "value_user": "kept as ty
 def vault_at(settings: Any, address: str) -> Iterator[None]:
     """The portal's vault has this address inside the block, and it has no login yet."""
     before, settings.VAULT_ADDR = settings.VAULT_ADDR, address
-    calls.forget()
+    drop_tokens()
     yield
     settings.VAULT_ADDR = before
-    calls.forget()
+    drop_tokens()
 
 
 def check_refused(dialog: Dialog, sentence: str) -> None:
@@ -43,14 +43,14 @@ def check_refused(dialog: Dialog, sentence: str) -> None:
         assert f"Nothing was saved. {sentence}" in text.replace("&#x27;", "'")
         assert "typed while it was away" not in text
         assert ("kept as typed" in text) is not htmx, "htmx swaps only the messages"
-    assert dialog.holds() == set()
+    assert dialog.is_valid() == set()
     assert DataKey.objects.count() == 0
     assert dialog.revision() == 0
 
 
 def check_saves(dialog: Dialog) -> None:
     assert dialog.post(expected=0, **TYPED).status_code == 302
-    assert {key for key, _ in dialog.holds()} == {"password", "user", "host"}
+    assert {key for key, _ in dialog.is_valid()} == {"password", "user", "host"}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_an_account_without_kms_says_why_and_saves_plain_values(stage: Stage) ->
     answer = dialog.post(**TYPED)
     assert answer.status_code == 422
     assert "The Key Management Service of this account is not active." in answer.content.decode()
-    assert dialog.holds() == set()
+    assert dialog.is_valid() == set()
     assert dialog.post(value_user="plain is fine").status_code == 302
 
 
@@ -151,4 +151,4 @@ def test_an_environment_whose_key_is_not_made_yet_says_so(stage: Stage) -> None:
     answer = Dialog(stage).post(**TYPED)
     assert answer.status_code == 422
     assert "The hosted vault has no key for this environment yet." in answer.content.decode()
-    assert Dialog(stage).holds() == set()
+    assert Dialog(stage).is_valid() == set()

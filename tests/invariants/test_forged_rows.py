@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from django.utils import timezone
 
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from atoms import actions as atoms
 from atoms.models import Atom, Environment, Node, NodeCredential
 from kmscore.refused import Refused
@@ -79,9 +79,9 @@ def test_an_environment_pushed_into_another_account_cannot_be_attached_there(
     _, atom, _ = foreign
     Environment.objects.filter(pk=stage.production.pk).update(account=stage.cast.other)
     stage.production.refresh_from_db()
-    with pytest.raises(RowForged):
+    with pytest.raises(RowTampered):
         atoms.attach(atom, stage.production, actor=stage.cast.charlie)
-    with pytest.raises(RowForged):
+    with pytest.raises(RowTampered):
         stage.production.save()
 
 

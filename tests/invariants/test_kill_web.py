@@ -11,7 +11,7 @@ from accounts import audit
 from atoms.models import Environment
 from extensions.models import EnvironmentManifest, ExtensionValue
 from kmscore.sealed.envelope import open_sealed
-from kmscore.sealed.manifest import Manifest, decode, place, value_place
+from kmscore.sealed.manifest import Manifest, decode, manifest_place, value_place
 from tests.conftest import PASSWORD, HostedVault, Stage
 from tests.http import Person
 from tests.live import LivePortal
@@ -48,7 +48,7 @@ def opened_manifest(stage: Stage, vault: HostedVault) -> Manifest:
     """The manifest of the environment's present revision."""
     row = EnvironmentManifest.objects.select_related("data_key").get(environment=stage.production)
     revision = Environment.objects.get(pk=stage.production.pk).extensions_revision
-    where = place(str(stage.account.pk), str(stage.production.pk), revision, str(row.data_key_id))
+    where = manifest_place(str(stage.account.pk), str(stage.production.pk), revision, str(row.data_key_id))
     return decode(open_sealed(data_key(vault, row.data_key), bytes(row.sealed), where))
 
 

@@ -28,6 +28,7 @@ from tests.live import LivePortal
 from tests.raft import RaftVault, raft_vault
 from tests.runtime.container import Container
 from vaults.hosted import calls
+from vaults.hosted.calls import drop_tokens
 from vaults.hosted.sealing import SaveKey
 from vaults.models import DOCUMENT_ENTRIES, DataKey, Recipient
 
@@ -45,7 +46,7 @@ def scene(raft: RaftVault, cast: Cast, live_server: Any, settings: Any, tmp_path
     """An enrolled container, with this process playing web and worker."""
     settings.VAULT_ADDR = settings.VAULT_PUBLIC_ADDR = raft.address
     settings.VAULT_CREDENTIALS = str(raft.credentials / "all.json")
-    calls.forget()
+    drop_tokens()
     stage = set_stage(cast)
     container = Container(LivePortal(live_server.url, raft.address, tmp_path, {}, stage=stage), tmp_path / "container")
     with ThreadPoolExecutor(1) as pool:
@@ -54,7 +55,7 @@ def scene(raft: RaftVault, cast: Cast, live_server: Any, settings: Any, tmp_path
             sweep()
     enrolling.result()
     yield container
-    calls.forget()
+    drop_tokens()
 
 
 @contextmanager

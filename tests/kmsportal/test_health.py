@@ -7,7 +7,7 @@ from django.test import Client
 
 from kmsportal import health
 from tests.runtime.misbehaving import Misbehaving, misbehaving
-from vaults.hosted import calls
+from vaults.hosted.calls import drop_tokens
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_strangers_asking_ready_make_no_vault_call_each(settings: Any) -> None:
     with misbehaving(Misbehaving.SERVER_ERROR) as server:
         settings.VAULT_ADDR = server.address
-        calls.forget()
+        drop_tokens()
         before = health.calls.health(), len(server.tokens)
         answers = [Client().get("/ready") for _ in range(20)]
         once = before[1]
         assert len(server.tokens) - once <= 2 * once, "once, and once more when the time turns over meanwhile"
         assert {(answer.status_code, answer.json()["vault"]) for answer in answers} == {(503, before[0])}
-    calls.forget()
+    drop_tokens()

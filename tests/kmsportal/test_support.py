@@ -28,7 +28,7 @@ from tests.conftest import PASSWORD, Stage, client_of
 from tests.extensions.dialog import Dialog
 from tests.invariants.leaks import Scan
 from tests.kmsportal.test_every_route import HEADERS, POLICY, Inline
-from vaults.models import ContainerReport, KmsAccount, KmsSettings, PropertiesFile, ReaderAlarm
+from vaults.models import ContainerReport, KmsAccount, KmsSettings, LoginAlarm, PropertiesFile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SECRET, PLAIN, PROPERTY = "support-canary-secret-41c9", "support-canary-plain-77ab", "support-canary-property-0d3e"
@@ -46,7 +46,7 @@ def scene(stage: Stage) -> Stage:
     node = Node.objects.create(atom=stage.atom, state="enrolled", host_name="host1", enrolled_at=now, last_seen_at=now)
     ContainerReport.objects.create(node=node, reported_at=now, key_name="atrest/x", key_version=1)
     KmsSettings.objects.create(atom=stage.atom)
-    ReaderAlarm(account=stage.account, mount="atoms", role=str(stage.atom.pk), accessor="canary-accessor-55").save(
+    LoginAlarm(account=stage.account, mount="atoms", role=str(stage.atom.pk), accessor="canary-accessor-55").save(
         force_insert=True
     )
     return stage
@@ -175,7 +175,7 @@ def test_what_holds_values_is_not_registered() -> None:
         assert name not in registered
     assert registered == {
         "accounts.Account", "accounts.Membership", "accounts.AuditEntry", "atoms.Environment", "atoms.Atom",
-        "atoms.Node", "vaults.KmsSettings", "vaults.ReaderAlarm", "operations.Operation",
+        "atoms.Node", "vaults.KmsSettings", "vaults.LoginAlarm", "operations.Operation",
     }  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def look() -> dict[str, Any]:
         "lost_keys": DataKey.objects.exclude(lost_at=None).count(),
         "nodes": dict(Node.objects.values_list("atom__name", "state")),
         "adopted": stage().account.audit_entries.filter(action="ADOPT").count(),
-        "alarms": stage().account.reader_alarms.filter(closed_at=None).count(),
+        "alarms": stage().account.login_alarms.filter(closed_at=None).count(),
     }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmsportal.demo.place import Place, write_json
+from kmsportal.demo.directory import StackDirectory, write_json
 from kmsportal.demo.servers import OpenBao
 from tests.live import ROOT, LivePortal, start_portal
 from tests.raft import RaftVault
@@ -74,7 +74,9 @@ class Installation:
         write_json(
             self.var / "ports.json", {name: self.ports[name] for name in ("openbao", "openbao_cluster", "valkey")}
         )
-        return OpenBao(Place(self.var, self.ports["web"]), self.ports["openbao"], self.ports["openbao_cluster"])
+        return OpenBao(
+            StackDirectory(self.var, self.ports["web"]), self.ports["openbao"], self.ports["openbao_cluster"]
+        )
 
     @contextmanager
     def vault(self) -> Iterator[RaftVault]:

@@ -237,11 +237,11 @@ def test_logins_renewed_since_the_backup_are_adopted_only_when_asked(
     stranger(stage, node)  # after the restore
     after_restore("")
     assert not SecretId.objects.exists()
-    assert stage.account.reader_alarms.count() == 4
+    assert stage.account.login_alarms.count() == 4
     after_restore("", adopt=True)
     assert list(SecretId.objects.values_list("accessor", flat=True)) == [known], "not after the restore, nor another's"
     assert stage.account.audit_entries.filter(action="ADOPT", actor_name="operator").exists()
-    assert SecretId.objects.first().is_genuine()  # type: ignore[union-attr]
+    assert SecretId.objects.first().has_valid_mac()  # type: ignore[union-attr]
 
 
 # -- the command ---------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_killed_at_any_step_a_second_run_ends_as_an_undisturbed_one(stage: Stage
             manifest, settings = stage.production.manifest, KmsSettings.objects.get(atom=stage.atom)
             assert lost.lost_because == DataKey.LostBecause.RESTORED
             assert manifest.revision == stage.production.extensions_revision > number // 11 * 1000
-            assert settings.is_genuine()
+            assert settings.has_valid_mac()
             assert settings.revision > number // 11 * 1000
             for key in (manifest.data_key, settings.data_key, key_of(stage, "apiKey")):
                 assert key is not None

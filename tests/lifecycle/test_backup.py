@@ -17,7 +17,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from kmsportal.backups import database, record, restored
-from kmsportal.demo.place import ROOT, write_json
+from kmsportal.demo.directory import ROOT, write_json
 from tests.conftest import HostedVault
 from tests.servers import Postgres, postgres_binaries, start_postgres
 
@@ -160,10 +160,10 @@ def test_only_the_backups_own_identity_takes_a_snapshot(
 
 
 def test_a_vault_whose_restore_did_not_finish_does_not_start(tmp_path: Path) -> None:
-    from kmsportal.demo.place import DemoError, Place
+    from kmsportal.demo.directory import DemoError, StackDirectory
     from kmsportal.demo.servers import OpenBao
 
-    openbao = OpenBao(Place(tmp_path, 8000), 1, 2)
+    openbao = OpenBao(StackDirectory(tmp_path, 8000), 1, 2)
     with pytest.raises(DemoError, match="seal.key is missing"):
         openbao.restore(tmp_path / "snapshot", "before-x")
     (openbao.directory / "restoring").write_text("1")

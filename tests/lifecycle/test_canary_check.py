@@ -17,13 +17,14 @@ from atoms import actions as atoms
 from atoms.models import Node, NodeCredential, token_hash
 from kmscore.refused import Refused
 from kmscore.sealed import selfcheck
+from kmscore.sealed.selfcheck import selfcheck_place
 from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.live import LivePortal
 from tests.runtime.container import Container
 from vaults import selfcheck as canaries
 from vaults.models import DataKey, KmsAccount, Recipient, SelfCheckResult, SelfCheckValue
-from vaults.selfcheck import current_canary
+from vaults.selfcheck import current_value
 
 pytestmark = pytest.mark.django_db(transaction=True)
 API = "/api/atom/v1/"
@@ -55,7 +56,7 @@ def opened(stage: Stage, vault: HostedVault, told: dict[str, Any]) -> bytes:
     environment = str(stage.production.pk)
     document = vault.root.read_document("datakeys", f"{environment}/{told['document']}")
     key = vault.root.unwrap_data_key("intransit", environment, document[told["data_key"]])
-    place = selfcheck.place(str(stage.account.pk), environment, told["revision"], told["data_key"])
+    place = selfcheck_place(str(stage.account.pk), environment, told["revision"], told["data_key"])
     return open_sealed(key, base64.b64decode(told["sealed"]), place)
 
 
@@ -68,32 +69,32 @@ def right_answer(stage: Stage, vault: HostedVault, node: Node, told: dict[str, A
 def test_who_opened_it_is_proved(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
     told = post("canary").json()
     assert told["environment"] == str(stage.production.pk)
-    assert post("canary/proof", right_answer(stage, hosted_vault, node, told)).status_code == 204
+    assert post("selfcheck/answer", right_answer(stage, hosted_vault, node, told)).status_code == 204
     assert SelfCheckResult.objects.get(node=node).proved_at is not None
 
 
 def test_a_challenge_counts_once(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
     answer = right_answer(stage, hosted_vault, node, post("canary").json())
-    assert [post("canary/proof", answer).status_code for _ in range(2)] == [204, 409]
+    assert [post("selfcheck/answer", answer).status_code for _ in range(2)] == [204, 409]
     post("canary")
-    assert post("canary/proof", answer).json()["code"] == "proof_wrong"  # of the challenge before
+    assert post("selfcheck/answer", answer).json()["code"] == "proof_wrong"  # of the challenge before
 
 
 def test_a_late_answer_proves_nothing(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
     answer = right_answer(stage, hosted_vault, node, post("canary").json())
     SelfCheckResult.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
-    assert post("canary/proof", answer).json()["code"] == "challenge_unknown"
+    assert post("selfcheck/answer", answer).json()["code"] == "challenge_unknown"
     assert SelfCheckResult.objects.get().proved_at is None
 
 
 def test_another_nodes_answer_and_a_guess_prove_nothing(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
     told = post("canary").json()
     other = Node.objects.create(atom=stage.second, state=Node.State.ENROLLED)
-    assert post("canary/proof", right_answer(stage, hosted_vault, other, told)).json()["code"] == "proof_wrong"
+    assert post("selfcheck/answer", right_answer(stage, hosted_vault, other, told)).json()["code"] == "proof_wrong"
     row = SelfCheckResult.objects.get(node=node)
     assert (row.proved_at, row.code) == (None, "proof_wrong")
     post("canary")
-    assert post("canary/proof", {"proof": "00" * 32, "revision": told["revision"]}).status_code == 409
+    assert post("selfcheck/answer", {"proof": "00" * 32, "revision": told["revision"]}).status_code == 409
 
 
 def test_failing_is_told_since_when_and_until_it_works_again(
@@ -102,7 +103,7 @@ def test_failing_is_told_since_when_and_until_it_works_again(
     since = []
     for code in ("data_key_missing", "login_refused"):
         post("canary")
-        assert post("canary/proof", {"code": code}).status_code == 204
+        assert post("selfcheck/answer", {"code": code}).status_code == 204
         since.append(SelfCheckResult.objects.get().failed_at)
     assert since[0] == since[1]
     stage.atom.refresh_from_db()
@@ -111,7 +112,7 @@ def test_failing_is_told_since_when_and_until_it_works_again(
     assert "Failing since" in text
     assert "does not accept this container" in text
     assert "cannot open the portal&#x27;s test value" in text  # the tree
-    assert post("canary/proof", right_answer(stage, hosted_vault, node, post("canary").json())).status_code == 204
+    assert post("selfcheck/answer", right_answer(stage, hosted_vault, node, post("canary").json())).status_code == 204
     row = SelfCheckResult.objects.get()
     assert (row.code, row.failed_at) == ("", None)
     text = stage.cast.client("alice").get(page).content.decode()
@@ -122,7 +123,7 @@ def test_failing_is_told_since_when_and_until_it_works_again(
 @pytest.mark.parametrize("body", [{}, {"proof": "zz"}, {"proof": "00" * 32, "code": "both"}, {"code": "<b>"}])
 def test_an_answer_that_is_none_is_422(node: Node, body: dict[str, Any]) -> None:
     post("canary")
-    assert post("canary/proof", body).status_code == 422
+    assert post("selfcheck/answer", body).status_code == 422
 
 
 def test_the_portal_keeps_no_plaintext_of_it(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
@@ -134,7 +135,7 @@ def test_the_portal_keeps_no_plaintext_of_it(stage: Stage, node: Node, hosted_va
 
 def test_it_is_sealed_once_a_day_and_after_a_rotation_or_a_loss(stage: Stage) -> None:
     def sealed() -> int:
-        return current_canary(stage.production).revision
+        return current_value(stage.production).revision
 
     assert [sealed(), sealed()] == [1, 1]
     SelfCheckValue.objects.update(sealed_at=timezone.now() - timedelta(days=1, seconds=1))
@@ -152,7 +153,7 @@ def test_many_that_ask_at_once_make_one(stage: Stage) -> None:
     def ask() -> None:
         barrier.wait()
         try:
-            got.append(str(current_canary(stage.production).revision))
+            got.append(str(current_value(stage.production).revision))
         except Refused as refused:
             got.append(refused.code)
         connection.close()
@@ -162,7 +163,7 @@ def test_many_that_ask_at_once_make_one(stage: Stage) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(got) <= {"1", "canary_not_ready"}
+    assert set(got) <= {"1", "selfcheck_not_ready"}
     assert "1" in got
     assert DataKey.objects.filter(recipient=stage.production.pk).count() == 1
 
@@ -170,9 +171,9 @@ def test_many_that_ask_at_once_make_one(stage: Stage) -> None:
 def test_a_claim_whose_process_died_is_taken_over(stage: Stage) -> None:
     SelfCheckValue.objects.create(environment=stage.production, claimed_at=timezone.now())
     with pytest.raises(Refused, match="being sealed"):
-        current_canary(stage.production)
+        current_value(stage.production)
     SelfCheckValue.objects.update(claimed_at=timezone.now() - timedelta(seconds=31))
-    assert current_canary(stage.production).revision == 1
+    assert current_value(stage.production).revision == 1
 
 
 def test_an_account_without_kms_and_an_unattached_atom_have_none(stage: Stage, node: Node) -> None:
@@ -187,7 +188,7 @@ def test_a_proof_for_a_former_environment_counts_no_more(stage: Stage, node: Nod
     SelfCheckResult.objects.create(
         node=node, challenge=b"", asked_at=timezone.now(), proved_at=timezone.now(), environment=stage.test
     )
-    line = canaries.proof_line(Node.objects.select_related("proof").get(pk=node.pk), stage.production)
+    line = canaries.selfcheck_line(Node.objects.select_related("selfcheck").get(pk=node.pk), stage.production)
     assert line is not None
     assert line.tone != "ok"
     assert canaries.unproved(Node.objects.filter(state=Node.State.ENROLLED)).count() == 1
@@ -199,7 +200,7 @@ def test_a_container_that_is_online_and_proves_nothing_is_a_warning_after_15_min
     tones = []
     for minutes in (14, 16):
         proved.proved_at = timezone.now() - timedelta(minutes=minutes)
-        line = canaries.proof_line(node, stage.production.pk)
+        line = canaries.selfcheck_line(node, stage.production.pk)
         assert line is not None
         tones.append(line.tone)
     assert tones == ["ok", "warn"]
@@ -254,7 +255,7 @@ def test_a_container_says_why_it_cannot(portal: LivePortal, hosted_vault: Hosted
     assert code() == ""
     genuine = bytes(row.sealed or b"")
     SelfCheckValue.objects.update(sealed=genuine[:-1] + bytes([genuine[-1] ^ 1]))
-    assert code() == "canary_broken"
+    assert code() == "selfcheck_broken"
     SelfCheckValue.objects.update(sealed=genuine)
     wrapped = hosted_vault.root.read_document("datakeys", document)[str(row.data_key_id)]
     add_to_document(hosted_vault.root, document, {str(row.data_key_id): "vault:v1:AAAA"})

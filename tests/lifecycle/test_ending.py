@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultRefused
 from kmsruntime.errors import RuntimeProblem
@@ -122,7 +122,7 @@ def test_a_state_written_into_the_database_grants_nothing(stage: Stage) -> None:
     stage.account.refresh_from_db()
     assert not KmsAccount.is_active(type(stage.account).objects.get(pk=stage.account.pk))
     KmsAccount.objects.update(state=KmsAccount.State.DISABLED, ends_at=timezone.now() - timedelta(days=1))
-    with pytest.raises(RowForged):
+    with pytest.raises(RowTampered):
         enable_kms(stage.account, actor=stage.alice)
 
 

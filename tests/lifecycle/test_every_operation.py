@@ -17,7 +17,7 @@ from tests.lifecycle.test_readers import forged
 from vaults.hosted import calls
 from vaults.keys import rekey
 from vaults.logins import alarms, enrolment
-from vaults.models import ContainerReport, Enrolment, ReaderAlarm, Recipient, SecretId
+from vaults.models import ContainerReport, Enrolment, LoginAlarm, Recipient, SecretId
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 # Killed at every step in the files that are about them.
@@ -121,15 +121,15 @@ def forgotten(stage: Stage) -> list[SecretId]:
     return rows
 
 
-def alarmed(stage: Stage) -> ReaderAlarm:
+def alarmed(stage: Stage) -> LoginAlarm:
     accessor = forged("environments", stage.production.pk)
-    alarm = ReaderAlarm(account=stage.account, mount="environments", role=str(stage.production.pk), accessor=accessor)
+    alarm = LoginAlarm(account=stage.account, mount="environments", role=str(stage.production.pk), accessor=accessor)
     alarm.save()
     alarms.request_destruction(alarm, actor=stage.alice)
     return alarm
 
 
-def is_destroyed(stage: Stage, alarm: ReaderAlarm) -> None:
+def is_destroyed(stage: Stage, alarm: LoginAlarm) -> None:
     alarm.refresh_from_db()
     assert alarm.destroyed_at is not None
     assert calls.look_up_secret_id(alarm.mount, alarm.role, alarm.accessor) is None
@@ -158,7 +158,7 @@ HERE: dict[str, tuple[Begin, Check, int]] = {
     "vaults.destroy_secret_ids": (superseded, lambda _, rows: are_gone(rows), 4),
     "vaults.leave_environment": (left, lambda _, rows: are_gone(rows), 2),
     "vaults.forget_atom": (forgotten, lambda _, rows: are_gone(rows), 4),
-    "vaults.destroy_reader": (alarmed, is_destroyed, 4),
+    "vaults.destroy_login": (alarmed, is_destroyed, 4),
     "vaults.rekey": (asked_for_new_keys, waited_for_all, 2),
 }
 

@@ -54,7 +54,7 @@ def test_a_new_container_goes_without_it_and_says_what_to_do(holding: Container,
     fresh = another("fresh", holding.stage.second)
     fresh.sync()
     assert fresh.values()["Orders database/apiKey"] == "kept one"
-    store = fresh.synchroniser().holding.store()
+    store = fresh.synchroniser().sealed_state.store()
     assert store is not None
     with pytest.raises(ValueMissing, match="entered again"):
         value_of(store, find(store, "Orders database/password"))

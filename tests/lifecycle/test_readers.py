@@ -1,4 +1,4 @@
-"""The watch for readers: what no enrolment explains raises an alarm, and nothing else does."""
+"""The login watch: what no enrolment explains raises an alarm, and nothing else does."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from operations.work import sweep
 from tests.by_hand import wrapped
 from tests.conftest import HostedVault, Stage, forget_roles
 from vaults.hosted import calls
+from vaults.hosted.calls import drop_tokens
 from vaults.logins import alarms, enrolment, watch
 from vaults.logins.watch import Scan
-from vaults.models import Enrolment, ReaderAlarm, ReaderWatch, SecretId
+from vaults.models import Enrolment, LoginAlarm, LoginWatch, SecretId
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 METADATA = {"atom": "made up", "node": "made up"}
@@ -58,12 +59,12 @@ def enrolled(stage: Stage) -> Node:
     return found.node
 
 
-def the_alarm() -> ReaderAlarm:
-    return ReaderAlarm.objects.get()
+def the_alarm() -> LoginAlarm:
+    return LoginAlarm.objects.get()
 
 
 def look() -> Scan:
-    found = watch.look()
+    found = watch.scan()
     assert found is not None
     return found
 
@@ -72,7 +73,7 @@ def test_enrolled_containers_raise_no_alarm(stage: Stage) -> None:
     enrolled(stage)
     found = look()
     assert (found.secret_ids, found.alarms, found.destroyed) == (2, [], 0)
-    assert ReaderWatch.objects.get().counts == {stage.account.pk.hex: 2}
+    assert LoginWatch.objects.get().counts == {stage.account.pk.hex: 2}
 
 
 @pytest.mark.parametrize("mount", ["environments", "atoms"])
@@ -96,7 +97,7 @@ def test_a_login_nobody_enrolled_raises_an_alarm_with_audit_and_mail(stage: Stag
 def test_it_is_raised_and_mailed_once(stage: Stage) -> None:
     forged("environments", stage.production.pk)
     assert [len(look().alarms) for _ in range(3)] == [1, 0, 0]
-    assert (ReaderAlarm.objects.count(), len(mail.outbox), AuditEntry.objects.filter(action="ALARM").count()) == (
+    assert (LoginAlarm.objects.count(), len(mail.outbox), AuditEntry.objects.filter(action="ALARM").count()) == (
         1,
         1,
         1,
@@ -129,12 +130,12 @@ def test_an_enrolment_that_was_changed_past_the_portal_explains_nothing(stage: S
 
 def test_an_alarm_written_past_the_portal_silences_nothing(stage: Stage) -> None:
     accessor = forged("environments", stage.production.pk)
-    slipped = ReaderAlarm(
+    slipped = LoginAlarm(
         mount="environments", role=str(stage.production.pk), accessor=accessor, closed_at=timezone.now()
     )
-    ReaderAlarm.objects.bulk_create([slipped])
+    LoginAlarm.objects.bulk_create([slipped])
     assert len(look().alarms) == 1
-    ReaderAlarm.objects.update(closed_at=timezone.now())
+    LoginAlarm.objects.update(closed_at=timezone.now())
     assert len(look().alarms) == 1
 
 
@@ -199,25 +200,25 @@ def test_what_was_taken_back_a_moment_ago_is_left_to_its_operation(stage: Stage)
 
 def test_a_vault_that_is_away_changes_nothing_and_the_card_says_since_when(stage: Stage, settings: Any) -> None:
     look()
-    ReaderWatch.objects.update(looked_at=timezone.now() - timedelta(minutes=2))
+    LoginWatch.objects.update(scanned_at=timezone.now() - timedelta(minutes=2))
     settings.VAULT_ADDR = "http://127.0.0.1:1"
-    calls.forget()
+    drop_tokens()
     with pytest.raises(VaultUnavailable):
-        watch.look()
+        watch.scan()
     with pytest.raises(CommandError, match=r"Nothing was compared\. The vault cannot be reached\."):
-        call_command("watch_readers")
-    row = ReaderWatch.objects.get()
-    assert (row.error_code, row.lease, ReaderAlarm.objects.count()) == ("vault_unreachable", None, 0)
+        call_command("watch_logins")
+    row = LoginWatch.objects.get()
+    assert (row.error_code, row.lease, LoginAlarm.objects.count()) == ("vault_unreachable", None, 0)
     page = stage.cast.client("alice").get(f"/accounts/{stage.account.code}/kms/").content.decode()
     assert "Not compared since" in page
     assert "The vault cannot be reached." in page
 
 
 def test_two_looks_do_not_run_at_once(stage: Stage) -> None:
-    assert ReaderWatch.take() is not None
-    assert watch.look() is None
-    ReaderWatch.objects.update(lease_until=timezone.now() - timedelta(seconds=1))  # that worker died
-    assert watch.look() is not None
+    assert LoginWatch.take() is not None
+    assert watch.scan() is None
+    LoginWatch.objects.update(lease_until=timezone.now() - timedelta(seconds=1))  # that worker died
+    assert watch.scan() is not None
 
 
 def test_a_mail_server_that_fails_delays_the_mail_and_not_the_alarm(stage: Stage, settings: Any) -> None:
@@ -245,7 +246,7 @@ def test_mail_goes_to_genuine_administrators_only(stage: Stage) -> None:
 
 def test_the_command_says_what_it_found(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     forged("environments", stage.production.pk)
-    call_command("watch_readers")
+    call_command("watch_logins")
     said = capsys.readouterr().out
     assert "1 new alarms" in said
     assert f"environments/{stage.production.pk}" in said
@@ -254,14 +255,14 @@ def test_the_command_says_what_it_found(stage: Stage, capsys: pytest.CaptureFixt
 def test_sweep_looks_too(stage: Stage) -> None:
     forged("environments", stage.production.pk)
     call_command("sweep")
-    assert ReaderAlarm.objects.count() == 1
-    assert watch.look_if_due() is None
+    assert LoginAlarm.objects.count() == 1
+    assert watch.scan_if_due() is None
 
 
 # -- what people do about it --------------------------------------------------------------------------------------------
 
 
-def path(stage: Stage, alarm: ReaderAlarm, act: str) -> str:
+def path(stage: Stage, alarm: LoginAlarm, act: str) -> str:
     return f"/accounts/{stage.account.code}/kms/readers/{alarm.pk}/{act}/"
 
 
@@ -283,7 +284,7 @@ def test_an_administrator_destroys_it_and_then_closes_the_alarm(stage: Stage) ->
     assert alice.post(path(stage, alarm, "close"), {"note": "a drill"}).status_code == 302
     assert "a drill" in AuditEntry.objects.get(action="ALARM_CLOSED").message
     look()
-    assert ReaderAlarm.objects.filter(closed_at=None).count() == 0
+    assert LoginAlarm.objects.filter(closed_at=None).count() == 0
     assert [entry.action for entry in AuditEntry.objects.filter(action__startswith="ALARM").order_by("seq")] == [
         "ALARM",
         "ALARM_DESTROY",
@@ -307,8 +308,8 @@ def test_a_forged_alarm_destroys_nobodys_login(stage: Stage) -> None:
     node = enrolled(stage)
     real = SecretId.objects.filter(node=node).first()
     assert real is not None
-    slipped = ReaderAlarm(account=stage.account, mount=real.mount, role=str(real.recipient_id), accessor=real.accessor)
-    ReaderAlarm.objects.bulk_create([slipped])
+    slipped = LoginAlarm(account=stage.account, mount=real.mount, role=str(real.recipient_id), accessor=real.accessor)
+    LoginAlarm.objects.bulk_create([slipped])
     assert stage.cast.client("alice").post(path(stage, slipped, "destroy")).status_code == 403
     assert calls.look_up_secret_id(real.mount, real.recipient_id, real.accessor) is not None
 
@@ -401,8 +402,8 @@ def test_one_that_was_destroyed_and_is_there_again_raises_the_alarm_again(stage:
     look()
     alarms.destroyed(the_alarm())
     alarms.close(the_alarm(), note="done", actor=stage.alice)
-    ReaderAlarm.objects.update(destroyed_at=timezone.now() - timedelta(minutes=5))
+    LoginAlarm.objects.update(destroyed_at=timezone.now() - timedelta(minutes=5))
     look()
     found = the_alarm()
     assert (found.destroyed_at, found.closed_at) == (None, None)
-    assert found.is_genuine()
+    assert found.has_valid_mac()

@@ -16,7 +16,7 @@ from tests.conftest import HostedVault
 from tests.lifecycle.test_readers import as_identity
 from tests.live import LivePortal
 from tests.runtime.container import Container, save
-from vaults.models import ReaderAlarm, SecretId
+from vaults.models import LoginAlarm, SecretId
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 WITHIN = 60.0
@@ -52,12 +52,12 @@ def test_a_forged_enrolment_by_both_together_raises_the_alarm_within_60_s(
     row.pk, row.accessor, row._state.adding = None, second, True
     SecretId.objects.bulk_create([row])
 
-    took = until(lambda: ReaderAlarm.objects.filter(accessor__in=(accessor, second)).count() == 2, WITHIN)
+    took = until(lambda: LoginAlarm.objects.filter(accessor__in=(accessor, second)).count() == 2, WITHIN)
     until(lambda: "can log in as Production" in mails(portal), WITHIN - took)
     told = AuditEntry.objects.filter(action="ALARM", account=stage.account)
     assert [("Production" in entry.message) for entry in told] == [True, True]
 
-    assert ReaderAlarm.objects.count() == 2  # and none for the container that was enrolled
+    assert LoginAlarm.objects.count() == 2  # and none for the container that was enrolled
     page = stage.cast.client("alice").get(f"/accounts/{stage.account.code}/kms/").content.decode()
     assert page.count("Somebody nobody enrolled can log in as Production") == 2
 

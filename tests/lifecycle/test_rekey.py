@@ -48,7 +48,7 @@ def ended(operation: Operation) -> bool:
 
 def key_of(machine: Container) -> tuple[str, str]:
     """Id and wrapped form of the data key in use."""
-    header = machine.synchroniser().holding.header()
+    header = machine.synchroniser().sealed_state.header()
     assert header is not None
     return header.key_id, header.wrapped
 

@@ -20,7 +20,7 @@ from tests.faulty_vault import failing_at
 from tests.lifecycle import rotations as look
 from tests.lifecycle.dying import dying_worker, killed_at_every_step
 from tests.runtime.container import bring_your_own_vault, save
-from vaults.hosted import calls
+from vaults.hosted.calls import drop_tokens
 from vaults.keys.retirement import due, retire_unused, unused
 from vaults.models import ContainerReport, DataKey, KmsSettings, PropertiesFile, SelfCheckValue
 
@@ -194,13 +194,13 @@ def test_a_vault_that_fails_halfway_is_waited_for(
     operation = Operation.objects.get(kind="vaults.retire_keys")
     with failing_at(hosted_vault.address, "datakeys/data", applied=applied) as address:
         settings.VAULT_ADDR = address
-        calls.forget()
+        drop_tokens()
         sweep()
         operation.refresh_from_db()
         assert (operation.state, operation.error_code) == (Operation.State.WAITING, "vault_failing")
         assert not DataKey.objects.exclude(retired_at=None).exists()
     settings.VAULT_ADDR = hosted_vault.address
-    calls.forget()
+    drop_tokens()
     look.finished(operation)
     assert look.entries(hosted_vault, stage.production) == {}
 

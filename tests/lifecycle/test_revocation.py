@@ -27,6 +27,7 @@ from tests.lifecycle.test_readers import enrolled, forged
 from tests.live import LivePortal
 from tests.runtime.container import Container, save
 from vaults.hosted import calls
+from vaults.hosted.calls import drop_tokens
 from vaults.models import SecretId
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -57,7 +58,7 @@ def test_everything_of_the_node_is_destroyed_and_proved_gone(stage: Stage) -> No
     assert not is_gone("environments", stage.production.pk, other)
     receipt = revocation.receipts_of(stage.atom)[0]
     details = receipt.operation.details
-    assert (details["destroyed"], details["strangers"]) == (3, 1)
+    assert (details["destroyed"], details["unknown"]) == (3, 1)
     assert receipt.destroyed_at is not None
     assert receipt.tokens_end is not None
     assert receipt.portal_seconds is not None
@@ -82,7 +83,7 @@ def test_asking_for_another_nodes_credentials_past_the_portal_destroys_nothing(s
 def test_a_vault_that_is_away_keeps_the_portals_refusal_and_says_what_waits(stage: Stage, settings: Any) -> None:
     node = enrolled(stage)
     address, settings.VAULT_ADDR = settings.VAULT_ADDR, "http://127.0.0.1:1"
-    calls.forget()
+    drop_tokens()
     revocation.revoke_node(node, actor=stage.alice)
     sweep()
     operation = the_operation()
@@ -94,7 +95,7 @@ def test_a_vault_that_is_away_keeps_the_portals_refusal_and_says_what_waits(stag
     assert "The vault cannot be reached." in page.content.decode()
     assert not NodeCredential.objects.filter(node=node).exists()
     settings.VAULT_ADDR = address
-    calls.forget()
+    drop_tokens()
     operation.run_after = operation.requested_at
     operation.save(update_fields=["run_after"])
     sweep()

@@ -170,7 +170,7 @@ def test_a_rotation_during_fifty_concurrent_saves_and_syncs_is_noticed_by_nobody
         assert not any(look.opens(hosted_vault, place, wrapped) for wrapped in before[place.pk].values())
         machine.sync()
         assert len(crowd.saved[place.name].intersection(machine.values().values())) == 1
-        header = machine.synchroniser().holding.header()
+        header = machine.synchroniser().sealed_state.header()
         assert header is not None
         assert header.revision == _refreshed(place).extensions_revision
     assert "vault:v" not in portal.logs()

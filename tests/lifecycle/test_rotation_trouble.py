@@ -19,6 +19,7 @@ from tests.lifecycle import rotations as look
 from tests.lifecycle.dying import dying_worker, killed_at_every_step, leases_end
 from tests.runtime.container import save
 from vaults.hosted import calls
+from vaults.hosted.calls import drop_tokens
 from vaults.keys.rotation_worker import rotate
 from vaults.models import DataKey, Recipient, RecipientRotation
 
@@ -42,12 +43,12 @@ def test_a_vault_that_fails_halfway_is_waited_for(
     operation = look.rotate(stage, stage.production)
     with failing_at(hosted_vault.address, part_of_path, applied=applied) as address:
         settings.VAULT_ADDR = address
-        calls.forget()
+        drop_tokens()
         sweep()
         operation.refresh_from_db()
         assert (operation.state, operation.error_code) == (Operation.State.WAITING, "vault_failing")
     settings.VAULT_ADDR = hosted_vault.address
-    calls.forget()
+    drop_tokens()
     look.finished(operation)
     assert look.versions(hosted_vault, stage.production) == {2: 450}
     assert look.key(hosted_vault, stage.production) == (2, 2)
@@ -57,12 +58,12 @@ def test_a_vault_that_fails_halfway_is_waited_for(
 def test_a_vault_that_is_down_is_waited_for(stage: Stage, hosted_vault: HostedVault, settings: Any) -> None:
     operation = look.rotate(stage, stage.production)
     settings.VAULT_ADDR = "http://127.0.0.1:1"
-    calls.forget()
+    drop_tokens()
     sweep()
     operation.refresh_from_db()
     assert (operation.state, operation.error_code) == (Operation.State.WAITING, "vault_unreachable")
     settings.VAULT_ADDR = hosted_vault.address
-    calls.forget()
+    drop_tokens()
     look.finished(operation)
     assert look.key(hosted_vault, stage.production) == (2, 2)
 

@@ -22,6 +22,7 @@ from tests.runtime.conftest import *  # noqa: F403 (its fixtures)
 from tests.runtime.container import Container, save
 from tests.servers import free_port, start_valkey
 from vaults.hosted import calls
+from vaults.hosted.calls import drop_tokens
 from vaults.keys import shred
 from vaults.keys.disable import disable_kms, enable_kms
 from vaults.keys.rotation import request_rotation_of_all
@@ -144,13 +145,13 @@ def test_a_vault_in_trouble_halfway_is_waited_for(
         address, part, applied=how == "fails after doing it", after=kind != "rotate", status=status
     ) as proxy:
         settings.VAULT_ADDR = f"http://127.0.0.1:{free_port()}" if how == "is down" else proxy
-        calls.forget()
+        drop_tokens()
         sweep(queues=ALL)
         waiting = Operation.objects.unfinished().get()
         assert (waiting.state, waiting.troubles) == (Operation.State.WAITING, 1)
         assert waiting.error_sentence
     settings.VAULT_ADDR = address
-    calls.forget()
+    drop_tokens()
     assert not ended(stage, hosted_vault) or how == "fails after doing it"
     turns()
     check(stage, hosted_vault, ended)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmscore.sealed.manifest import Entry, Manifest, ManifestBroken, decode, digest, place, value_place
+from kmscore.sealed.manifest import Entry, Manifest, ManifestBroken, decode, digest, manifest_place, value_place
 
 VECTOR = json.loads((Path(__file__).parent.parent / "vectors" / "manifest.json").read_text())
 entries = st.builds(
@@ -59,4 +59,4 @@ def test_what_is_no_manifest_is_refused(text: bytes) -> None:
 
 def test_a_value_and_a_manifest_never_share_a_place() -> None:
     value = value_place("account", "environment", (), 3, "key")
-    assert value.associated_data() != place("account", "environment", 3, "key").associated_data()
+    assert value.associated_data() != manifest_place("account", "environment", 3, "key").associated_data()

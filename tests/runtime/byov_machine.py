@@ -67,7 +67,7 @@ class Byov:
         return done.stdout
 
     def header(self) -> Header:
-        found = self.container.synchroniser().holding.header()
+        found = self.container.synchroniser().sealed_state.header()
         assert found is not None
         return found
 
@@ -98,7 +98,7 @@ class Byov:
 
 def secrets_of(container: Container) -> dict[str, bytes]:
     """What must not lie on a wrapped container's disk, by name, as it is in use now."""
-    holding = container.synchroniser().holding
+    holding = container.synchroniser().sealed_state
     half, held = holding.environment(), holding.store()
     found = {"sync credential": half.sync_token.encode()}
     if half.login is not None:

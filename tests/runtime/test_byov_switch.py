@@ -1,4 +1,4 @@
-"""Switching vaults: whatever the settings ask for, the values stay the same, nobody enters one again, and the portal is told."""
+"""VaultSwitch vaults: whatever the settings ask for, the values stay the same, nobody enters one again, and the portal is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from atoms import actions as atoms
 from atoms.models import Atom
 from kmscore.byov.customer import CustomerVault
-from kmsruntime.errors import CustomerVaultDown, CustomerVaultSaysNo
+from kmsruntime.errors import CustomerVaultRefused, CustomerVaultUnavailable
 from operations.work import sweep
 from tests.customer import CustomersVault, start_customers_vault
 from tests.live import LivePortal
@@ -275,7 +275,7 @@ def test_new_values_wait_while_the_customers_vault_is_down(
     store = held.container.home.store.read_bytes()
     own_vault.process.send_signal(signal.SIGSTOP)
     save(held.container.stage, apiKey="waiting")
-    with pytest.raises(CustomerVaultDown):
+    with pytest.raises(CustomerVaultUnavailable):
         running.sync()
     assert held.container.home.store.read_bytes() == store
     assert (held.report().verdict, held.failed_step()) == ("vault_timeout", ("tls", "vault_timeout"))
@@ -293,7 +293,7 @@ def test_new_values_wait_for_a_new_file_when_the_token_was_revoked(held: Byov, w
     store = held.container.home.store.read_bytes()
     held.customer.revoke(held.token)
     save(held.container.stage, apiKey="waiting")
-    with pytest.raises(CustomerVaultSaysNo):
+    with pytest.raises(CustomerVaultRefused):
         running.sync()
     assert held.container.home.store.read_bytes() == store
     assert (held.report().verdict, held.failed_step()) == ("token_invalid", ("token", "token_invalid"))

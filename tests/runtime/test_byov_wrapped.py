@@ -20,7 +20,7 @@ from kmscore.vaultclient.answers import VaultError
 from kmsruntime.disk import credentials
 from kmsruntime.disk.state import read_state
 from kmsruntime.enrolment.enrol import NotYet
-from kmsruntime.errors import CustomerVaultSaysNo
+from kmsruntime.errors import CustomerVaultRefused
 from tests.customer import CustomersVault, start_customers_vault
 from tests.live import ROOT
 from tests.runtime.byov_machine import QUICK, Byov, assert_clean, logs_in, lying_open, secrets_of
@@ -111,11 +111,11 @@ def test_the_disk_is_clean_after_the_switch_and_after_each_change(held: Byov) ->
 
 def test_a_renewal_leaves_nothing_on_the_disk(wrapped: Byov) -> None:
     container = wrapped.container
-    before, old = secrets_of(container), container.synchroniser().holding.environment()
+    before, old = secrets_of(container), container.synchroniser().sealed_state.environment()
     synchroniser = container.synchroniser()
     with container.home.lock():
         synchroniser._renewal.fetch("renewal")
-    new = container.synchroniser().holding.environment()
+    new = container.synchroniser().sealed_state.environment()
     assert new.login is not None
     assert old.login is not None
     assert new.login.accessor != old.login.accessor
@@ -171,7 +171,7 @@ def test_the_login_that_lay_in_the_clear_is_destroyed_without_anybody(held: Byov
     while SecretId.objects.get(accessor=old.accessor).destroyed_at is None and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not logs_in(container, old)
-    new = container.synchroniser().holding.environment()
+    new = container.synchroniser().sealed_state.environment()
     assert new.login is not None
     assert (new.exposed, logs_in(container, new.login)) == (False, True)
     accessors = SecretId.objects.count()
@@ -188,7 +188,7 @@ def test_wrapping_again_too_soon_replaces_the_logins_all_the_same(wrapped: Byov)
     assert old is not None
     wrapped.turn_on(wrapped=True)
     container.sync()
-    half = container.synchroniser().holding.environment()
+    half = container.synchroniser().sealed_state.environment()
     assert half.login is not None
     assert (half.login.accessor != old.accessor, half.exposed) == (True, False)
 
@@ -219,7 +219,7 @@ def recovered(byov: Byov, revision: int, *, mode: str, wrapped: bool) -> None:
     assert byov.container.sync().result == "unchanged"
     if wrapped:
         assert_clean(byov.container)
-        half = byov.container.synchroniser().holding.environment()
+        half = byov.container.synchroniser().sealed_state.environment()
         assert (half.exposed, half.sync_exposed, half.next_sync_token) == (False, False, "")
 
 
@@ -409,7 +409,7 @@ def test_plain_a_revoked_token_is_reported_and_the_values_are_given(held: Byov, 
     save(held.container.stage, apiKey="waiting")
     until(told("token_invalid"))
     assert held.get() == HELD
-    with pytest.raises(CustomerVaultSaysNo):
+    with pytest.raises(CustomerVaultRefused):
         held.container.sync()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsruntime.environment import _RESERVED, default_name, find, gifts, parsed_map, value_of
+from kmsruntime.environment import _RESERVED, default_name, find, parsed_map, value_of, variables
 from kmsruntime.errors import RuntimeProblem
 from kmsruntime.store.format import Store
 from kmsruntime.store.index import Entries
@@ -24,7 +24,7 @@ def made(tmp_path: Path, entries: Entries = ENTRIES) -> Store:
 def given(
     store: Store, *mapped: str, only: tuple[str, ...] = (), present: dict[str, str] | None = None
 ) -> dict[str, str]:
-    found = gifts(store, [parsed_map(text) for text in mapped], only, present or {}, lambda line: None)
+    found = variables(store, [parsed_map(text) for text in mapped], only, present or {}, lambda line: None)
     return {gift.name: gift.value.decode() for gift in found}
 
 
@@ -44,7 +44,7 @@ def test_a_name_never_starts_with_a_digit(tmp_path: Path) -> None:
 
 def test_a_missing_value_is_left_out_and_said(tmp_path: Path) -> None:
     said: list[str] = []
-    found = gifts(made(tmp_path), [], ["Orders DB"], {}, said.append)
+    found = variables(made(tmp_path), [], ["Orders DB"], {}, said.append)
     assert {gift.name for gift in found} == {"ORDERS_DB_PASSWORD", "ORDERS_DB_USER"}
     assert said == ["Orders DB/apiKey is missing, nobody has entered it in the portal: left out."]
 

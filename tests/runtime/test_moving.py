@@ -13,7 +13,7 @@ from atoms.models import Atom, Node
 from kmscore.vaultclient.answers import VaultRefused
 from kmscore.vaultclient.client import Vault
 from kmsruntime.disk import credentials
-from kmsruntime.errors import PortalRefused, VaultDown
+from kmsruntime.errors import HostedVaultUnavailable, PortalRefused
 from operations.work import sweep
 from tests.conftest import HostedVault
 from tests.runtime.conftest import Enrolled
@@ -49,7 +49,7 @@ def test_the_wipe_comes_first_even_if_nothing_else_works(enrolled: Container) ->
     atoms.attach(stage.atom, stage.test, actor=stage.alice)
     config = enrolled.home.read_config()
     enrolled.home.write_config(replace(config, vault=f"http://127.0.0.1:{free_port()}"))
-    with pytest.raises(VaultDown):
+    with pytest.raises(HostedVaultUnavailable):
         enrolled.sync()
     assert enrolled.values() == {}
     assert not list(enrolled.directory.glob("at-rest-key.*"))
@@ -68,7 +68,7 @@ def test_a_damaged_store_is_wiped_too(enrolled: Container) -> None:
     atoms.attach(stage.atom, stage.test, actor=stage.alice)
     config = enrolled.home.read_config()
     enrolled.home.write_config(replace(config, vault=f"http://127.0.0.1:{free_port()}"))
-    with pytest.raises(VaultDown):
+    with pytest.raises(HostedVaultUnavailable):
         enrolled.sync()
     assert enrolled.values() == {}
     assert not list(enrolled.directory.glob("at-rest-key.*"))

@@ -62,7 +62,7 @@ def test_a_wrapped_container_skips_it_until_its_store_is_open(
     assert synchroniser.self_check.run() == EVERY_SECONDS
     SelfCheckResult.objects.update(asked_at=timezone.now() - timedelta(hours=1), proved_at=None)
     closed = enrolled.synchroniser()
-    assert not closed.holding.is_open()
+    assert not closed.sealed_state.is_open()
     assert closed.self_check.run() == EVERY_SECONDS
     assert SelfCheckResult.objects.get().proved_at is None
     closed.sync()

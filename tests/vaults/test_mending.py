@@ -14,7 +14,7 @@ from kmscore.byov.preflight import run, verdict
 from kmscore.byov.verdicts import explain
 from kmscore.vaultclient.answers import VaultRefused
 from kmsruntime.keysource.customer import CustomerKeys
-from kmsruntime.keysource.transport import Reach
+from kmsruntime.keysource.transport import CustomerTransport
 from tests.customer import CustomersVault, start_customers_vault
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def test_pasting_each_command_leads_from_an_empty_vault_to_one_that_passes(
         settings = CustomerVault(
             uri=customer.address, token=token, namespace=namespace, trust_store=str(customer.ca), read_timeout=5.0
         )
-        step = verdict(run(Reach(settings), key=KEY, wrapped=wrapped))
+        step = verdict(run(CustomerTransport(settings), key=KEY, wrapped=wrapped))
         if step.state == "ok":
             break
         met.append(step.code)
@@ -74,7 +74,7 @@ def test_a_deleted_key_comes_back_and_the_seeds_policy_learns_to_unwrap(customer
     token = customer.make_token(KEY, wrapped=False, policies=[KEY])
     settings = CustomerVault(uri=customer.address, token=token, trust_store=str(customer.ca), read_timeout=5.0)
     met = []
-    while (step := verdict(run(Reach(settings), key=KEY, wrapped=True))).state == "failed" and len(met) < 4:
+    while (step := verdict(run(CustomerTransport(settings), key=KEY, wrapped=True))).state == "failed" and len(met) < 4:
         met.append(step.code)
         paste(customer, explain(step, key=KEY, uri=customer.address, wrapped=True).command)
     assert met == ["key_deleted", "wrapped_needs_decrypt"]
@@ -88,11 +88,11 @@ def test_a_policy_that_forbids_data_keys_in_the_clear_still_does_when_it_is_mend
     customer.root.call("POST", f"sys/policies/acl/{name}", {"policy": narrow})
     token = customer.make_token(name, policies=[name])
     settings = CustomerVault(uri=customer.address, token=token, trust_store=str(customer.ca), read_timeout=5.0)
-    step = verdict(run(Reach(settings), key=name, wrapped=True))
+    step = verdict(run(CustomerTransport(settings), key=name, wrapped=True))
     assert step.code == "wrapped_needs_decrypt"
     paste(customer, explain(step, key=name, uri=customer.address, wrapped=True).command)
-    assert verdict(run(Reach(settings), key=name, wrapped=True)).state == "ok"
-    vault = Reach(settings).vault
+    assert verdict(run(CustomerTransport(settings), key=name, wrapped=True)).state == "ok"
+    vault = CustomerTransport(settings).vault
     keys = CustomerKeys(vault, name, wrapped=True)
     made = keys.new_data_key()
     assert keys.unwrap(made.wrapped) == made.plaintext

@@ -29,7 +29,7 @@ from kmscore.byov.policy import (
 from kmscore.byov.preflight import run, verdict
 from kmscore.vaultclient.answers import VaultRefused
 from kmscore.vaultclient.client import Vault
-from kmsruntime.keysource.transport import Reach
+from kmsruntime.keysource.transport import CustomerTransport
 from tests.customer import start_customers_vault
 from tests.servers import start_openbao
 
@@ -130,7 +130,7 @@ def check_token(place: Place, need: Need, token: str) -> None:
     assert (found["policies"], found["type"]) == ([policy_name(need)], "service")
     vault.call("POST", "auth/token/renew-self", {})
     settings = CustomerVault(place.address, token, place.namespace, trust_store=place.ca)
-    assert verdict(run(Reach(settings), key=key, wrapped=need.wrapped)).code == "ok"
+    assert verdict(run(CustomerTransport(settings), key=key, wrapped=need.wrapped)).code == "ok"
 
 
 def period_of(place: Place, found: dict[str, Any]) -> int:

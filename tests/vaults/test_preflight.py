@@ -16,7 +16,7 @@ from kmscore.byov.customer import CustomerVault
 from kmscore.byov.preflight import VaultAnswer, refused, run, verdict
 from kmscore.byov.verdicts import CODES, STEPS, Step
 from kmscore.vaultclient.client import Vault
-from kmsruntime.keysource.transport import ConnectionSettingsInvalid, Reach
+from kmsruntime.keysource.transport import ConnectionSettingsInvalid, CustomerTransport
 from tests.customer import CustomersVault, start_customers_vault
 from tests.runtime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, free_port, start_openbao
@@ -81,7 +81,7 @@ def look(uri: str, token: str = "s.unknown", *, wrapped: bool = True, key: str =
     return steps
 
 
-class Counting(Reach):
+class Counting(CustomerTransport):
     calls = 0
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, **named: bool) -> VaultAnswer:
@@ -464,7 +464,7 @@ def test_what_the_caller_finds_skips_every_question() -> None:
 )
 def test_settings_that_cannot_be_used_reach_nobody(settings: dict[str, str], code: str, detail: str) -> None:
     with pytest.raises(ConnectionSettingsInvalid) as caught:
-        Reach(CustomerVault(**({"uri": "https://127.0.0.1", "token": "s.one"} | settings)))
+        CustomerTransport(CustomerVault(**({"uri": "https://127.0.0.1", "token": "s.one"} | settings)))
     assert (caught.value.code, caught.value.detail) == (code, detail)
     assert caught.value.__context__ is None
 

@@ -120,10 +120,10 @@ def test_the_server_refuses_what_the_page_disables(stage: Stage) -> None:
 
 
 def test_with_the_vault_down_nothing_is_written(stage: Stage, settings: Any) -> None:
-    from vaults.hosted import calls
+    from vaults.hosted.calls import drop_tokens
 
     settings.VAULT_ADDR = "http://127.0.0.1:1"
-    calls.forget()
+    drop_tokens()
     with pytest.raises(VaultUnavailable):
         save(stage, file=upload())
     assert (KmsSettings.objects.count(), file_of(with_settings(stage.atom))) == (0, None)

@@ -39,7 +39,7 @@ PEOPLE_WAIT_FOR = ("web", "issuer")
 _lock = threading.Lock()
 _server: Vault | None = None
 _clients: dict[str, tuple[Client, float]] = {}
-_files: tuple[Path, ...] = ()  # what `hold` named
+_files: tuple[Path, ...] = ()  # what `use_credentials` named
 
 
 class IdentityMissing(VaultError):
@@ -68,11 +68,11 @@ def _as_identity(name: str, call: Callable[[Client], T]) -> T:
     except VaultRefused as refusal:
         if fresh or refusal.status != 403:
             raise
-    forget(name)
+    drop_tokens(name)
     return call(_logged_in(name)[0])
 
 
-def forget(name: str | None = None) -> None:
+def drop_tokens(name: str | None = None) -> None:
     """Drop kept tokens (and, without a name, the connections): after a fork, and in tests that change servers."""
     global _server
     with _lock:
@@ -105,10 +105,10 @@ def _get_server() -> Vault:
         return _server
 
 
-def hold(files: Sequence[Path]) -> None:
+def use_credentials(files: Sequence[Path]) -> None:
     """Hold the identities of these credentials files instead: for an operator's command, never for a server's process."""
     global _files
-    forget()
+    drop_tokens()
     _files = tuple(files)
 
 

@@ -137,7 +137,7 @@ def _rotator() -> Paths:
 def _revoker() -> Paths:
     paths: Paths = {}
     for mount in (ENVIRONMENTS, ATOMS):
-        # From the vault's own list, not from the database's: a reader may hide there.
+        # From the vault's own list, not from the database's: a login may hide there.
         paths[f"auth/{mount}/role"] = {"capabilities": ["list"]}
         paths[f"auth/{mount}/role/+/secret-id"] = {"capabilities": ["list"]}
         paths[f"auth/{mount}/role/+/secret-id-accessor/lookup"] = {"capabilities": ["update"]}

@@ -14,8 +14,11 @@ from django.db.models import F
 from accounts.models import Account
 from atoms.models import Atom, Environment
 from kmscore.refused import Refused
-from kmscore.sealed import manifest, selfcheck
-from kmscore.sealed.envelope import Place, seal
+from kmscore.sealed import manifest
+from kmscore.sealed.envelope import seal
+from kmscore.sealed.kms_settings import settings_place
+from kmscore.sealed.manifest import manifest_place
+from kmscore.sealed.selfcheck import selfcheck_place
 from vaults.hosted import calls
 from vaults.models import DataKey, KmsAccount, Recipient
 
@@ -38,18 +41,17 @@ class SaveKey:
 
     def seal_manifest(self, listing: manifest.Manifest) -> bytes:
         """Seal an environment's manifest."""
-        place = manifest.place(self.account, str(self.recipient), listing.revision, self.id)
+        place = manifest_place(self.account, str(self.recipient), listing.revision, self.id)
         return seal(self.plaintext, listing.encode(), place)
 
     def seal_settings(self, path: tuple[str, ...], revision: int, content: bytes) -> bytes:
-        """Seal an Atom's KMS settings or properties file (kmscore/byov/customer.py has the paths)."""
-        return seal(
-            self.plaintext, content, Place(self.account, str(self.recipient), "kms-file", path, revision, self.id)
-        )
+        """Seal an Atom's KMS settings or properties file."""
+        place = settings_place(self.account, str(self.recipient), path, revision, self.id)
+        return seal(self.plaintext, content, place)
 
-    def seal_canary(self, revision: int, value: bytes) -> bytes:
+    def seal_selfcheck(self, revision: int, value: bytes) -> bytes:
         """Seal the test value of an environment's self-check."""
-        return seal(self.plaintext, value, selfcheck.place(self.account, str(self.recipient), revision, self.id))
+        return seal(self.plaintext, value, selfcheck_place(self.account, str(self.recipient), revision, self.id))
 
     def record(self) -> DataKey:
         """Write the data key's row; called in the transaction that writes what it sealed."""

@@ -54,7 +54,7 @@ def inventory_of(account: Account) -> Inventory:
 
 @transaction.atomic
 def disable_kms(account: Account, *, days: int, actor: User) -> KmsAccount:
-    """Cut every container off and refuse new values, for a grace period of 7 to 90 days. Raises Refused, RowForged."""
+    """Cut every container off and refuse new values, for a grace period of 7 to 90 days. Raises Refused, RowTampered."""
     if not GRACE_DAYS[0] <= days <= GRACE_DAYS[-1]:
         raise ValueError("the grace period has 7 to 90 days")
     kms = locked(account)
@@ -95,7 +95,7 @@ def delete_roles(operation: Operation) -> None:
 
 @transaction.atomic
 def enable_kms(account: Account, *, actor: User) -> KmsAccount:
-    """Undo disabling: everything works again, without entering anything again. Raises Refused, RowForged."""
+    """Undo disabling: everything works again, without entering anything again. Raises Refused, RowTampered."""
     kms = locked(account)
     if kms.state != KmsAccount.State.DISABLED:
         raise Refused("not_disabled", "Only a disabled Key Management Service can be enabled again.")
@@ -120,7 +120,7 @@ def withdraw(account: Account) -> int:
 
 @transaction.atomic
 def activate_again(account: Account, *, actor: User) -> KmsAccount:
-    """After shredding: new keys under the old names. What was sealed stays lost. Raises Refused, RowForged."""
+    """After shredding: new keys under the old names. What was sealed stays lost. Raises Refused, RowTampered."""
     kms = locked(account)
     last = account.operations.filter(kind=SHRED).exclude(state=Operation.State.CANCELLED).first()
     done = last is not None and last.state == Operation.State.DONE
@@ -192,7 +192,7 @@ def _is(account: Account, state: str) -> bool:
 
 
 def locked(account: Account) -> KmsAccount:
-    """The account's row, locked and genuine. Raises Refused when it was never activated, RowForged."""
+    """The account's row, locked and genuine. Raises Refused when it was never activated, RowTampered."""
     kms = KmsAccount.objects.select_for_update().filter(account=account).first()
     if kms is None:
         raise Refused("never_activated", "The Key Management Service of this account was never activated.")

@@ -73,7 +73,7 @@ def request_rotation_of_all(account: Account, *, actor: User | None) -> Operatio
 def set_schedule(account: Account, days: int, *, actor: User) -> None:
     """Rotate all of an account's in-transit keys every so many days, from now on; 0 turns it off.
 
-    Raises Refused (kms_inactive), RowForged.
+    Raises Refused (kms_inactive), RowTampered.
     """
     kms = KmsAccount.objects.select_for_update().filter(account=account).first()
     if kms is None or kms.verified().state != KmsAccount.State.ACTIVE:

@@ -49,7 +49,7 @@ NOTHING_WRAPPED = 0  # stands in a proof for a status: there was no wrapped data
 def request_shred(account: Account, *, actor: User) -> Operation:
     """Ask for the keys to be destroyed before the grace period ends; a second administrator has to approve it.
 
-    Raises Refused, RowForged.
+    Raises Refused, RowTampered.
     """
     kms = disable.locked(account)
     if kms.state != KmsAccount.State.DISABLED:
@@ -82,7 +82,7 @@ def approve_shred(operation: Operation, *, actor: User) -> None:
 
 @transaction.atomic
 def withdraw_shred(account: Account, *, actor: User) -> None:
-    """Take the request back, as long as it has not begun; the grace period goes on. Raises Refused, RowForged."""
+    """Take the request back, as long as it has not begun; the grace period goes on. Raises Refused, RowTampered."""
     if disable.locked(account).state != KmsAccount.State.DISABLED:
         raise Refused("begun", "It has begun; there is no way back.")
     if disable.withdraw(account):
@@ -114,7 +114,7 @@ def ask_for_what_is_due() -> None:
     late = KmsAccount.objects.filter(state=KmsAccount.State.DISABLED, ends_at__lte=timezone.now())
     asked = Operation.objects.unfinished().filter(kind=SHRED).values("account")
     for kms in late.exclude(account__in=asked).select_related("account"):
-        if not kms.is_genuine():
+        if not kms.has_valid_mac():
             log.error("kms_row_forged", account=kms.account.code)
             continue
         with transaction.atomic():
@@ -133,7 +133,7 @@ def shred_what_is_due() -> None:
 
 @transaction.atomic
 def shred_again(account: Account) -> Operation:
-    """After a vault's restore: what was shredded before and is there again is destroyed again. Raises Refused, RowForged."""
+    """After a vault's restore: what was shredded before and is there again is destroyed again. Raises Refused, RowTampered."""
     if disable.locked(account).state != KmsAccount.State.SHREDDED:
         raise Refused("not_shredded", "The keys of this account are not shredded.")
     kms_audit.record(
@@ -173,7 +173,7 @@ def _still_ours(operation: Operation) -> None:
 
 
 def _begin(operation: Operation) -> None:
-    """Check what allows it, and close the way back. Raises ResumeAt, Failed, RowForged."""
+    """Check what allows it, and close the way back. Raises ResumeAt, Failed, RowTampered."""
     with transaction.atomic():
         kms = disable.locked(operation.account)
         if kms.state == KmsAccount.State.SHREDDED:
@@ -216,7 +216,7 @@ def _approved_by(operation: Operation) -> list[str]:
     found: dict[str, str] = {}
     for row in operation.shred_approvals.select_related("user"):
         fresh = timezone.now() - row.given_at < APPROVAL_LASTS
-        if row.is_genuine() and fresh and row.account_id == operation.account_id and row.user.is_active:
+        if row.has_valid_mac() and fresh and row.account_id == operation.account_id and row.user.is_active:
             membership = Membership.objects.filter(account=operation.account_id, user=row.user).first()
             if membership is not None and _may_shred(membership):
                 found[str(row.user_id)] = row.user.email

@@ -15,11 +15,11 @@ from django.utils import timezone
 from accounts.models import Account, MembershipRole
 from accounts.privileges import Privilege
 from vaults.logins.alarms import owner
-from vaults.models import ReaderAlarm
+from vaults.models import LoginAlarm
 
 log = structlog.get_logger()
 TRIED_FOR = timedelta(days=1)
-AT_ONCE = 20  # alarms in one mail and one look; more of them are named by their number
+AT_ONCE = 20  # alarms in one mail and one scan; more of them are named by their number
 
 BODY = """\
 Somebody can log in at the hosted vault as {names} of {account}, and the portal enrolled nobody for it.
@@ -36,19 +36,19 @@ operator before you destroy anything.
 
 
 def send_due() -> None:
-    """Send what was not sent yet. Raises nothing: a mail server that fails is asked again by the next look."""
-    alarms = ReaderAlarm.objects.filter(mailed_at=None, found_at__gt=timezone.now() - TRIED_FOR).exclude(account=None)
-    grouped: dict[Account, list[ReaderAlarm]] = {}
+    """Send what was not sent yet. Raises nothing: a mail server that fails is asked again by the next scan."""
+    alarms = LoginAlarm.objects.filter(mailed_at=None, found_at__gt=timezone.now() - TRIED_FOR).exclude(account=None)
+    grouped: dict[Account, list[LoginAlarm]] = {}
     for alarm in alarms.select_related("account")[:500]:
-        if alarm.account is not None and alarm.is_genuine():
+        if alarm.account is not None and alarm.has_valid_mac():
             grouped.setdefault(alarm.account, []).append(alarm)
     for account, rows in grouped.items():
         try:
             _mail(account, rows)
         except Exception as error:  # whatever a mail server says, the alarm stands
-            log.error("reader_mail_failed", account=account.code, error=type(error).__name__)
+            log.error("alarm_mail_failed", account=account.code, error=type(error).__name__)
             continue
-        ReaderAlarm.objects.filter(pk__in=[row.pk for row in rows]).update(mailed_at=timezone.now())
+        LoginAlarm.objects.filter(pk__in=[row.pk for row in rows]).update(mailed_at=timezone.now())
 
 
 def administrators(account: Account) -> list[str]:
@@ -65,10 +65,10 @@ def administrators(account: Account) -> list[str]:
     )
 
 
-def _mail(account: Account, alarms: list[ReaderAlarm]) -> None:
+def _mail(account: Account, alarms: list[LoginAlarm]) -> None:
     people = administrators(account)
     if not people:
-        log.error("reader_mail_nobody", account=account.code)
+        log.error("alarm_mail_nobody", account=account.code)
         return
     names = _names(alarms)
     body = BODY.format(
@@ -82,12 +82,12 @@ def _mail(account: Account, alarms: list[ReaderAlarm]) -> None:
     EmailMessage(f"KMS Portal: somebody nobody enrolled can log in as {names}"[:200], body, bcc=people).send()
 
 
-def _names(alarms: list[ReaderAlarm]) -> str:
+def _names(alarms: list[LoginAlarm]) -> str:
     found = sorted({" ".join(owner(alarm.mount, alarm.role)[1].split()) for alarm in alarms[:AT_ONCE]})
     return found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"
 
 
-def _reads(alarms: list[ReaderAlarm]) -> str:
+def _reads(alarms: list[LoginAlarm]) -> str:
     if any(alarm.mount == "environments" for alarm in alarms):
         return "every encrypted value of the environment, now and until it is destroyed."
     return "the Atom's Key Management Service settings and its at-rest data keys."

@@ -1,4 +1,4 @@
-"""Alarms about readers nobody enrolled: whose they are, who sees them, and what people do about them."""
+"""Alarms about unknown logins, which no enrolment explains: whose they are, who sees them, and what people do about them."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import Account, User
-from accounts.rows import RowForged, is_uuid
+from accounts.rows import RowTampered, is_uuid
 from atoms.models import Atom, Environment
 from kmscore.vaultclient.mounts import ENVIRONMENTS
 from operations import actions as operations
 from operations.models import Operation
 from vaults import kms_audit
-from vaults.models import ReaderAlarm, Recipient
+from vaults.models import LoginAlarm, Recipient
 
-DESTROY = "vaults.destroy_reader"
+DESTROY = "vaults.destroy_login"
 
 
 def owner(mount: str, role: str) -> tuple[Account | None, str]:
@@ -24,7 +24,7 @@ def owner(mount: str, role: str) -> tuple[Account | None, str]:
         return None, "an unknown role"
     model = Environment if mount == ENVIRONMENTS else Atom
     row: Any = model._default_manager.select_related("account").filter(pk=role).first()
-    if row is not None and row.is_genuine():
+    if row is not None and row.has_valid_mac():
         return row.account, row.name
     recipient = Recipient.objects.select_related("account").filter(pk=role).first()
     deleted = "a deleted environment" if mount == ENVIRONMENTS else "a deleted Atom"
@@ -32,8 +32,8 @@ def owner(mount: str, role: str) -> tuple[Account | None, str]:
 
 
 @transaction.atomic
-def request_destruction(alarm: ReaderAlarm, *, actor: User) -> Operation:
-    """Destroy the secret_id of an alarm at the vault; asked twice, it is the same operation. Raises RowForged."""
+def request_destruction(alarm: LoginAlarm, *, actor: User) -> Operation:
+    """Destroy the secret_id of an alarm at the vault; asked twice, it is the same operation. Raises RowTampered."""
     locked, account = _lock(alarm)
     under_way = Operation.objects.unfinished().about(locked.pk).filter(kind=DESTROY).first()
     if under_way is not None:
@@ -51,8 +51,8 @@ def request_destruction(alarm: ReaderAlarm, *, actor: User) -> Operation:
 
 
 @transaction.atomic
-def close(alarm: ReaderAlarm, *, note: str, actor: User) -> None:
-    """Somebody looked into it; the note is kept in the audit. Raises RowForged."""
+def close(alarm: LoginAlarm, *, note: str, actor: User) -> None:
+    """Somebody looked into it; the note is kept in the audit. Raises RowTampered."""
     locked, _ = _lock(alarm)
     if locked.closed_at is not None:
         return
@@ -63,20 +63,20 @@ def close(alarm: ReaderAlarm, *, note: str, actor: User) -> None:
     kms_audit.record(locked, "ALARM_CLOSED", message, actor=actor, note=note)
 
 
-def destroyed(alarm: ReaderAlarm) -> None:
+def destroyed(alarm: LoginAlarm) -> None:
     """The vault has it no more: note it, once, with an audit entry."""
     with transaction.atomic():
-        if not ReaderAlarm.objects.filter(pk=alarm.pk, destroyed_at=None).update(destroyed_at=timezone.now()):
+        if not LoginAlarm.objects.filter(pk=alarm.pk, destroyed_at=None).update(destroyed_at=timezone.now()):
             return
         if alarm.account is not None:
             message = f"A login as {owner(alarm.mount, alarm.role)[1]} that nobody enrolled was destroyed"
             kms_audit.record(alarm, "ALARM_DESTROYED", message, actor="revoker")
 
 
-def _lock(alarm: ReaderAlarm) -> tuple[ReaderAlarm, Account]:
-    """The row, locked and genuine, and whose it is. Raises RowForged."""
-    rows = ReaderAlarm.objects.select_for_update(of=("self",)).select_related("account")
+def _lock(alarm: LoginAlarm) -> tuple[LoginAlarm, Account]:
+    """The row, locked and genuine, and whose it is. Raises RowTampered."""
+    rows = LoginAlarm.objects.select_for_update(of=("self",)).select_related("account")
     locked = rows.get(pk=alarm.pk).verified()
     if locked.account is None:
-        raise RowForged(f"Reader alarm {alarm.pk} is of no account.")
+        raise RowTampered(f"Reader alarm {alarm.pk} is of no account.")
     return locked, locked.account

@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts import audit
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from atoms import actions as atoms
 from atoms.models import Atom, Environment, InstallerToken, Node, NodeCredential, token_hash
 from kmscore.refused import Refused
@@ -34,7 +34,7 @@ def begin(installer_token: str, *, sync_hash: bytes, settings_hash: bytes, host_
     """A machine shows an installer token: make it a node, or find the node it already is (a lost reply is retried)."""
     tokens = InstallerToken.objects.select_for_update(of=("self",)).select_related("atom__account__kms", "node")
     token = tokens.filter(token_hash=token_hash(installer_token)).first()
-    if token is None or not token.holds():
+    if token is None or not token.is_valid():
         raise _token_refused("unknown", "is not known")
     hashes = {NodeCredential.Kind.SYNC: sync_hash, NodeCredential.Kind.SETTINGS: settings_hash}
     if token.node is not None and _hashes(token.node) == hashes:
@@ -83,8 +83,8 @@ def _refuse_unusable(token: InstallerToken) -> None:
 
 def _refuse_late(token: InstallerToken) -> None:
     """A machine that began in time may finish a little later, and not at all once the token was withdrawn."""
-    if not token.holds():
-        raise RowForged(f"Installer token {token.pk} does not bear the portal's signature.")
+    if not token.is_valid():
+        raise RowTampered(f"Installer token {token.pk} does not bear the portal's signature.")
     if token.withdrawn_at is not None:
         raise _token_refused("withdrawn", "was withdrawn")
     if token.expires_at + InstallerToken.GRACE <= timezone.now():
@@ -149,7 +149,7 @@ def replace_sync_credential(node: Node, sync_hash: bytes) -> None:
     """A node made itself another sync credential: the old one, which once lay on its disk in the clear, ends at once.
 
     The same hash again changes nothing, so a lost reply is retried with either credential. Raises Refused,
-    RowForged.
+    RowTampered.
     """
     found = NodeCredential.objects.select_for_update().get(node=node, kind=NodeCredential.Kind.SYNC).verified()
     if bytes(found.token_hash) == sync_hash:
@@ -185,7 +185,7 @@ def request_again(enrolment: Enrolment) -> None:
 
 
 def retarget(enrolment: Enrolment) -> None:
-    """Point an enrolment at where its Atom is attached now. Raises RowForged."""
+    """Point an enrolment at where its Atom is attached now. Raises RowTampered."""
     atom = _atom(enrolment.node)
     if not _is_for(enrolment, atom, atom.environment):
         enrolment.environment, enrolment.attachment_revision = atom.environment, atom.attachment_revision
@@ -209,7 +209,7 @@ class Grant:
 def deliver(enrolment: Enrolment) -> list[Grant] | None:
     """The wrapped credentials of a ready enrolment; None while the worker is not done. Each call issues new secret_ids.
 
-    Raises Refused (delivered too often, installer token withdrawn or expired, KMS off), RowForged, and the errors
+    Raises Refused (delivered too often, installer token withdrawn or expired, KMS off), RowTampered, and the errors
     of kmscore.vaultclient.answers.
     """
     _check(enrolment)
@@ -243,9 +243,9 @@ def deliver(enrolment: Enrolment) -> list[Grant] | None:
 
 
 def _check(enrolment: Enrolment) -> None:
-    """Whether this enrolment may go on at all. Raises RowForged, Refused."""
-    if not enrolment.holds():
-        raise RowForged(f"Enrolment {enrolment.pk} does not bear the portal's signature.")
+    """Whether this enrolment may go on at all. Raises RowTampered, Refused."""
+    if not enrolment.is_valid():
+        raise RowTampered(f"Enrolment {enrolment.pk} does not bear the portal's signature.")
     KmsAccount.refuse_inactive(enrolment.node.atom.account)
     if enrolment.installing and enrolment.state != Enrolment.State.CONFIRMED:
         token = InstallerToken.objects.select_related("atom").filter(node=enrolment.node_id).first()
@@ -255,7 +255,7 @@ def _check(enrolment: Enrolment) -> None:
 
 
 def _is_current(enrolment: Enrolment) -> bool:
-    """Whether node and Atom are still there, and attached where the enrolment says. Raises RowForged."""
+    """Whether node and Atom are still there, and attached where the enrolment says. Raises RowTampered."""
     node = Node.objects.filter(pk=enrolment.node_id, atom=enrolment.atom_id).exclude(state=Node.State.REVOKED).first()
     if node is None:
         return False

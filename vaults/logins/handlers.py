@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from atoms.models import Atom
 from kmscore.vaultclient.answers import VaultError
 from operations.models import Operation
@@ -14,7 +14,7 @@ from operations.work import Retry
 from vaults.handler import vault_operation
 from vaults.hosted import calls
 from vaults.logins import alarms, enrolment, watch
-from vaults.models import Enrolment, KmsAccount, ReaderAlarm, SecretId
+from vaults.models import Enrolment, KmsAccount, LoginAlarm, SecretId
 
 log = structlog.get_logger()
 
@@ -26,8 +26,8 @@ def wrap_role_ids(operation: Operation) -> None:
     pending = found.filter(state=Enrolment.State.REQUESTED).first()
     if pending is None:
         return
-    if not pending.holds():
-        raise RowForged(f"Enrolment {pending.pk} does not bear the portal's signature.")
+    if not pending.is_valid():
+        raise RowTampered(f"Enrolment {pending.pk} does not bear the portal's signature.")
     if not KmsAccount.is_active(pending.node.atom.account):
         raise Retry("kms_inactive", "The Key Management Service is disabled; it goes on when it is enabled again.")
     enrolment.retarget(pending)
@@ -79,9 +79,9 @@ def _destroy(operation: Operation, secret_ids: QuerySet[SecretId]) -> None:
 
 
 @vault_operation(alarms.DESTROY, admin=True)
-def destroy_reader(operation: Operation) -> None:
+def destroy_login(operation: Operation) -> None:
     """Destroy a secret_id that nobody enrolled."""
-    alarm = ReaderAlarm.objects.select_related("account").filter(pk=operation.subject_id).first()
+    alarm = LoginAlarm.objects.select_related("account").filter(pk=operation.subject_id).first()
     if alarm is None:
         return
     alarm.verified()
@@ -90,12 +90,12 @@ def destroy_reader(operation: Operation) -> None:
 
 
 @shared_task(name="vaults.scan_logins")
-def watch_readers() -> None:
+def watch_logins() -> None:
     """Compare what can log in at the vault with the enrolments."""
     try:
-        watch.look_if_due()
+        watch.scan_if_due()
     except VaultError as error:
-        log.warning("reader_watch_failed", code=error.code)  # the watch says since when
+        log.warning("login_watch_failed", code=error.code)  # the watch says since when
 
 
 @shared_task(name="vaults.revoke_unfinished_enrolments")

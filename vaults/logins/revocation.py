@@ -35,11 +35,11 @@ def revoke_nodes(operation: Operation) -> None:
     rows.filter(superseded_at=None).update(superseded_at=timezone.now())
     known = [(row.mount, str(row.recipient_id), row.accessor) for row in rows]
     _destroy(operation, known)
-    strangers = _strangers(nodes, known)
-    _destroy(operation, strangers)
-    _prove(operation, [*known, *strangers])
+    unknown = _unknown(nodes, known)
+    _destroy(operation, unknown)
+    _prove(operation, [*known, *unknown])
     rows.filter(destroyed_at=None).update(destroyed_at=timezone.now())
-    _finish(operation, nodes[0].atom, len(known), len(strangers))
+    _finish(operation, nodes[0].atom, len(known), len(unknown))
 
 
 def _destroy(operation: Operation, credentials: list[Credential]) -> None:
@@ -48,7 +48,7 @@ def _destroy(operation: Operation, credentials: list[Credential]) -> None:
         calls.destroy_secret_id(mount, role, accessor)  # the vault has no call for several at once
 
 
-def _strangers(nodes: list[Node], known: list[Credential]) -> list[Credential]:
+def _unknown(nodes: list[Node], known: list[Credential]) -> list[Credential]:
     """Those of which only the vault knows that they are these nodes'.
 
     A secret_id that the portal issued for another Atom is not looked up: an environment may have a thousand of them.
@@ -64,7 +64,7 @@ def _strangers(nodes: list[Node], known: list[Credential]) -> list[Credential]:
 
 def _of_other_atoms(atom: UUID, roles: list[str]) -> set[str]:
     issued = SecretId.objects.filter(recipient_id__in=roles, destroyed_at=None).exclude(atom_id=atom)
-    return {row.accessor for row in issued if row.is_genuine()}
+    return {row.accessor for row in issued if row.has_valid_mac()}
 
 
 def _claimed_node(credential: Credential) -> str:
@@ -80,7 +80,7 @@ def _prove(operation: Operation, credentials: list[Credential]) -> None:
             raise Retry("still_there", "The hosted vault still has a credential that was destroyed.")
 
 
-def _finish(operation: Operation, atom: Atom, known: int, strangers: int) -> None:
+def _finish(operation: Operation, atom: Atom, known: int, unknown: int) -> None:
     if operation.concluded_at is not None:
         return  # an earlier run came to here
     operation.refresh_from_db(fields=["details"])  # web may have written since when the portal refuses them
@@ -89,8 +89,8 @@ def _finish(operation: Operation, atom: Atom, known: int, strangers: int) -> Non
     with transaction.atomic():
         noted = operation.conclude(
             destroyed_at=now.isoformat(),
-            destroyed=known + strangers,
-            strangers=strangers,
+            destroyed=known + unknown,
+            unknown=unknown,
             tokens_end=(now + TOKENS_LIVE).isoformat(),
         )
         if noted:
@@ -100,7 +100,7 @@ def _finish(operation: Operation, atom: Atom, known: int, strangers: int) -> Non
                 type="as.atom",
                 action="REVOKED",
                 subject_id=atom.pk,
-                message=f"{known + strangers} vault credentials of {atom.name} destroyed and proved gone "
+                message=f"{known + unknown} vault credentials of {atom.name} destroyed and proved gone "
                 f"{seconds:.1f} s after it was asked",
-                properties={"operation": str(operation.pk), "strangers": strangers},
+                properties={"operation": str(operation.pk), "unknown": unknown},
             )

@@ -1,4 +1,4 @@
-"""The watch for readers: whatever can log in at the vault as a runtime is explained by an enrolment, or raises an alarm.
+"""The login watch: whatever can log in at the vault as a runtime is explained by an enrolment, or raises an alarm.
 
 The vault's own list is compared with the portal's signed rows (DESIGN.md §1, I1): whoever has the credentials of web and
 worker together can make a login of their own, and this is how it is found. An alarm destroys nothing by itself: after an
@@ -28,15 +28,15 @@ from operations.work import periodic
 from vaults import kms_audit
 from vaults.hosted import calls
 from vaults.logins import alarm_mail, alarms
-from vaults.models import ReaderAlarm, ReaderWatch, Recipient, SecretId
+from vaults.models import LoginAlarm, LoginWatch, Recipient, SecretId
 
 log = structlog.get_logger()
 
-EVERY = timedelta(seconds=20)  # so that a reader is found within 60 s, whatever else the worker does
+EVERY = timedelta(seconds=20)  # so that a login is found within 60 s, whatever else the worker does
 PAUSE_SECONDS = 2.0  # a secret_id is issued a moment before its row is written
 SETTLED = timedelta(minutes=10)  # by then the operation that destroys a secret_id has done so
 ROWS = 500  # accessors in one query
-BACK_AFTER = timedelta(minutes=1)  # a look may have listed it a moment before it was destroyed
+BACK_AFTER = timedelta(minutes=1)  # a scan may have listed it a moment before it was destroyed
 CLAIMS = ("atom", "node", "enrolment")  # what the portal writes beside a secret_id
 
 
@@ -51,34 +51,34 @@ class ListedLogin:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a look found: how many roles and secret_ids there are, new alarms, and what was destroyed again."""
+    """What a scan found: how many roles and secret_ids there are, new alarms, and what was destroyed again."""
 
     roles: int
     secret_ids: int
-    alarms: list[ReaderAlarm]
+    alarms: list[LoginAlarm]
     destroyed: int
 
 
 @periodic
-def look_if_due() -> Scan | None:
-    """A look, unless one began or ended a moment ago. Raises the errors of kmscore.vaultclient.answers."""
-    recent = ReaderWatch.objects.filter(pk=1, looked_at__gt=timezone.now() - EVERY / 2)
-    return None if recent.exists() else look()
+def scan_if_due() -> Scan | None:
+    """A scan, unless one began or ended a moment ago. Raises the errors of kmscore.vaultclient.answers."""
+    recent = LoginWatch.objects.filter(pk=1, scanned_at__gt=timezone.now() - EVERY / 2)
+    return None if recent.exists() else scan()
 
 
-def look() -> Scan | None:
-    """Compare the vault with the enrolments, raise alarms, send their mail; None while another look is under way.
+def scan() -> Scan | None:
+    """Compare the vault with the enrolments, raise alarms, send their mail; None while another scan is under way.
 
     Raises the errors of kmscore.vaultclient.answers; then nothing is known anew, and the watch says since when.
     """
-    lease = ReaderWatch.take()
+    lease = LoginWatch.take()
     if lease is None:
         return None
-    ours = ReaderWatch.objects.filter(pk=1, lease=lease)
+    ours = LoginWatch.objects.filter(pk=1, lease=lease)
     try:
-        found, counts = _look()
+        found, counts = _scan()
         changes: dict[str, Any] = {"roles": found.roles, "secret_ids": found.secret_ids, "counts": counts}
-        ours.update(looked_at=timezone.now(), failed_at=None, error_code="", error_sentence="", **changes)
+        ours.update(scanned_at=timezone.now(), failed_at=None, error_code="", error_sentence="", **changes)
     except VaultError as error:
         ours.update(
             failed_at=Coalesce("failed_at", timezone.now()),
@@ -92,17 +92,17 @@ def look() -> Scan | None:
     return found
 
 
-def _look() -> tuple[Scan, dict[str, int]]:
+def _scan() -> tuple[Scan, dict[str, int]]:
     roles = [(mount, role) for mount in (ENVIRONMENTS, ATOMS) for role in calls.roles(mount)]
     listed = [ListedLogin(mount, role, name) for mount, role in roles for name in calls.secret_ids(mount, role)]
     unexplained, over = _judged(listed)
     known = _known_alarms(unexplained)
-    new = [reader for reader in unexplained if reader.accessor not in known]
+    new = [login for login in unexplained if login.accessor not in known]
     if new:
         time.sleep(PAUSE_SECONDS)
         new, _ = _judged(new)
-    raised = [_raise_alarm(reader) for reader in new]
-    _settle_alarms(listed, {reader.accessor for reader in unexplained})
+    raised = [_raise_alarm(login) for login in new]
+    _settle_alarms(listed, {login.accessor for login in unexplained})
     destroyed = _destroy_again(over)
     return Scan(len(roles), len(listed), raised, destroyed), _counts(listed)
 
@@ -114,24 +114,24 @@ def _judged(listed: list[ListedLogin]) -> tuple[list[ListedLogin], list[SecretId
     """Those that nothing explains, and the rows of those that should be gone."""
     unexplained, over = list[ListedLogin](), list[SecretId]()
     for part in chunks(listed, ROWS):
-        names = [reader.accessor for reader in part]
+        names = [login.accessor for login in part]
         rows = SecretId.objects.filter(accessor__in=names).select_related("enrolment__node")
         by_accessor = {row.accessor: row for row in rows}
-        for reader in part:
-            row = by_accessor.get(reader.accessor)
-            if row is None or not _explains(row, reader):
-                unexplained.append(reader)
+        for login in part:
+            row = by_accessor.get(login.accessor)
+            if row is None or not _explains(row, login):
+                unexplained.append(login)
             elif _is_over(row):
                 over.append(row)
     return unexplained, over
 
 
-def _explains(row: SecretId, reader: ListedLogin) -> bool:
+def _explains(row: SecretId, login: ListedLogin) -> bool:
     """Whether the portal issued it for this very role, on an enrolment that holds (or whose node was deleted since)."""
     enrolment = row.enrolment
-    if not row.is_genuine() or (row.mount, str(row.recipient_id)) != (reader.mount, reader.role):
+    if not row.has_valid_mac() or (row.mount, str(row.recipient_id)) != (login.mount, login.role):
         return False
-    return enrolment is None or (enrolment.holds() and enrolment.atom_id == row.atom_id)
+    return enrolment is None or (enrolment.is_valid() and enrolment.atom_id == row.atom_id)
 
 
 def _is_over(row: SecretId) -> bool:
@@ -145,14 +145,14 @@ def _is_over(row: SecretId) -> bool:
 
 def _known_alarms(unexplained: Iterable[ListedLogin]) -> set[str]:
     """The accessors that an alarm was raised for. A row that is not the portal's own is none."""
-    names = [reader.accessor for reader in unexplained]
-    rows = [row for part in chunks(names, ROWS) for row in ReaderAlarm.objects.filter(accessor__in=part)]
-    return {row.accessor for row in rows if row.is_genuine()}
+    names = [login.accessor for login in unexplained]
+    rows = [row for part in chunks(names, ROWS) for row in LoginAlarm.objects.filter(accessor__in=part)]
+    return {row.accessor for row in rows if row.has_valid_mac()}
 
 
 def _counts(listed: list[ListedLogin]) -> dict[str, int]:
     """How many secret_ids each account has at the vault."""
-    by_role = Counter(reader.role for reader in listed)
+    by_role = Counter(login.role for login in listed)
     found = Counter[str]()
     for part in chunks([role for role in by_role if is_uuid(role)], ROWS):
         for pk, account in Recipient.objects.filter(pk__in=part).values_list("pk", "account_id"):
@@ -163,43 +163,43 @@ def _counts(listed: list[ListedLogin]) -> dict[str, int]:
 # -- alarms -------------------------------------------------------------------------------------------------------------
 
 
-def _raise_alarm(reader: ListedLogin) -> ReaderAlarm:
-    """Its row and its audit entry; mail follows, and is sent again by the next look if this process dies."""
-    told = calls.look_up_secret_id(reader.mount, reader.role, reader.accessor)
-    account, name = alarms.owner(reader.mount, reader.role)
-    alarm = ReaderAlarm(
+def _raise_alarm(login: ListedLogin) -> LoginAlarm:
+    """Its row and its audit entry; mail follows, and is sent again by the next scan if this process dies."""
+    told = calls.look_up_secret_id(login.mount, login.role, login.accessor)
+    account, name = alarms.owner(login.mount, login.role)
+    alarm = LoginAlarm(
         account=account,
-        mount=reader.mount,
-        role=reader.role[:64],
-        accessor=reader.accessor[:64],
+        mount=login.mount,
+        role=login.role[:64],
+        accessor=login.accessor[:64],
         metadata=claims_of(told),
         issued_at=made_at(told),
         destroyed_at=timezone.now() if told is None else None,
     )
     with transaction.atomic():
-        ReaderAlarm.objects.filter(accessor=alarm.accessor).delete()  # a forged one
+        LoginAlarm.objects.filter(accessor=alarm.accessor).delete()  # a forged one
         alarm.save(force_insert=True)
         if account is not None:
             message = f"Somebody can log in at the hosted vault as {name}, and nobody enrolled it"
-            kms_audit.record(alarm, "ALARM", message, actor="watch for readers")
-    log.error("reader_alarm", mount=reader.mount, account=account.code if account else None, alarm=str(alarm.pk))
+            kms_audit.record(alarm, "ALARM", message, actor="login watch")
+    log.error("login_alarm", mount=login.mount, account=account.code if account else None, alarm=str(alarm.pk))
     return alarm
 
 
 def _settle_alarms(listed: list[ListedLogin], unexplained: set[str]) -> None:
     """Alarms whose secret_id is gone say so; those that an enrolment explains by now are closed."""
-    present = {reader.accessor for reader in listed}
-    for alarm in ReaderAlarm.objects.filter(closed_at=None, destroyed_at=None).select_related("account"):
+    present = {login.accessor for login in listed}
+    for alarm in LoginAlarm.objects.filter(closed_at=None, destroyed_at=None).select_related("account"):
         if alarm.accessor not in present:
             alarms.destroyed(alarm)
-        elif alarm.accessor not in unexplained and alarm.is_genuine():
+        elif alarm.accessor not in unexplained and alarm.has_valid_mac():
             _close_explained(alarm)
-    back = ReaderAlarm.objects.filter(destroyed_at__lt=timezone.now() - BACK_AFTER, accessor__in=unexplained & present)
+    back = LoginAlarm.objects.filter(destroyed_at__lt=timezone.now() - BACK_AFTER, accessor__in=unexplained & present)
     for alarm in back.select_related("account"):
         _raise_again(alarm)
 
 
-def _raise_again(alarm: ReaderAlarm) -> None:
+def _raise_again(alarm: LoginAlarm) -> None:
     """It was destroyed, and the vault has it again: an older snapshot was put back, or the row was written past the portal."""
     with transaction.atomic():
         alarm.destroyed_at = alarm.closed_at = alarm.closed_by = alarm.mailed_at = None
@@ -207,17 +207,17 @@ def _raise_again(alarm: ReaderAlarm) -> None:
         alarm.save()
         if alarm.account is not None:
             message = "A login nobody enrolled that was destroyed is there again"
-            kms_audit.record(alarm, "ALARM", message, actor="watch for readers")
-    log.error("reader_alarm", mount=alarm.mount, alarm=str(alarm.pk))
+            kms_audit.record(alarm, "ALARM", message, actor="login watch")
+    log.error("login_alarm", mount=alarm.mount, alarm=str(alarm.pk))
 
 
-def _close_explained(alarm: ReaderAlarm) -> None:
+def _close_explained(alarm: LoginAlarm) -> None:
     with transaction.atomic():
         alarm.closed_at = timezone.now()
         alarm.save(update_fields=["closed_at"])
         if alarm.account is not None:
             message = "A login nobody seemed to have enrolled is explained by an enrolment now"
-            kms_audit.record(alarm, "ALARM_CLOSED", message, actor="watch for readers")
+            kms_audit.record(alarm, "ALARM_CLOSED", message, actor="login watch")
 
 
 def claims_of(told: dict[str, Any] | None) -> dict[str, str]:
@@ -250,7 +250,7 @@ def _destroy_again(over: list[SecretId]) -> int:
                     f"The hosted vault still had {len(rows)} logins that were taken back; they were destroyed again"
                 )
                 atoms = sorted({str(row.atom_id) for row in rows})[:20]
-                kms_audit.record(account, "DESTROY", message, actor="watch for readers", Atoms=atoms)
+                kms_audit.record(account, "DESTROY", message, actor="login watch", Atoms=atoms)
     return len(over)
 
 

@@ -48,7 +48,7 @@ class KmsAccount(SignedModel):
     @staticmethod
     def is_active(account: Account) -> bool:
         kms = getattr(account, "kms", None)
-        return kms is not None and kms.state == KmsAccount.State.ACTIVE and kms.is_genuine()
+        return kms is not None and kms.state == KmsAccount.State.ACTIVE and kms.has_valid_mac()
 
     @classmethod
     def refuse_inactive(cls, account: Account) -> None:

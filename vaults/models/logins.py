@@ -47,9 +47,9 @@ class Enrolment(SignedModel):
     def __str__(self) -> str:
         return f"enrolment {self.pk} ({self.state})"
 
-    def holds(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether this row is genuine and its node still of the Atom it was made for."""
-        return self.is_genuine() and self.atom_id == self.node.atom_id
+        return self.has_valid_mac() and self.atom_id == self.node.atom_id
 
     @property
     def is_stale(self) -> bool:
@@ -60,7 +60,7 @@ class Enrolment(SignedModel):
 class SecretId(SignedModel):
     """A secret_id that was issued, by its accessor: enough to destroy it, nothing to log in with.
 
-    Signed: a row slipped into the table does not hide a reader that nobody enrolled.
+    Signed: a row slipped into the table does not hide a login that nobody enrolled.
     """
 
     SIGNED = ("atom_id", "mount", "recipient_id", "accessor")
@@ -82,11 +82,11 @@ class SecretId(SignedModel):
         return f"secret_id {self.accessor} at {self.mount}"
 
 
-class ReaderAlarmQuerySet(models.QuerySet["ReaderAlarm"]):
-    def open(self) -> "ReaderAlarmQuerySet":
+class LoginAlarmQuerySet(models.QuerySet["LoginAlarm"]):
+    def open(self) -> "LoginAlarmQuerySet":
         return self.filter(closed_at=None)
 
-    def visible_to(self, membership: Membership) -> "ReaderAlarmQuerySet":
+    def visible_to(self, membership: Membership) -> "LoginAlarmQuerySet":
         """Of the member's account, without those about environments and Atoms the member does not see."""
         seen = [
             *Environment.objects.visible_to(membership).values_list("pk", flat=True),
@@ -95,7 +95,7 @@ class ReaderAlarmQuerySet(models.QuerySet["ReaderAlarm"]):
         return self.filter(account=membership.account_id, role__in=[str(pk) for pk in seen])
 
 
-class ReaderAlarm(SignedModel):
+class LoginAlarm(SignedModel):
     """A secret_id in the vault that no enrolment explains: somebody may read what only a runtime should.
 
     Signed: a row slipped into the table neither keeps an alarm from being raised nor closes one.
@@ -103,7 +103,7 @@ class ReaderAlarm(SignedModel):
 
     SIGNED = ("account_id", "mount", "role", "accessor", "closed_at")
 
-    account = models.ForeignKey(Account, models.CASCADE, null=True, related_name="reader_alarms")  # None: of no account
+    account = models.ForeignKey(Account, models.CASCADE, null=True, related_name="login_alarms")  # None: of no account
     mount = models.CharField(max_length=16)  # environments or atoms
     role = models.CharField(max_length=64)  # the recipient's UUID, or a role that is none's
     accessor = models.CharField(max_length=64, unique=True)
@@ -115,37 +115,37 @@ class ReaderAlarm(SignedModel):
     closed_at = models.DateTimeField(null=True)  # somebody looked into it
     closed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
-    objects = ReaderAlarmQuerySet.as_manager()
+    objects = LoginAlarmQuerySet.as_manager()
 
     class Meta:
         ordering = ["-found_at"]
 
     def __str__(self) -> str:
-        return f"reader nobody enrolled, at {self.mount}/{self.role}"
+        return f"unknown login, at {self.mount}/{self.role}"
 
 
-class ReaderWatch(models.Model):
+class LoginWatch(models.Model):
     """One row: when the vault's secret_ids were last compared with the enrolments, and what that counted."""
 
-    LEASE = timedelta(seconds=120)  # longer than a look at many thousand roles; then another one may start
+    LEASE = timedelta(seconds=120)  # longer than a scan of many thousand roles; then another one may start
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    looked_at = models.DateTimeField(null=True)  # the last look that came to its end
+    scanned_at = models.DateTimeField(null=True)  # the last scan that came to its end
     roles = models.PositiveIntegerField(default=0)
     secret_ids = models.PositiveIntegerField(default=0)
     counts = models.JSONField(default=dict)  # {account id as 32 hex digits: how many of them are its own}
-    failed_at = models.DateTimeField(null=True)  # since when no look has come to its end
+    failed_at = models.DateTimeField(null=True)  # since when no scan has come to its end
     error_code = models.CharField(max_length=64, blank=True)
     error_sentence = models.CharField(max_length=300, blank=True)
     lease = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
-        return f"watch for readers, last look {self.looked_at}"
+        return f"login watch, last scan {self.scanned_at}"
 
     @classmethod
     def take(cls) -> uuid.UUID | None:
-        """Begin a look: its lease, or None while another one is under way."""
+        """Begin a scan: its lease, or None while another one is under way."""
         now, lease = timezone.now(), uuid.uuid4()
         cls.objects.get_or_create(pk=1)
         free = cls.objects.filter(pk=1).filter(models.Q(lease=None) | models.Q(lease_until__lt=now))

@@ -39,7 +39,7 @@ class ContainerReport(UuidModel):
 class SelfCheckValue(UuidModel):
     """A worthless value sealed for an environment like its secrets: who opens it could open them."""
 
-    environment = models.OneToOneField(Environment, models.CASCADE, related_name="canary")
+    environment = models.OneToOneField(Environment, models.CASCADE, related_name="selfcheck_value")
     data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="+")
     revision = models.PositiveBigIntegerField(default=0)
     sealed = models.BinaryField(null=True)  # None: the first one is being sealed
@@ -48,13 +48,13 @@ class SelfCheckValue(UuidModel):
     claimed_at = models.DateTimeField(null=True)  # when a request began to seal the next one
 
     def __str__(self) -> str:
-        return f"canary of {self.environment}"
+        return f"test value of {self.environment}"
 
 
 class SelfCheckResult(UuidModel):
-    """When a node last opened its environment's canary, from login to plaintext."""
+    """When a node last opened its environment's test value, from login to plaintext."""
 
-    node = models.OneToOneField(Node, models.CASCADE, related_name="proof")
+    node = models.OneToOneField(Node, models.CASCADE, related_name="selfcheck")
     challenge = models.BinaryField(max_length=32)
     asked_at = models.DateTimeField()
     proved_at = models.DateTimeField(null=True)
@@ -63,4 +63,4 @@ class SelfCheckResult(UuidModel):
     failed_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
-        return f"proof of {self.node}"
+        return f"self-check of {self.node}"

@@ -52,7 +52,7 @@ class KmsSettings(UuidModel):
         self.mac = self._signature()
         super().save(*args, **kwargs)
 
-    def is_genuine(self) -> bool:
+    def has_valid_mac(self) -> bool:
         return hmac.compare_digest(bytes(self.mac), self._signature())
 
     def _signature(self) -> bytes:
@@ -84,7 +84,7 @@ class PropertiesFile(UuidModel):
         self.mac = self._signature()
         super().save(*args, **kwargs)
 
-    def is_genuine(self) -> bool:
+    def has_valid_mac(self) -> bool:
         return hmac.compare_digest(bytes(self.mac), self._signature())
 
     def _signature(self) -> bytes:

@@ -8,7 +8,7 @@ from atoms.tree import Badge, TreeNote, register
 from vaults.models import KmsAccount, SelfCheckResult
 from vaults.panel.settings import settings_of
 from vaults.panel.status import is_failing, is_mismatched, is_pending
-from vaults.selfcheck import ProofLine, proof_line
+from vaults.selfcheck import SelfCheckLine, selfcheck_line
 
 PREFIX = "Key Management Service"
 
@@ -31,7 +31,7 @@ def _trouble(atom: Atom) -> Badge | None:
         return Badge("Pending", "warn", f"{settings.get_mode_display()}: the switch is pending")
     if any(map(is_failing, reports)):
         return Badge("Failing", "bad", f"{PREFIX}: a container reports a problem")
-    tones = {line.tone for line in _proof_lines(atom, nodes)}
+    tones = {line.tone for line in _selfcheck_lines(atom, nodes)}
     if "bad" in tones:
         return Badge("Failing", "bad", f"{PREFIX}: a container cannot open the portal's test value")
     if atom.environment_id is None or not all(node.is_online for node in nodes):
@@ -48,22 +48,22 @@ def last_proved(atom: Atom) -> str:
 
     To ten minutes: with a thousand Atoms one of them proves every moment, and the tree would never be the same twice.
     """
-    proofs = [proof for node in atom.nodes.all() if (proof := _proof_here(atom, node))]
-    times = [proof.proved_at for proof in proofs if proof.proved_at is not None]
-    if not times or len(times) < len(proofs):
+    results = [result for node in atom.nodes.all() if (result := _result_here(atom, node))]
+    times = [result.proved_at for result in results if result.proved_at is not None]
+    if not times or len(times) < len(results):
         return ""
     oldest = min(times)
     return f"proved after {oldest:%-d %B, %H}:{oldest.minute // 10}0 UTC"
 
 
-def _proof_here(atom: Atom, node: Node) -> SelfCheckResult | None:
+def _result_here(atom: Atom, node: Node) -> SelfCheckResult | None:
     """What the node proved of the environment its Atom is attached to."""
-    proof: SelfCheckResult | None = getattr(node, "proof", None)
-    return proof if proof is not None and proof.environment_id == atom.environment_id else None
+    result: SelfCheckResult | None = getattr(node, "selfcheck", None)
+    return result if result is not None and result.environment_id == atom.environment_id else None
 
 
-def _proof_lines(atom: Atom, nodes: list[Node]) -> list[ProofLine]:
-    return [line for node in nodes if (line := proof_line(node, atom.environment_id))]
+def _selfcheck_lines(atom: Atom, nodes: list[Node]) -> list[SelfCheckLine]:
+    return [line for node in nodes if (line := selfcheck_line(node, atom.environment_id))]
 
 
-register(TreeNote(kms_badge, last_proved, ("kms_settings",), ("report", "proof")))
+register(TreeNote(kms_badge, last_proved, ("kms_settings",), ("report", "selfcheck")))

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from atoms.models import Atom
 from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault
 from kmscore.refused import Refused
@@ -74,15 +74,15 @@ def file_of(atom: Atom) -> PropertiesFile | None:
 
 
 def with_settings(atom: Atom) -> Atom:
-    """The Atom as it is now, with its settings: one query. Raises RowForged."""
+    """The Atom as it is now, with its settings: one query. Raises RowTampered."""
     return Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk).verified()
 
 
 def refuse_forged(atom: Atom) -> Atom:
-    """For pages: what stands beside the sealed settings is the portal's own. Raises RowForged."""
+    """For pages: what stands beside the sealed settings is the portal's own. Raises RowTampered."""
     for row in (getattr(atom, "kms_settings", None), file_of(atom)):
-        if row is not None and not row.is_genuine():
-            raise RowForged(f"{row._meta.label} {row.pk} does not bear the portal's signature.")
+        if row is not None and not row.has_valid_mac():
+            raise RowTampered(f"{row._meta.label} {row.pk} does not bear the portal's signature.")
     return atom
 
 
@@ -146,7 +146,7 @@ def save_kms_settings(
 def republish_settings(atom: Atom, *, above: int, actor: User | str) -> int:
     """Seal an Atom's settings anew under a revision higher than `above`, changing nothing of them: after a restore.
 
-    Returns the revision. Raises RowForged, and what sealing.new_save_key raises.
+    Returns the revision. Raises RowTampered, and what sealing.new_save_key raises.
     """
     atom = refuse_forged(with_settings(atom))
     stored = file_of(atom)

@@ -13,9 +13,9 @@ from atoms.models import Atom, Environment, Node
 from kmscore.byov import token, verdicts
 from kmscore.byov.customer import key_name
 from operations.models import Operation
-from vaults.models import ContainerReport, Enrolment, KmsAccount, KmsSettings, PropertiesFile, ReaderAlarm, Recipient
+from vaults.models import ContainerReport, Enrolment, KmsAccount, KmsSettings, LoginAlarm, PropertiesFile, Recipient
 from vaults.panel.settings import file_of, settings_of
-from vaults.selfcheck import ProofLine, proof_line
+from vaults.selfcheck import SelfCheckLine, selfcheck_line
 
 STATES = {"ok": "pass", "failed": "fail", "warning": "warn", "skipped": "skipped"}
 WELL = ("ok", "switch_pending", "detached")  # verdicts that are told elsewhere or nowhere
@@ -109,8 +109,8 @@ class Panel:
     in_transit: Recipient | None
     operations: list[Operation]
     intruded_at: object
-    proofs: list[ProofLine]
-    alarms: list[ReaderAlarm]
+    selfchecks: list[SelfCheckLine]
+    alarms: list[LoginAlarm]
 
     @property
     def is_byov(self) -> bool:
@@ -150,7 +150,7 @@ class Panel:
             (self.in_transit.in_transit_version, self.in_transit.data_keys_made) if self.in_transit else None,
             [(o.pk, o.state, o.done) for o in self.operations],
             (self.atom.name, self.atom.attachment_revision, self.atom.rekey_revision, str(self.intruded_at)),
-            [(p.node.pk, p.word, p.sentence, p.at, p.since) for p in self.proofs],
+            [(p.node.pk, p.word, p.sentence, p.at, p.since) for p in self.selfchecks],
             [(a.pk, a.destroyed_at) for a in self.alarms],
             self.atom.environment and (self.atom.environment.name, self.atom.environment.extensions_revision),
         ]
@@ -159,7 +159,7 @@ class Panel:
 
 def panel_of(atom: Atom) -> Panel:
     """The panel of an Atom; a constant number of queries."""
-    nodes = list(atom.nodes.exclude(state=Node.State.REVOKED).select_related("report__environment", "proof"))
+    nodes = list(atom.nodes.exclude(state=Node.State.REVOKED).select_related("report__environment", "selfcheck"))
     reports = [node.report for node in nodes if hasattr(node, "report")]
     environment = atom.environment
     ids = [atom.pk, *(node.pk for node in nodes), *([environment.pk] if environment else [])]
@@ -170,27 +170,27 @@ def panel_of(atom: Atom) -> Panel:
     settings, file = settings_of(atom), file_of(atom)
     checks = [_checks(atom, node, settings, file) for node in nodes if hasattr(node, "report")]
     checked = nodes if KmsAccount.is_active(atom.account) else []
-    proofs = [line for line in (proof_line(node, atom.environment_id) for node in checked) if line]
+    selfchecks = [line for line in (selfcheck_line(node, atom.environment_id) for node in checked) if line]
     return Panel(
         atom=atom,
         settings=settings,
         file=file,
-        status=_doubted(_status(atom, settings, nodes, reports, checks), proofs),
+        status=_doubted(_status(atom, settings, nodes, reports, checks), selfchecks),
         nodes=nodes,
         reports=reports,
         checks=checks,
         in_transit=Recipient.objects.filter(pk=environment.pk).first() if environment else None,
         operations=list(operations),
         intruded_at=intruded.values_list("requested_at", flat=True).first(),
-        proofs=proofs,
+        selfchecks=selfchecks,
         alarms=list(_alarms(atom, environment)),
     )
 
 
-def _alarms(atom: Atom, environment: Environment | None) -> QuerySet[ReaderAlarm]:
+def _alarms(atom: Atom, environment: Environment | None) -> QuerySet[LoginAlarm]:
     """Open ones about this Atom's login or its environment's."""
     roles = [str(row.pk) for row in (atom, environment) if row is not None]
-    return ReaderAlarm.objects.filter(account=atom.account_id, role__in=roles, closed_at=None)
+    return LoginAlarm.objects.filter(account=atom.account_id, role__in=roles, closed_at=None)
 
 
 # -- what the container found at the customer's vault -------------------------------------------------------------------
@@ -290,9 +290,9 @@ def _status(
     return _silent_status(silent, len(enrolled)) if silent else _content_status(atom, settings, reports)
 
 
-def _doubted(status: Status, proofs: list[ProofLine]) -> Status:
+def _doubted(status: Status, selfchecks: list[SelfCheckLine]) -> Status:
     """What reports say is well, unless the self-check says otherwise: that is proved, and the rest is told."""
-    doubts = sorted((line for line in proofs if line.tone in ("bad", "warn")), key=lambda line: line.tone)
+    doubts = sorted((line for line in selfchecks if line.tone in ("bad", "warn")), key=lambda line: line.tone)
     if not doubts:
         return status
     first = doubts[0]

@@ -134,20 +134,20 @@ def _keys(ids: list[uuid.UUID]) -> Iterator[QuerySet[DataKey]]:
 
 
 @dataclass(slots=True)
-class SettingsAnew:
+class RepublishedSettings:
     """Of an account: Atoms whose settings were sealed anew, and those whose properties file has to be uploaded again."""
 
     sealed: list[Atom] = field(default_factory=list)
     upload_again: list[Atom] = field(default_factory=list)
 
 
-def publish_settings(account: Account, restore: Restore, without: Collection[uuid.UUID] = ()) -> SettingsAnew:
+def publish_settings(account: Account, restore: Restore, without: Collection[uuid.UUID] = ()) -> RepublishedSettings:
     """Seal the KMS settings of each Atom anew, above every revision that a container may have met.
 
     After a restore of the database also of Atoms that have a container and no settings: it may have met some since.
     without: those that have no key in the vault.
     """
-    result, done = SettingsAnew(), done_before(account, restore, "RESTORE_SETTINGS")
+    result, done = RepublishedSettings(), done_before(account, restore, "RESTORE_SETTINGS")
     reported = dict(
         ContainerReport.objects.filter(node__atom__account=account)
         .values_list("node__atom")

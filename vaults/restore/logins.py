@@ -22,25 +22,25 @@ from vaults.restore.account import ACTOR, Restore
 
 @dataclass(slots=True)
 class VaultLogins:
-    """What the vault lists. accessors: of all secret_ids; strangers: (reader, node it names, when it was made) of those
+    """What the vault lists. accessors: of all secret_ids; unknown: (login, node it names, when it was made) of those
     the database does not know."""
 
     accessors: set[str] = field(default_factory=set)
     roles: set[tuple[str, str]] = field(default_factory=set)  # (mount, name) of all roles
-    strangers: list[tuple[ListedLogin, str, datetime | None]] = field(default_factory=list)
+    unknown: list[tuple[ListedLogin, str, datetime | None]] = field(default_factory=list)
 
 
 def listed() -> VaultLogins:
     """Every secret_id of runtimes: a call for each role, and one for each that the database does not know."""
     found = VaultLogins(roles={(mount, role) for mount in (ENVIRONMENTS, ATOMS) for role in calls.roles(mount)})
     for part in chunks(list(_all(found.roles)), ROWS):
-        accessors = {reader.accessor for reader in part}
+        accessors = {login.accessor for login in part}
         known = set(SecretId.objects.filter(accessor__in=accessors).values_list("accessor", flat=True))
         found.accessors |= accessors
-        for reader in part:
-            if reader.accessor not in known:
-                told = calls.look_up_secret_id(reader.mount, reader.role, reader.accessor)
-                found.strangers.append((reader, claims_of(told).get("node", ""), made_at(told)))
+        for login in part:
+            if login.accessor not in known:
+                told = calls.look_up_secret_id(login.mount, login.role, login.accessor)
+                found.unknown.append((login, claims_of(told).get("node", ""), made_at(told)))
     return found
 
 
@@ -49,7 +49,7 @@ def _all(roles: set[tuple[str, str]]) -> Iterator[ListedLogin]:
         yield from (ListedLogin(mount, role, accessor) for accessor in calls.secret_ids(mount, role))
 
 
-def cut_off_since(account: Account, readers: VaultLogins, restore: Restore) -> list[Node]:
+def cut_off_since(account: Account, found: VaultLogins, restore: Restore) -> list[Node]:
     """Nodes the older database believes in, though the newer vault has no login of theirs: they were revoked since.
 
     They are revoked again. Only where the vault is the newer one: an older vault lacks logins that are good. Not where the
@@ -57,60 +57,60 @@ def cut_off_since(account: Account, readers: VaultLogins, restore: Restore) -> l
     """
     if restore.vault or not restore.database:
         return []
-    renewed = {node for _, node, _ in readers.strangers}
+    renewed = {node for _, node, _ in found.unknown}
     nodes = Node.objects.filter(atom__account=account, state=Node.State.ENROLLED).select_related("atom__account")
-    gone = [node for node in nodes.prefetch_related("secret_ids") if _is_cut_off(node, readers, renewed)]
+    gone = [node for node in nodes.prefetch_related("secret_ids") if _is_cut_off(node, found, renewed)]
     for node in gone:
         revoke_node(node, actor=ACTOR)
     return gone
 
 
-def _is_cut_off(node: Node, readers: VaultLogins, renewed: set[str]) -> bool:
+def _is_cut_off(node: Node, found: VaultLogins, renewed: set[str]) -> bool:
     good = [row for row in node.secret_ids.all() if row.confirmed_at and not row.superseded_at and not row.destroyed_at]
-    if (ATOMS, str(node.atom_id)) not in readers.roles:
+    if (ATOMS, str(node.atom_id)) not in found.roles:
         return False
-    return bool(good) and str(node.pk) not in renewed and not any(row.accessor in readers.accessors for row in good)
+    return bool(good) and str(node.pk) not in renewed and not any(row.accessor in found.accessors for row in good)
 
 
-def adopt(account: Account, readers: VaultLogins, restore: Restore) -> list[SecretId]:
+def adopt(account: Account, found: VaultLogins, restore: Restore) -> list[SecretId]:
     """Take over logins whose metadata names an enrolled node of this account, made before the restore.
 
     An older database does not know what its containers renewed since. Whoever held the identities of web and worker could
     have made such a login too, so an operator has to ask for it, and each is an audit row.
     """
     adopted = []
-    for reader, claimed, made in readers.strangers:
+    for login, claimed, made in found.unknown:
         if made is None or made > restore.restored_at or not is_uuid(claimed):
             continue
-        node = _claimed(account, uuid.UUID(claimed), reader)
+        node = _claimed(account, uuid.UUID(claimed), login)
         if node is not None:
-            adopted.append(_adopt(node, reader, made))
+            adopted.append(_adopt(node, login, made))
     return adopted
 
 
-def _claimed(account: Account, pk: uuid.UUID, reader: ListedLogin) -> Node | None:
+def _claimed(account: Account, pk: uuid.UUID, login: ListedLogin) -> Node | None:
     """The enrolled node, if this role is its Atom's or its environment's."""
     enrolled = Node.objects.filter(pk=pk, atom__account=account, state=Node.State.ENROLLED)
     node = enrolled.select_related("atom__attachment__environment", "atom__account").first()
     if node is None:
         return None
     atom: Atom = node.atom
-    own = atom.pk if reader.mount == ATOMS else getattr(atom.environment, "pk", None)
-    return node if str(own) == reader.role else None
+    own = atom.pk if login.mount == ATOMS else getattr(atom.environment, "pk", None)
+    return node if str(own) == login.role else None
 
 
-def _adopt(node: Node, reader: ListedLogin, made: datetime) -> SecretId:
+def _adopt(node: Node, login: ListedLogin, made: datetime) -> SecretId:
     row = SecretId(
         node=node,
         atom_id=node.atom_id,
         attachment_revision=node.atom.attachment_revision,
-        mount=reader.mount,
-        recipient_id=uuid.UUID(reader.role),
-        accessor=reader.accessor,
+        mount=login.mount,
+        recipient_id=uuid.UUID(login.role),
+        accessor=login.accessor,
         confirmed_at=made,
     )
     with transaction.atomic():
         row.save(force_insert=True)
         message = f"A login that {node} of {node.atom.name} got after the backup was adopted"
-        kms_audit.record(node.atom, "ADOPT", message, actor=ACTOR, node=str(node.pk), mount=reader.mount)
+        kms_audit.record(node.atom, "ADOPT", message, actor=ACTOR, node=str(node.pk), mount=login.mount)
     return row

@@ -9,11 +9,11 @@ from accounts.fragments import fragment
 from accounts.privileges import READ, Privilege
 from atoms.models import Environment
 from vaults.models import KmsAccount
-from vaults.views.alarms import readers_card
+from vaults.views.alarms import logins_card
 from vaults.views.disable import ending_card
 from vaults.views.rekey import rekey_card
 from vaults.views.rotation import rotation_card
-from vaults.views.selfcheck import proofs_card
+from vaults.views.selfcheck import selfcheck_card
 
 
 @require_safe
@@ -35,8 +35,8 @@ def account_cards(request: AccountRequest) -> dict[str, object]:
         "may_admin": request.may(Privilege.ACCOUNT_ADMIN),
         "may_manage": request.may(Privilege.ATOM_MANAGEMENT),
         **ending_card(request),
-        **readers_card(request),
-        **proofs_card(request),
+        **logins_card(request),
+        **selfcheck_card(request),
         **rotation_card(request),
         **rekey_card(request),
     }

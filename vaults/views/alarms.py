@@ -1,4 +1,4 @@
-"""Readers that nobody enrolled: the card on the account's page, and what an administrator does about one."""
+"""Unknown logins, which nobody enrolled: the card on the account's page, and what an administrator does about one."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,9 +20,9 @@ from atoms.models import Atom, Environment, Node
 from kmscore.vaultclient.mounts import ENVIRONMENTS
 from operations.models import Operation
 from vaults.logins import alarms
-from vaults.models import ReaderAlarm, ReaderWatch
+from vaults.models import LoginAlarm, LoginWatch
 
-LATE = timedelta(seconds=60)  # a look that is older has missed its promise
+LATE = timedelta(seconds=60)  # a scan that is older has missed its promise
 SHOWN = 50  # alarms on one page
 TOKENS = timedelta(minutes=5)  # how long a login that is open goes on
 
@@ -39,7 +39,7 @@ class CloseForm(forms.Form):
 class AlarmLine:
     """An alarm in words; `operation` is the one that destroys it, newest, or None."""
 
-    alarm: ReaderAlarm
+    alarm: LoginAlarm
     name: str
     claims: str
     operation: Operation | None
@@ -55,16 +55,16 @@ class AlarmLine:
 
 @dataclass(frozen=True, slots=True)
 class WatchState:
-    """How fresh the watch is: `count` logins of this account were compared at `looked_at`."""
+    """How fresh the watch is: `count` logins of this account were compared at `scanned_at`."""
 
-    looked_at: datetime | None
+    scanned_at: datetime | None
     count: int
     is_late: bool
-    sentence: str  # why the last look failed, "" when it did not
+    sentence: str  # why the last scan failed, "" when it did not
 
 
-def readers_card(request: AccountRequest) -> dict[str, object]:
-    """Of `_account_readers.html`; two queries, and four more while there are alarms."""
+def logins_card(request: AccountRequest) -> dict[str, object]:
+    """Of `_account_logins.html`; two queries, and four more while there are alarms."""
     return {
         "watch": _watch(request.account),
         "alarm_lines": alarm_lines(
@@ -73,23 +73,23 @@ def readers_card(request: AccountRequest) -> dict[str, object]:
     }
 
 
-def visible_alarms(request: AccountRequest) -> list[ReaderAlarm]:
+def visible_alarms(request: AccountRequest) -> list[LoginAlarm]:
     """The open ones; of an Administrator also those about what was deleted."""
-    rows = ReaderAlarm.objects.open()
+    rows = LoginAlarm.objects.open()
     if request.may(Privilege.ACCOUNT_ADMIN):
         return list(rows.filter(account=request.account)[:SHOWN])
     return list(rows.visible_to(request.membership)[:SHOWN])
 
 
 def _watch(account: Account) -> WatchState:
-    rows = ReaderWatch.objects.filter(pk=1).annotate(own=KT(f"counts__{account.pk.hex}"))
-    row = rows.values_list("looked_at", "own", "failed_at", "error_sentence").first()
-    looked_at, own, failed_at, sentence = row or (None, None, None, "")
-    late = looked_at is None or timezone.now() - looked_at > LATE
-    return WatchState(looked_at, int(own or 0), late, sentence if failed_at else "")
+    rows = LoginWatch.objects.filter(pk=1).annotate(own=KT(f"counts__{account.pk.hex}"))
+    row = rows.values_list("scanned_at", "own", "failed_at", "error_sentence").first()
+    scanned_at, own, failed_at, sentence = row or (None, None, None, "")
+    late = scanned_at is None or timezone.now() - scanned_at > LATE
+    return WatchState(scanned_at, int(own or 0), late, sentence if failed_at else "")
 
 
-def alarm_lines(account: Account, rows: list[ReaderAlarm], *, claims: bool) -> list[AlarmLine]:
+def alarm_lines(account: Account, rows: list[LoginAlarm], *, claims: bool) -> list[AlarmLine]:
     """The alarms with the names of what they are about; a constant number of queries.
 
     claims: whether to tell what they claim to be, which may name what not every member sees.
@@ -111,12 +111,12 @@ def alarm_lines(account: Account, rows: list[ReaderAlarm], *, claims: bool) -> l
     ]
 
 
-def _name(row: ReaderAlarm, names: dict[str, str]) -> str:
+def _name(row: LoginAlarm, names: dict[str, str]) -> str:
     deleted = "a deleted environment" if row.mount == ENVIRONMENTS else "a deleted Atom"
     return names.get(row.role, deleted)
 
 
-def _claims(row: ReaderAlarm, names: dict[str, str], nodes: dict[str, str]) -> str:
+def _claims(row: LoginAlarm, names: dict[str, str], nodes: dict[str, str]) -> str:
     """What whoever made it wrote beside it; it proves nothing."""
     atom, node = row.metadata.get("atom", ""), row.metadata.get("node", "")
     if not atom and not node:
@@ -128,20 +128,20 @@ def _claims(row: ReaderAlarm, names: dict[str, str], nodes: dict[str, str]) -> s
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ACCOUNT_ADMIN)
 @reauthentication_required
-def reader_destroy(request: AccountRequest, alarm_id: object) -> HttpResponse:
+def login_alarm_destroy(request: AccountRequest, alarm_id: object) -> HttpResponse:
     """Destroy a login that nobody enrolled."""
     alarm = _find(request, alarm_id)
     if request.method == "POST":
         alarms.request_destruction(alarm, actor=request.user)
         messages.success(request, "The login is being destroyed.")
         return redirect("vaults:kms_account", request.account.code)
-    return render(request, "vaults/reader_destroy.html", _context(request, alarm))
+    return render(request, "vaults/login_alarm_destroy.html", _context(request, alarm))
 
 
 @require_http_methods(["GET", "POST"])
 @account_member(Privilege.ACCOUNT_ADMIN)
 @reauthentication_required
-def reader_close(request: AccountRequest, alarm_id: object) -> HttpResponse:
+def login_alarm_close(request: AccountRequest, alarm_id: object) -> HttpResponse:
     """Close an alarm: somebody knows what it is."""
     alarm = _find(request, alarm_id)
     form = CloseForm(request.POST or None)
@@ -149,13 +149,13 @@ def reader_close(request: AccountRequest, alarm_id: object) -> HttpResponse:
         alarms.close(alarm, note=" ".join(form.cleaned_data["note"].split()), actor=request.user)
         messages.success(request, "The alarm is closed.")
         return redirect("vaults:kms_account", request.account.code)
-    return render(request, "vaults/reader_close.html", _context(request, alarm) | {"form": form})
+    return render(request, "vaults/login_alarm_close.html", _context(request, alarm) | {"form": form})
 
 
-def _find(request: AccountRequest, alarm_id: object) -> ReaderAlarm:
-    """Raises RowForged for a row that was written past the portal."""
-    return get_object_or_404(ReaderAlarm, pk=alarm_id, account=request.account, closed_at=None).verified()
+def _find(request: AccountRequest, alarm_id: object) -> LoginAlarm:
+    """Raises RowTampered for a row that was written past the portal."""
+    return get_object_or_404(LoginAlarm, pk=alarm_id, account=request.account, closed_at=None).verified()
 
 
-def _context(request: AccountRequest, alarm: ReaderAlarm) -> dict[str, object]:
+def _context(request: AccountRequest, alarm: LoginAlarm) -> dict[str, object]:
     return {"section": "keys", "line": alarm_lines(request.account, [alarm], claims=True)[0]}

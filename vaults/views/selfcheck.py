@@ -4,18 +4,18 @@ from dataclasses import dataclass
 
 from accounts.access import AccountRequest
 from atoms.models import Atom, Node
-from vaults.selfcheck import ProofLine, proof_line, unproved
+from vaults.selfcheck import SelfCheckLine, selfcheck_line, unproved
 
 SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Proofs:
+class SelfCheckSummary:
     """total: enrolled containers of attached Atoms the member sees; lines: the first of those that did not prove."""
 
     total: int
     missing: int
-    lines: list[ProofLine]
+    lines: list[SelfCheckLine]
 
     @property
     def proved(self) -> int:
@@ -26,12 +26,12 @@ class Proofs:
         return self.missing - len(self.lines)
 
 
-def proofs_card(request: AccountRequest) -> dict[str, object]:
-    """Of `_account_proofs.html`; three queries at most, whatever the number of containers."""
+def selfcheck_card(request: AccountRequest) -> dict[str, object]:
+    """Of `_account_selfcheck.html`; three queries at most, whatever the number of containers."""
     atoms = Atom.objects.visible_to(request.membership).exclude(attachment=None)
     nodes = Node.objects.filter(atom__in=atoms, state=Node.State.ENROLLED)
     total, found = nodes.count(), unproved(nodes)
     missing = found.count() if total else 0
-    rows = found.select_related("proof", "atom__attachment")[:SHOWN] if missing else []
-    lines = [proof_line(node, node.atom.environment_id) for node in rows]
-    return {"proofs": Proofs(total, missing, [line for line in lines if line])}
+    rows = found.select_related("selfcheck", "atom__attachment")[:SHOWN] if missing else []
+    lines = [selfcheck_line(node, node.atom.environment_id) for node in rows]
+    return {"selfcheck": SelfCheckSummary(total, missing, [line for line in lines if line])}

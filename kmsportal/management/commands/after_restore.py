@@ -13,13 +13,14 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts import audit
 from accounts.models import Account
-from accounts.rows import RowForged
+from accounts.rows import RowTampered
 from extensions.actions import StaleRevision
 from extensions.restoring import publish_extensions, to_enter_again
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultError
 from kmsportal.backups import record, restored
 from vaults.hosted import calls
+from vaults.hosted.calls import use_credentials
 from vaults.keys.shred import shred_again
 from vaults.logins import watch
 from vaults.models import KmsAccount
@@ -59,17 +60,17 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         restore = self._which(options)
-        calls.hold([options["credentials"] / name for name in ("web.json", "worker.json")])
+        use_credentials([options["credentials"] / name for name in ("web.json", "worker.json")])
         try:
             self._all(restore, adopt=options["adopt"])
             if options["source"]:
                 self._compare_audit(options["source"])
         except VaultError as error:
             raise CommandError(f"{error.sentence} Mend that and start again: what is done stays done.") from None
-        except (RowForged, StaleRevision, Refused, record.BackupBroken) as error:
+        except (RowTampered, StaleRevision, Refused, record.BackupBroken) as error:
             raise CommandError(str(error)) from None
         finally:
-            calls.hold(())
+            use_credentials(())
 
     def _which(self, options: dict[str, Any]) -> Restore:
         now, only = datetime.now(UTC), options["only"]
@@ -89,11 +90,11 @@ class Command(BaseCommand):
         found = login_restore.listed()
         roles = set(calls.roles("environments")) | set(calls.roles("atoms"))
         for account in accounts:
-            self._readers(account, found, restore, adopt=adopt)
+            self._logins(account, found, restore, adopt=adopt)
             without = account_restore.without_role(account, roles)
             if without:
                 self._say(account, NO_ROLE.format(without))
-        look = watch.look()
+        look = watch.scan()
         if look is not None:
             self.stdout.write(
                 f"Logins that were taken back and destroyed again: {look.destroyed}. New alarms: {len(look.alarms)}."
@@ -148,7 +149,7 @@ class Command(BaseCommand):
         )
         self._say(account, "its keys were shredded and may be back: start the shred worker.")
 
-    def _readers(self, account: Account, found: VaultLogins, restore: Restore, *, adopt: bool) -> None:
+    def _logins(self, account: Account, found: VaultLogins, restore: Restore, *, adopt: bool) -> None:
         for node in login_restore.cut_off_since(account, found, restore):
             self._say(account, f"{node} of {node.atom.name} was cut off after the backup; it is revoked again.")
         if adopt:

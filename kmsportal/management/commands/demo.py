@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 # Whose identities a command needs; another one names the files itself, or needs none.
-CREDENTIALS = {"backup": "backup.json", "sweep": "worker.json", "watch_readers": "worker.json"}
+CREDENTIALS = {"backup": "backup.json", "sweep": "worker.json", "watch_logins": "worker.json"}
 
 
 class Command(BaseCommand):
@@ -46,10 +46,10 @@ class Command(BaseCommand):
     def _manage(self, var: Path, port: int, words: list[str]) -> NoReturn:
         """Become `manage.py COMMAND` with the environment of one of the stack's processes; the stack may be running."""
         from kmsportal.demo import parts
-        from kmsportal.demo.place import ROOT, DemoError, Place
+        from kmsportal.demo.directory import ROOT, DemoError, StackDirectory
         from kmsportal.demo.servers import OpenBao, Valkey
 
-        place = Place(var.absolute(), port)
+        place = StackDirectory(var.absolute(), port)
         try:
             ports = {name: int(number) for name, number in json.loads((place.var / "ports.json").read_text()).items()}
             openbao = OpenBao(place, ports["openbao"], ports["openbao_cluster"])
@@ -62,7 +62,7 @@ class Command(BaseCommand):
         os.execve(sys.executable, [sys.executable, str(ROOT / "manage.py"), *words], environment)  # noqa: S606
 
     def _inside(self, *, installer_token: bool) -> None:
-        from kmsportal.demo.place import Place
+        from kmsportal.demo.directory import StackDirectory
         from kmsportal.demo.prepare import prepare
 
         if settings.MODE != "demo":
@@ -72,11 +72,11 @@ class Command(BaseCommand):
 
             self.stdout.write(make_token())
         else:
-            prepare(Place(settings.VAR, settings.PORT))
+            prepare(StackDirectory(settings.VAR, settings.PORT))
 
     def _run(self, var: Path, port: int) -> None:
         try:
-            from kmsportal.demo.place import DemoError, no_space
+            from kmsportal.demo.directory import DemoError, no_space
             from kmsportal.demo.stack import run
         except ModuleNotFoundError as error:
             raise CommandError(

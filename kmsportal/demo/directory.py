@@ -31,7 +31,7 @@ class DemoError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StackDirectory:
     """The files of one stack and the web server's port."""
 
     var: Path
@@ -69,9 +69,9 @@ class Place:
         return path
 
 
-def open_place(var: Path, port: int) -> Place:
+def open_place(var: Path, port: int) -> StackDirectory:
     """Make VAR, private, and see that it can be used. Raises DemoError."""
-    place = Place(var.absolute(), port)
+    place = StackDirectory(var.absolute(), port)
     try:
         place.var.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place.var):
@@ -95,7 +95,7 @@ def no_space(var: Path) -> DemoError:
     )
 
 
-def lock(place: Place) -> IO[str]:
+def lock(place: StackDirectory) -> IO[str]:
     """Hold VAR for this process; the system lets go when it ends, however it ends. Raises DemoError."""
     file = (place.directory("run") / "lock").open("a+")
     try:
@@ -130,7 +130,7 @@ def check_web_port(port: int) -> None:
             ) from None
 
 
-def inner_ports(place: Place) -> dict[str, int]:
+def inner_ports(place: StackDirectory) -> dict[str, int]:
     """The loopback ports of OpenBao (and its cluster listener) and Valkey: chosen once, then kept.
 
     They are kept because the demo runtime remembers the vault's address. Raises DemoError when one is taken.

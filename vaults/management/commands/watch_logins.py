@@ -1,4 +1,4 @@
-"""One look at who can log in at the hosted vault, for operators and for a broken queue."""
+"""One scan of who can log in at the hosted vault, for operators and for a broken queue."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            found = watch.look()
+            found = watch.scan()
         except VaultError as error:
             raise CommandError(f"Nothing was compared. {error.sentence}") from None
         if found is None:
-            self.stdout.write("Another look is under way.")
+            self.stdout.write("Another scan is under way.")
             return
         self.stdout.write(f"{found.secret_ids} logins of {found.roles} environments and Atoms compared.")
         self.stdout.write(f"{found.destroyed} that were taken back were destroyed again.")

@@ -12,32 +12,32 @@ from atomapi.auth import NodeRequest, sync_credential
 from atomapi.report import MAX_BIG
 from atoms.models import Atom, Environment
 from kmscore.refused import Refused
-from vaults import selfcheck as canaries
+from vaults import selfcheck as selfchecks
 from vaults.models import KmsAccount
 
 router = Router()
 
 
-class ProofIn(Schema):
-    """Either the proof and the canary's revision, or the code of what went wrong."""
+class SelfCheckAnswer(Schema):
+    """Either the proof and the test value's revision, or the code of what went wrong."""
 
     proof: str = Field("", pattern="^([0-9a-f]{64})?$")
     revision: int = Field(0, ge=0, le=MAX_BIG)
     code: str = Field("", pattern="^[a-z0-9_]{0,64}$")
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "ProofIn":
+    def _one_of_both(self) -> "SelfCheckAnswer":
         if bool(self.proof) == bool(self.code):
             raise ValueError("give a proof or a code")
         return self
 
 
-@router.post("canary", auth=sync_credential)
-def canary(request: NodeRequest) -> HttpResponse:
+@router.post("selfcheck", auth=sync_credential)
+def selfcheck_value(request: NodeRequest) -> HttpResponse:
     """{environment, data_key, document, revision, sealed, challenge}: to be opened, and the challenge (hex) answered once."""
     node = request.auth.node
     environment = _environment(node.atom)
-    found = canaries.current_canary(environment)
+    found = selfchecks.current_value(environment)
     assert found.data_key is not None
     answer: dict[str, Any] = {
         "environment": environment.pk,
@@ -45,18 +45,18 @@ def canary(request: NodeRequest) -> HttpResponse:
         "document": found.data_key.document,
         "revision": found.revision,
         "sealed": b2a_base64(bytes(found.sealed or b""), newline=False).decode("ascii"),
-        "challenge": canaries.challenge(node, found).hex(),
+        "challenge": selfchecks.challenge(node, found).hex(),
     }
     return HttpResponse(orjson.dumps(answer), content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-@router.post("canary/proof", auth=sync_credential)
-def canary_proof(request: NodeRequest, body: ProofIn) -> HttpResponse:
+@router.post("selfcheck/answer", auth=sync_credential)
+def selfcheck_answer(request: NodeRequest, body: SelfCheckAnswer) -> HttpResponse:
     """The answer to the challenge, or why the test value could not be opened."""
     if body.code:
-        canaries.take_failure(request.auth.node, body.code)
+        selfchecks.take_failure(request.auth.node, body.code)
     else:
-        canaries.take_answer(request.auth.node, body.revision, unhexlify(body.proof))
+        selfchecks.take_answer(request.auth.node, body.revision, unhexlify(body.proof))
     return HttpResponse(status=204)
 
 

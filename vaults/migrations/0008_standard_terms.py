@@ -1,0 +1,45 @@
+import django.db.models.deletion
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """The field's words. Alarms raised under the old name lose their signature with it; the next scan raises them again."""
+
+    dependencies = [
+        ("accounts", "0003_support_staff"),
+        ("atoms", "0005_revoked_credentials"),
+        ("vaults", "0007_canary_claimed"),
+    ]
+
+    operations = [
+        migrations.RenameModel(old_name="ReaderWatch", new_name="LoginWatch"),
+        migrations.RenameField(model_name="loginwatch", old_name="looked_at", new_name="scanned_at"),
+        migrations.RenameModel(old_name="ReaderAlarm", new_name="LoginAlarm"),
+        migrations.RenameModel(old_name="Loss", new_name="LostKeys"),
+        migrations.RenameModel(old_name="Canary", new_name="SelfCheckValue"),
+        migrations.RenameModel(old_name="Proof", new_name="SelfCheckResult"),
+        migrations.AlterField(
+            model_name="loginalarm",
+            name="account",
+            field=models.ForeignKey(
+                null=True,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="login_alarms",
+                to="accounts.account",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="selfcheckvalue",
+            name="environment",
+            field=models.OneToOneField(
+                on_delete=django.db.models.deletion.CASCADE, related_name="selfcheck_value", to="atoms.environment"
+            ),
+        ),
+        migrations.AlterField(
+            model_name="selfcheckresult",
+            name="node",
+            field=models.OneToOneField(
+                on_delete=django.db.models.deletion.CASCADE, related_name="selfcheck", to="atoms.node"
+            ),
+        ),
+    ]
