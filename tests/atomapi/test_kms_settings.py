@@ -12,7 +12,7 @@ from django.utils import timezone
 from atoms.models import Node, NodeCredential
 from tests.atomapi.test_enrol import Machine, enrolled
 from tests.conftest import HostedVault, Stage
-from tests.vaults.test_save_kms_settings import CANARY, save, upload
+from tests.vaults.panel.test_settings import CANARY, save, upload
 from vaults.models import ContainerReport, KmsAccount
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]

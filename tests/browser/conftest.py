@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.conftest import container, enrolled
+from tests.kmsruntime.conftest import container, enrolled
 
 __all__ = ["container", "enrolled"]
 ARGUMENTS = [

@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser import steps
 from tests.conftest import PASSWORD
 from tests.customer import CustomersVault, start_customers_vault
+from tests.kmsruntime.container import Container, save
 from tests.live import ROOT, LivePortal
-from tests.runtime.container import Container, save
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser, pytest.mark.slow]
 SECRET = "typed once, never again"  # noqa: S105

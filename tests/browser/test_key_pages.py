@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from atoms.models import Node
 from operations.work import sweep
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
-from tests.lifecycle import rotations as look
+from tests.vaults.keys import rotations as look
 from vaults.keys.rekey import request_rekey
 from vaults.keys.rotation import request_rotation_of_all, set_schedule
 from vaults.models import KmsAccount, Recipient, RecipientRotation

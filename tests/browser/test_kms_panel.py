@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_pages import Visit, enrolled, save_as, tab_to
 from tests.live import LivePortal
-from tests.vaults.panel import SAMPLE, TOKEN
+from tests.vaults.panel.panel import SAMPLE, TOKEN
 from vaults.models import ContainerReport
 from vaults.panel.settings import file_of, settings_of, with_settings
 

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from atoms import revocation
 from atoms.models import Node
 from tests.browser.test_pages import Visit, enrolled, save_as, visit
-from tests.lifecycle.test_readers import forged
+from tests.vaults.logins.test_watch import forged
 from vaults.logins import watch
 from vaults.models import LoginAlarm, SelfCheckResult
 

@@ -10,7 +10,7 @@ from kmscore.refused import Refused
 from tests.conftest import HostedVault, Stage
 from tests.extensions.dialog import Dialog
 from tests.invariants.test_kill_web import opened_manifest
-from tests.runtime.container import leave_to_the_component
+from tests.kmsruntime.container import leave_to_the_component
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,7 @@ from extensions.models import ExtensionValue
 from tests.conftest import Cast, HostedVault, Stage, install_layout, set_stage
 from tests.extensions.dialog import Dialog
 from tests.faulty_vault import failing_at
-from tests.runtime.misbehaving import Misbehaving, misbehaving
+from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
 from tests.servers import free_port, start_openbao
 from vaults.hosted.calls import drop_tokens
 from vaults.models import DataKey, KmsAccount

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tests.extensions.dialog import Dialog
-from tests.runtime.container import Container
+from tests.kmsruntime.container import Container
 
 pytestmark = pytest.mark.django_db(transaction=True)
 EXACT = ["  two spaces, then one ", "\tline\nline\n", "'\"\\$(id)`id`%s{}&amp;<b>", "ключ 鍵 🔑", " ", "0", "null"]

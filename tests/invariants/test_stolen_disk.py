@@ -22,8 +22,8 @@ from kmsruntime.disk.home import Home
 from kmsruntime.errors import StoreDamaged
 from kmsruntime.store import format as store_format
 from tests.customer import CustomersVault, start_customers_vault
+from tests.kmsruntime.container import Container, bring_your_own_vault, save
 from tests.live import LivePortal
-from tests.runtime.container import Container, bring_your_own_vault, save
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 SECRET = "never on a thief's desk"  # noqa: S105

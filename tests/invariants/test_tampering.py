@@ -20,7 +20,7 @@ from extensions.models import Connection, EnvironmentManifest, ExtensionValue, F
 from extensions.plan import FieldChange, PropertyChange
 from extensions.secret import Secret
 from kmsruntime.errors import RevisionLower, RuntimeProblem
-from tests.runtime.container import Container, save
+from tests.kmsruntime.container import Container, save
 from vaults.models import DataKey
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]

@@ -10,8 +10,8 @@ from django.db import connection
 from extensions.models import ExtensionValue
 from kmscore.vaultclient.answers import VaultRefused
 from tests.conftest import HostedVault
-from tests.runtime.conftest import Enrolled
-from tests.runtime.container import Container, save
+from tests.kmsruntime.conftest import Enrolled
+from tests.kmsruntime.container import Container, save
 from vaults.models import DataKey
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -24,9 +24,9 @@ from kmscore.sealed.manifest import Manifest
 from kmscore.vaultclient.client import BATCH_ITEMS, chunks
 from operations.work import sweep
 from tests.conftest import Cast, Stage, set_stage
+from tests.kmsruntime.container import Container
 from tests.live import LivePortal
 from tests.raft import RaftVault, raft_vault
-from tests.runtime.container import Container
 from vaults.hosted import calls
 from vaults.hosted.calls import drop_tokens
 from vaults.hosted.sealing import SaveKey

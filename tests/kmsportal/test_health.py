@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from kmsportal import health
-from tests.runtime.misbehaving import Misbehaving, misbehaving
+from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
 from vaults.hosted.calls import drop_tokens
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -1,0 +1,44 @@
+"""Containers for the runtime's tests."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from atoms.models import Atom
+from tests.customer import CustomersVault, start_customers_vault
+from tests.kmsruntime.container import Container
+from tests.live import LivePortal
+
+
+@pytest.fixture(scope="module")
+def customers_vault() -> Iterator[CustomersVault]:
+    """The customer's own server, with TLS and in a namespace."""
+    server = start_customers_vault()
+    yield server
+    server.stop()
+
+
+Enrolled = Callable[..., Container]
+
+
+@pytest.fixture
+def container(portal: LivePortal, tmp_path: Path) -> Container:
+    """A machine that is not enrolled yet."""
+    return Container(portal, tmp_path / "container")
+
+
+@pytest.fixture
+def enrolled(container: Container) -> Container:
+    """A node of the stage's first Atom, with nothing fetched yet."""
+    return container.enrol()
+
+
+@pytest.fixture
+def another(portal: LivePortal, tmp_path: Path) -> Enrolled:
+    """Makes more enrolled machines: `another("name", atom)`."""
+
+    def make(name: str, atom: Atom | None = None) -> Container:
+        return Container(portal, tmp_path / name).enrol(atom)
+
+    return make

@@ -1,0 +1,186 @@
+"""What an attacker, a stale worker or bad luck tries with shredding, and does not get."""
+
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import User
+from atoms import actions as atoms
+from extensions.models import ExtensionValue
+from kmscore.refused import Refused
+from kmscore.vaultclient.answers import VaultRefused
+from operations import actions as operations
+from operations.models import Operation
+from operations.work import sweep
+from tests.by_hand import add_to_document
+from tests.conftest import HostedVault, Stage
+from tests.kmsruntime.container import save
+from tests.vaults.keys import rotations
+from tests.vaults.keys.dying import grace_is_over
+from tests.vaults.keys.test_shred import (
+    disabled,
+    is_destroyed,
+    key_exists,
+    second_administrator,
+    settle,
+)
+from vaults.keys import shred
+from vaults.keys.disable import activate_again, disable_kms, enable_kms
+from vaults.logins import enrolment
+from vaults.models import DataKey, Enrolment, KmsAccount, ShredProof
+
+__all__ = ["second_administrator"]
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def over(stage: Stage) -> Operation:
+    """The grace period is over and the shredding asked for."""
+    disabled(stage)
+    grace_is_over(stage.account)
+    shred.ask_for_what_is_due()
+    return Operation.objects.get(kind="vaults.shred")
+
+
+def test_what_was_taken_back_is_not_resumed_and_its_approvals_are_gone(
+    stage: Stage, hosted_vault: HostedVault, second_administrator: User
+) -> None:
+    disabled(stage)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
+    shred.approve_shred(operation, actor=second_administrator)
+    enable_kms(stage.account, actor=stage.alice)
+    settle()
+    disabled(stage)
+    with pytest.raises(Refused):
+        operations.resume(operation, actor=stage.alice)
+    assert not operation.shred_approvals.exists()
+    settle("shred")
+    assert key_exists(hosted_vault, stage.production.pk)
+
+
+def test_one_that_failed_halfway_is_resumed_and_nothing_begins_anew_before(
+    stage: Stage, hosted_vault: HostedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(stage, password="one")
+    operation, real = over(stage), shred._shred_recipient
+
+    def broken(operation: Operation, recipient: Any) -> None:
+        if recipient.pk != stage.production.pk:
+            raise VaultRefused("permission_denied", "The vault refused.", 403)
+        real(operation, recipient)
+
+    monkeypatch.setattr(shred, "_shred_recipient", broken)
+    settle("shred")
+    operation.refresh_from_db()
+    assert operation.state == Operation.State.FAILED
+    assert not ExtensionValue.objects.filter(form="sealed", data_key__lost_at=None).exists(), "begun is lost"
+    with pytest.raises(Refused):
+        activate_again(stage.account, actor=stage.alice)
+    shown = stage.cast.client("alice").get(f"/accounts/{stage.account.code}/kms/").content.decode()
+    assert "then resume it" in shown
+    monkeypatch.setattr(shred, "_shred_recipient", real)
+    operations.resume(operation, actor=stage.alice)
+    settle("shred")
+    assert is_destroyed(stage, hosted_vault)
+
+
+def test_a_worker_that_slept_through_its_lease_destroys_no_new_key(
+    stage: Stage, hosted_vault: HostedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(stage, password="one")
+    operation, real, slept = over(stage), shred._shred_recipient, []
+
+    def slow(running: Operation, recipient: Any) -> None:
+        real(running, recipient)
+        if not slept:
+            slept.append(1)
+            Operation.objects.filter(pk=operation.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+            sweep(queues=["shred"])
+            activate_again(stage.account, actor=stage.alice)
+            sweep(queues=["interactive"])
+
+    monkeypatch.setattr(shred, "_shred_recipient", slow)
+    sweep(queues=["shred"])
+    assert all(key_exists(hosted_vault, row.pk) for row in stage.account.recipients.all())
+    assert not stage.account.recipients.exclude(shredded_at=None).exists()
+
+
+def test_a_genuine_row_of_an_earlier_day_destroys_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, password="kept")
+    disabled(stage)
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "mac").get(account=stage.account)
+    enable_kms(stage.account, actor=stage.alice)
+    settle()
+    later = timezone.now() + timedelta(days=60)
+    with patch("django.utils.timezone.now", lambda: later):
+        KmsAccount.objects.update(**earlier)
+        shred.ask_for_what_is_due()
+        sweep(queues=["shred"])
+    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+    assert key_exists(hosted_vault, stage.production.pk)
+
+
+def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vault: HostedVault) -> None:
+    from vaults.keys.provision import activate_kms
+
+    activate_kms(stage.cast.other, actor="tests")
+    settle()
+    disabled(stage)
+    KmsAccount.objects.filter(account=stage.account).update(ends_at=timezone.now() - timedelta(days=1))
+    disable_kms(stage.cast.other, days=7, actor=stage.cast.charlie)
+    grace_is_over(stage.cast.other)
+    shred.ask_for_what_is_due()
+    assert Operation.objects.get(kind="vaults.shred").account == stage.cast.other
+
+
+def test_what_somebody_put_into_the_documents_is_no_proof(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, password="one")
+    junk = {"00000000-0000-4000-8000-000000000000": "vault:v1:bm90aGluZw==", "!no id": "vault:v1:x"}
+    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", junk)
+    over(stage)
+    settle("shred")
+    proof = ShredProof.objects.get(recipient=stage.production.pk)
+    assert (proof.before, proof.after, proof.data_keys) == (200, 400, 3)
+    assert DataKey.objects.filter(pk=proof.data_key).exists()
+
+
+def test_an_enrolment_that_met_the_disabling_goes_on_when_it_is_enabled(stage: Stage) -> None:
+    token = atoms.create_installer_token(stage.atom, minutes=30, actor=stage.alice)[1]
+    begun = enrolment.begin(token, sync_hash=b"a" * 32, settings_hash=b"b" * 32, host_name="h", version="1")
+    disable_kms(stage.account, days=7, actor=stage.alice)
+    settle()
+    enable_kms(stage.account, actor=stage.alice)
+    settle()
+    begun.refresh_from_db()
+    assert begun.state == Enrolment.State.READY
+
+
+def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
+    disable_kms(stage.account, days=7, actor=stage.alice)
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "mac").get(account=stage.account)
+    enable_kms(stage.account, actor=stage.alice)
+    disable_kms(stage.account, days=90, actor=stage.alice)
+    settle()
+    later = timezone.now() + timedelta(days=8)
+    with patch("django.utils.timezone.now", lambda: later):
+        KmsAccount.objects.update(**earlier)
+        shred.ask_for_what_is_due()
+        sweep(queues=["shred"])
+    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+    assert key_exists(hosted_vault, stage.production.pk)
+
+
+def test_a_rotation_under_way_begins_anew_with_the_new_keys(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, password="one")
+    rotation = rotations.rotate(stage, stage.production)
+    sweep(queues=["bulk"])
+    over(stage)
+    Operation.objects.filter(pk=rotation.pk).update(run_after=timezone.now() + timedelta(minutes=9))
+    sweep(queues=["shred"])
+    activate_again(stage.account, actor=stage.alice)
+    sweep(queues=["interactive"])
+    save(stage, password="two")
+    assert rotations.finished(rotation).state == Operation.State.DONE
+    assert rotations.key(hosted_vault, stage.production) == (2, 2)
