@@ -264,7 +264,7 @@ def main() -> NoReturn:
     except RuntimeProblem as problem:
         print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)
         sys.exit(problem.exit_code)
-    except Exception as error:  # noqa: BLE001 the text of an describe_unexpected exception could hold a value
+    except Exception as error:  # noqa: BLE001 the text of an unforeseen exception could hold a value
         print(f"kms-runtime: {describe_unexpected(error)}", file=sys.stderr)
         sys.exit(EXIT_CODES["unexpected"])
     sys.exit(0)

@@ -216,7 +216,7 @@ def describe_unexpected(error: BaseException) -> str:
     """What to say of an exception that nobody foresaw: its type and place; its text could hold a value."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
-    return f"Something describe_unexpected happened ({where}); please report it. [unexpected]"
+    return f"Something unforeseen happened ({where}); please report it. [unexpected]"
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

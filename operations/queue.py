@@ -1,4 +1,4 @@
-"""Reporter a worker that there is work: the id of an operation, sent to a task by its name."""
+"""Telling a worker that there is work: the id of an operation, sent to a task by its name."""
 
 import structlog
 from celery import current_app

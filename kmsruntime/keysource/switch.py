@@ -1,4 +1,4 @@
-"""VaultSwitch vaults: seals what is held under a key of the vault that the newest KMS settings name.
+"""Switching vaults: seals what is held under a key of the vault that the newest KMS settings name.
 
 Only when that is durable do the new settings count. Whatever fails before leaves the store as it is, under the old vault;
 it is tried again after 5 s, 10 s … 60 s, and at once when the settings change.

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kmsportal.demo import directory
-from kmsportal.demo import processes
+from kmsportal.demo import directory, processes
 from kmsportal.demo.directory import DemoError, StackDirectory, inner_ports, lock, open_place
 from kmsportal.demo.processes import Child, stop_leftovers
 

@@ -1,4 +1,4 @@
-"""VaultSwitch vaults: whatever the settings ask for, the values stay the same, nobody enters one again, and the portal is told."""
+"""Switching vaults: whatever the settings ask for, the values stay the same, nobody enters one again, and the portal is told."""
 
 from __future__ import annotations
 
