@@ -21,7 +21,7 @@ def main() -> None:
         assert Path(module.__file__).is_relative_to(site), f"{name} comes from {module.__file__}"
     from kmscore.sealed.envelope import Place, open_sealed, seal
 
-    place = Place("account", "recipient", "canary", ("path",), 1, "key")
+    place = Place("account", "recipient", "selfcheck", ("path",), 1, "key")
     assert open_sealed(bytes(32), seal(bytes(32), b"value", place), place) == b"value"
     command = [sys.executable, "-I", "-m", "kmsruntime", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
