@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from accounts.access import AccountRequest, account_member
 from accounts.forms import AuditFilterForm, ThemeForm
 from accounts.models import Account
-from accounts.posting import post_only
+from accounts.post_only import post_only
 from accounts.privileges import Privilege
 
 THEME_COOKIE = "theme"

@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.views.decorators.csrf import csrf_exempt
 
 from atomapi.api import api
-from atomapi.unchanged import answering_unchanged
+from atomapi.not_modified import answering_unchanged
 
 urlpatterns, app_name, namespace = api.urls
 for pattern in urlpatterns:

@@ -31,8 +31,8 @@ from kmsruntime.disk.home import Config, Home
 from tests.by_hand import add_to_document, wrapped
 from tests.servers import free_port
 from vaults.hosted import layout
-from vaults.hosted.adapter import client_of
 from vaults.hosted.credentials import read_credentials
+from vaults.hosted.hvac_client import client_of
 from vaults.hosted.identities import ATOM_ROLE, ENVIRONMENT_ROLE, KEY_PARAMETERS
 
 ACCOUNT, ATOM, CONNECTION = (str(uuid.uuid4()) for _ in range(3))

@@ -14,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 
-from accounts.posting import NOTHING_CHANGED
+from accounts.post_only import NOTHING_CHANGED
 from accounts.rows import RowTampered
 from kmscore.vaultclient.answers import VaultError
 from kmsportal.context import chosen_theme
@@ -63,7 +63,9 @@ class login_required(LoginRequiredMiddleware):  # noqa: N801 (listed like the fu
     """Everybody signs in. Whoever posted something after the session had ended is told afterwards that it did not arrive."""
 
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponseRedirect:
-        if request.method in ("GET", "HEAD", "OPTIONS") or hasattr(view_func, "form_page"):  # accounts/posting.py tells
+        if request.method in ("GET", "HEAD", "OPTIONS") or hasattr(
+            view_func, "form_page"
+        ):  # accounts/post_only.py tells
             return super().handle_no_permission(request, view_func)
         address = request.get_full_path()
         return redirect_to_login(f"{address}{'&' if '?' in address else '?'}{UNSENT}=1")

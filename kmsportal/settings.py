@@ -168,7 +168,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
-ACCOUNT_ADAPTER = "accounts.adapter.PortalAccountAdapter"
+ACCOUNT_ADAPTER = "accounts.signin.PortalAccountAdapter"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
@@ -247,7 +247,7 @@ USE_TZ = True
 USE_I18N = False
 
 # Nothing of a request's body may reach a report, whatever the field is called.
-DEFAULT_EXCEPTION_REPORTER_FILTER = "kmsportal.reports.NoValuesFilter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "kmsportal.error_reports.NoValuesFilter"
 LOGGING_CONFIG = "kmsportal.logs.configure"
 LOGGING = {"level": env.str("KMS_LOG_LEVEL", default="INFO"), "json": PRODUCTION}
 METRICS_TOKEN = env.str("KMS_METRICS_TOKEN", default="")

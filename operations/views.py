@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
-from accounts.posting import post_only
+from accounts.post_only import post_only
 from accounts.privileges import READ, Privilege
 from kmscore.refused import Refused
 from operations import actions

@@ -7,8 +7,8 @@ from typing import Any
 
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.mounts import DATAKEYS
-from vaults.hosted import adapter
-from vaults.hosted.adapter import Wrapping, client_of, wrapping_of
+from vaults.hosted import hvac_client
+from vaults.hosted.hvac_client import Wrapping, client_of, wrapping_of
 
 
 def wrapped(vault: Vault, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: int) -> Wrapping:
@@ -20,4 +20,4 @@ def wrapped(vault: Vault, method: str, path: str, body: Mapping[str, Any] | None
 
 def add_to_document(vault: Vault, path: str, entries: Mapping[str, str | None]) -> None:
     """Merge entries into a document of wrapped data keys, which may be new; None takes one out."""
-    adapter.add_to_document(client_of(vault), DATAKEYS, path, entries)
+    hvac_client.add_to_document(client_of(vault), DATAKEYS, path, entries)

@@ -29,7 +29,7 @@ from operations.work import sweep
 from tests import guard, live
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
-from vaults.hosted import adapter, layout
+from vaults.hosted import hvac_client, layout
 from vaults.hosted.calls import drop_tokens
 from vaults.hosted.credentials import FILES, Credentials, issue_credential, write_credentials
 from vaults.keys.provision import activate_kms
@@ -63,10 +63,10 @@ def hosted_vault_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
 def install_layout(server: OpenBao, directory: Path) -> HostedVault:
     """Install the layout and write the credentials files, plus `all.json` for tests that play every process."""
     root = Vault(server.address, token=server.root_token)
-    layout.install(adapter.client_of(root))
+    layout.install(hvac_client.client_of(root))
     every = {}
     for name, identities in FILES.items():
-        issued = {identity: issue_credential(adapter.client_of(root), identity) for identity in identities}
+        issued = {identity: issue_credential(hvac_client.client_of(root), identity) for identity in identities}
         write_credentials(directory / name, Credentials(layout.LAYOUT_VERSION, issued))
         every |= issued
     write_credentials(directory / "all.json", Credentials(layout.LAYOUT_VERSION, every))

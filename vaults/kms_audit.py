@@ -1,4 +1,4 @@
-"""The audit entries of the Key Management Service: one door to the account's log for everything done to keys and logins."""
+"""The audit entries of the Key Management Service (type as.atom.kms): one door to the account's log for keys and logins."""
 
 from accounts import audit
 from accounts.models import Account, AuditEntry, User

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
-from accounts.posting import post_only
+from accounts.post_only import post_only
 from accounts.privileges import READ, Privilege
 from atoms import actions
 from atoms.forms import AtomRenameForm, AttachForm, ConfirmNameForm

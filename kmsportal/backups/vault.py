@@ -10,8 +10,8 @@ from kmscore.vaultclient.answers import VaultError
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.mounts import PLATFORM
 from kmsportal.backups import record
-from vaults.hosted.adapter import client_of
 from vaults.hosted.credentials import CredentialsBroken, read_credentials
+from vaults.hosted.hvac_client import client_of
 
 PATH: Final = "sys/storage/raft/snapshot"
 TIMEOUT: Final = (2.0, 60.0)  # seconds to connect, seconds to wait for each piece

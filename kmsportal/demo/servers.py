@@ -22,8 +22,8 @@ from kmscore.vaultclient.client import Vault
 from kmsportal.demo.directory import DemoError, StackDirectory
 from kmsportal.demo.processes import Child
 from vaults.hosted import layout
-from vaults.hosted.adapter import client_of
 from vaults.hosted.credentials import FILES, CredentialsBroken, install_file, read_credentials, still_good
+from vaults.hosted.hvac_client import client_of
 
 READY_SECONDS: Final = 30.0
 

@@ -28,9 +28,9 @@ from kmscore.vaultclient.answers import (
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.mounts import ATOMS, ATREST, DATAKEYS, ENVIRONMENTS, INTRANSIT, PLATFORM
 from operations import load
-from vaults.hosted import adapter, layout
-from vaults.hosted.adapter import Wrapping, client_of, wrapping_of
+from vaults.hosted import hvac_client, layout
 from vaults.hosted.credentials import CredentialsBroken, read_credentials
+from vaults.hosted.hvac_client import Wrapping, client_of, wrapping_of
 from vaults.hosted.identities import ALLOW_DELETION, ATOM_ROLE, ENVIRONMENT_ROLE, KEY_PARAMETERS
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ def new_data_key(recipient: object) -> IssuedDataKey:
 def store_wrapped_keys(recipient: object, document: int, wrapped: Mapping[str, str]) -> None:
     """Add wrapped data keys {data key id: wrapped} to a recipient's document (identity web)."""
     path = f"{recipient}/{document}"
-    as_identity("web", lambda client: adapter.add_to_document(client, DATAKEYS, path, wrapped))
+    as_identity("web", lambda client: hvac_client.add_to_document(client, DATAKEYS, path, wrapped))
 
 
 # -- issuer -------------------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def read_document(recipient: object, document: int) -> dict[str, str] | None:
     """A recipient's document {data key id: wrapped data key}, None when there is none (identity rotator)."""
     path = f"{recipient}/{document}"
     try:
-        return as_identity("rotator", lambda client: adapter.read_document(client, DATAKEYS, path))
+        return as_identity("rotator", lambda client: hvac_client.read_document(client, DATAKEYS, path))
     except VaultRefused as refusal:
         if refusal.status != 404:
             raise
@@ -239,12 +239,14 @@ def read_document(recipient: object, document: int) -> dict[str, str] | None:
 def patch_document(recipient: object, document: int, entries: Mapping[str, str | None]) -> bool:
     """Merge at most 400 entries; None takes one out. False: there is no such document (identity rotator)."""
     path = f"{recipient}/{document}"
-    return as_identity("rotator", lambda client: adapter.patch_document(client, DATAKEYS, path, entries))
+    return as_identity("rotator", lambda client: hvac_client.patch_document(client, DATAKEYS, path, entries))
 
 
 def rewrap(recipient: object, wrapped: Sequence[str]) -> list[str]:
     """At most 400 wrapped data keys under the newest version, in order (identity rotator). Raises DataKeysBroken."""
-    return as_identity("rotator", lambda client: adapter.rewrap_data_keys(client, INTRANSIT, str(recipient), wrapped))
+    return as_identity(
+        "rotator", lambda client: hvac_client.rewrap_data_keys(client, INTRANSIT, str(recipient), wrapped)
+    )
 
 
 def rewrap_status(recipient: object, wrapped: str) -> int:

@@ -19,9 +19,9 @@ from operations import actions as operations
 from operations.models import Operation
 from operations.work import checkpoint
 from vaults import kms_audit
-from vaults.handler import KEYS_GROUP, vault_operation
 from vaults.hosted import calls
 from vaults.models import KmsAccount, Recipient, RecipientRotation, SecretId, ShredApproval
+from vaults.vault_operation import KEYS_GROUP, vault_operation
 
 GRACE_DAYS = (7, 30, 90)  # least, usual, most
 SHRED = "vaults.shred"

@@ -8,9 +8,9 @@ from atoms.models import Atom, Environment
 from operations.actions import request
 from operations.models import Operation
 from vaults import kms_audit
-from vaults.handler import vault_operation
 from vaults.hosted import calls
 from vaults.models import KmsAccount, Recipient
+from vaults.vault_operation import vault_operation
 
 
 @transaction.atomic

@@ -17,9 +17,9 @@ from operations import actions as operations
 from operations.models import Operation
 from operations.work import LeaseLost, checkpoint, periodic
 from vaults import kms_audit
-from vaults.handler import KEYS_GROUP, vault_operation
 from vaults.hosted import calls
 from vaults.models import DataKey, Recipient
+from vaults.vault_operation import KEYS_GROUP, vault_operation
 
 KIND = "vaults.retire_keys"
 

@@ -14,8 +14,8 @@ from operations import actions as operations
 from operations.models import Operation
 from operations.work import periodic
 from vaults import kms_audit
-from vaults.handler import KEYS_GROUP
 from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation
+from vaults.vault_operation import KEYS_GROUP
 
 KIND = "vaults.rotate"
 NAMES_KEPT = 200  # in an audit row or a receipt

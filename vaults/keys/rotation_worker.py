@@ -24,10 +24,10 @@ from kmscore.wording import plural
 from operations.models import Operation
 from operations.work import Failed, LeaseLost, ResumeAt, checkpoint
 from vaults import kms_audit
-from vaults.handler import vault_operation
 from vaults.hosted import calls, documents
 from vaults.keys.rotation import KIND, NAMES_KEPT
 from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation
+from vaults.vault_operation import vault_operation
 
 State = RecipientRotation.State
 WRITE_SECONDS = 0.25  # seconds

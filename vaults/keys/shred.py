@@ -29,12 +29,12 @@ from operations.models import Operation
 from operations.queue import publish_on_commit
 from operations.work import Cancelled, Failed, LeaseLost, ResumeAt, periodic
 from vaults import kms_audit
-from vaults.handler import KEYS_GROUP, vault_operation
 from vaults.hosted import calls
 from vaults.keys import disable
 from vaults.keys.disable import SHRED
 from vaults.keys.losses import mark_lost
 from vaults.models import DataKey, KmsAccount, Recipient, ShredApproval, ShredCertificate, ShredProof
+from vaults.vault_operation import KEYS_GROUP, vault_operation
 
 log = structlog.get_logger()
 APPROVAL_LASTS = timedelta(hours=24)

@@ -11,10 +11,10 @@ from atoms.models import Atom
 from kmscore.vaultclient.answers import VaultError
 from operations.models import Operation
 from operations.work import Retry
-from vaults.handler import vault_operation
 from vaults.hosted import calls
 from vaults.logins import alarms, enrolment, watch
 from vaults.models import Enrolment, KmsAccount, LoginAlarm, SecretId
+from vaults.vault_operation import vault_operation
 
 log = structlog.get_logger()
 

@@ -16,9 +16,9 @@ from atoms.models import Atom, Attachment, Node
 from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
 from operations.models import Operation
 from operations.work import Retry, checkpoint
-from vaults.handler import vault_operation
 from vaults.hosted import calls
 from vaults.models import SecretId
+from vaults.vault_operation import vault_operation
 
 TOKENS_LIVE = timedelta(minutes=5)  # what ENVIRONMENT_ROLE and ATOM_ROLE give a login
 Credential = tuple[str, str, str]  # mount, role, accessor

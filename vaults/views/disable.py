@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import audit
 from accounts.access import AccountRequest, account_member
-from accounts.posting import post_only
+from accounts.post_only import post_only
 from accounts.privileges import Privilege
 from kmscore.refused import Refused
 from operations.models import Operation

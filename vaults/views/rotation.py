@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from accounts.access import AccountRequest, account_member
-from accounts.posting import post_only
+from accounts.post_only import post_only
 from accounts.privileges import Privilege
 from atoms.models import Atom, Environment
 from atoms.pages import atom_page, environment_page, find_atom, find_environment

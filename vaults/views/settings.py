@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.http import trigger_client_event
 
 from accounts.access import AccountRequest, account_member
-from accounts.posting import post_only
+from accounts.post_only import post_only
 from accounts.privileges import READ, Privilege
 from atoms.models import Atom
 from atoms.pages import find_atom

@@ -17,7 +17,7 @@ from kmscore.vaultclient import answers, client, tls
 from kmsruntime.keysource import token_session
 from kmsruntime.remote import portal
 from kmsruntime.status.screen import _token
-from vaults.hosted import adapter
+from vaults.hosted import hvac_client
 
 ERRORS = {
     *("VaultError", "VaultUnavailable", "VaultRefused", "VaultMisconfigured"),
@@ -41,7 +41,7 @@ def constants(node: ast.expr) -> set[str]:
 
 def codes_of_clients() -> set[str]:
     found = {*tls.TLS_SENTENCES, *tls._FILE_SENTENCES}
-    for module in (answers, client, adapter):
+    for module in (answers, client, hvac_client):
         found |= {
             code for name, given in calls(module) if name in ERRORS | {"__init__"} for code in constants(given[0])
         }
@@ -81,7 +81,7 @@ def test_status_says_it_in_the_same_words(code: str) -> None:
     assert code in shown  # for whoever looks it up
 
 
-@pytest.mark.parametrize("module", [answers, client, adapter, portal, token_session])
+@pytest.mark.parametrize("module", [answers, client, hvac_client, portal, token_session])
 def test_no_error_is_without_a_sentence(module: ModuleType) -> None:
     made = [given for name, given in calls(module) if name in ERRORS]
     assert all(len(given) >= 2 for given in made)

@@ -11,8 +11,8 @@ from kmscore.vaultclient.client import JSON, Vault
 from tests.by_hand import add_to_document, wrapped
 from tests.servers import OpenBao
 from vaults.hosted import layout
-from vaults.hosted.adapter import MERGE, client_of
 from vaults.hosted.credentials import issue_credential
+from vaults.hosted.hvac_client import MERGE, client_of
 from vaults.hosted.identities import ATOM_ROLE, ENVIRONMENT_ROLE, IDENTITIES, KEY_PARAMETERS
 
 A, B, P, Q = (str(uuid.uuid5(uuid.NAMESPACE_URL, name)) for name in ("env-a", "env-b", "atom-p", "atom-q"))

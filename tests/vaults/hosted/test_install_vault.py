@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 
 from kmscore.vaultclient.client import Vault
 from tests.servers import OpenBao, free_port, start_openbao
-from vaults.hosted.adapter import client_of
 from vaults.hosted.credentials import FILES, Credential, read_credentials, revoke_credential, still_good
+from vaults.hosted.hvac_client import client_of
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.by_hand import wrapped
 from tests.servers import start_openbao
 from tests.vaults.hosted.cast import A, B, Cast, enrol, make_cast, platform_login, provision, status
 from vaults.hosted import credentials, identities, layout
-from vaults.hosted.adapter import client_of
+from vaults.hosted.hvac_client import client_of
 
 ENVIRONMENT_ROLE = dict(identities.ENVIRONMENT_ROLE)
 ATOM_ROLE = dict(identities.ATOM_ROLE)

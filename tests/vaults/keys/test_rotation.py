@@ -20,8 +20,8 @@ from tests.conftest import HostedVault, Stage
 from tests.kmsruntime.container import save
 from tests.vaults.keys import rotations as look
 from vaults.hosted import calls
-from vaults.hosted.adapter import client_of, rewrap_data_keys
 from vaults.hosted.credentials import read_credentials
+from vaults.hosted.hvac_client import client_of, rewrap_data_keys
 from vaults.keys import rotation_worker
 from vaults.keys.rotation import next_rotation, rotate_scheduled, set_schedule
 from vaults.models import DataKey, KmsAccount, Recipient, RecipientRotation

@@ -17,8 +17,8 @@ from hvac import Client
 from kmscore.vaultclient.answers import VaultError, VaultRefused
 from kmscore.vaultclient.client import Vault
 from vaults.hosted import layout
-from vaults.hosted.adapter import client_of
 from vaults.hosted.credentials import FILES, install_file
+from vaults.hosted.hvac_client import client_of
 
 
 class Command(BaseCommand):

@@ -12,7 +12,7 @@ from kmscore.vaultclient.client import Vault
 from tests.kmscore.byov.situations import dripping
 from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
 from tests.servers import OpenBao, start_openbao
-from vaults.hosted.adapter import (
+from vaults.hosted.hvac_client import (
     add_to_document,
     client_of,
     patch_document,
