@@ -16,13 +16,13 @@ from django.utils import timezone
 from atoms import actions as atoms
 from atoms.models import Node, NodeCredential, token_hash
 from kmscore.refused import Refused
-from kmscore.sealed import selfcheck
+from kmscore.sealed import selfcheck as formats
 from kmscore.sealed.selfcheck import selfcheck_place
 from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.kmsruntime.container import Container
 from tests.live import LivePortal
-from vaults import selfcheck as canaries
+from vaults import selfcheck
 from vaults.models import DataKey, KmsAccount, Recipient, SelfCheckResult, SelfCheckValue
 from vaults.selfcheck import current_value
 
@@ -62,38 +62,38 @@ def opened(stage: Stage, vault: HostedVault, told: dict[str, Any]) -> bytes:
 
 def right_answer(stage: Stage, vault: HostedVault, node: Node, told: dict[str, Any]) -> dict[str, Any]:
     value = opened(stage, vault, told)
-    given = selfcheck.answer(selfcheck.digest(value), bytes.fromhex(told["challenge"]), str(node.pk))
+    given = formats.answer(formats.digest(value), bytes.fromhex(told["challenge"]), str(node.pk))
     return {"proof": given.hex(), "revision": told["revision"]}
 
 
 def test_who_opened_it_is_proved(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
-    told = post("canary").json()
+    told = post("selfcheck").json()
     assert told["environment"] == str(stage.production.pk)
     assert post("selfcheck/answer", right_answer(stage, hosted_vault, node, told)).status_code == 204
     assert SelfCheckResult.objects.get(node=node).proved_at is not None
 
 
 def test_a_challenge_counts_once(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
-    answer = right_answer(stage, hosted_vault, node, post("canary").json())
+    answer = right_answer(stage, hosted_vault, node, post("selfcheck").json())
     assert [post("selfcheck/answer", answer).status_code for _ in range(2)] == [204, 409]
-    post("canary")
+    post("selfcheck")
     assert post("selfcheck/answer", answer).json()["code"] == "proof_wrong"  # of the challenge before
 
 
 def test_a_late_answer_proves_nothing(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
-    answer = right_answer(stage, hosted_vault, node, post("canary").json())
+    answer = right_answer(stage, hosted_vault, node, post("selfcheck").json())
     SelfCheckResult.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
     assert post("selfcheck/answer", answer).json()["code"] == "challenge_unknown"
     assert SelfCheckResult.objects.get().proved_at is None
 
 
 def test_another_nodes_answer_and_a_guess_prove_nothing(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
-    told = post("canary").json()
+    told = post("selfcheck").json()
     other = Node.objects.create(atom=stage.second, state=Node.State.ENROLLED)
     assert post("selfcheck/answer", right_answer(stage, hosted_vault, other, told)).json()["code"] == "proof_wrong"
     row = SelfCheckResult.objects.get(node=node)
     assert (row.proved_at, row.code) == (None, "proof_wrong")
-    post("canary")
+    post("selfcheck")
     assert post("selfcheck/answer", {"proof": "00" * 32, "revision": told["revision"]}).status_code == 409
 
 
@@ -102,7 +102,7 @@ def test_failing_is_told_since_when_and_until_it_works_again(
 ) -> None:
     since = []
     for code in ("data_key_missing", "login_refused"):
-        post("canary")
+        post("selfcheck")
         assert post("selfcheck/answer", {"code": code}).status_code == 204
         since.append(SelfCheckResult.objects.get().failed_at)
     assert since[0] == since[1]
@@ -112,7 +112,9 @@ def test_failing_is_told_since_when_and_until_it_works_again(
     assert "Failing since" in text
     assert "does not accept this container" in text
     assert "cannot open the portal&#x27;s test value" in text  # the tree
-    assert post("selfcheck/answer", right_answer(stage, hosted_vault, node, post("canary").json())).status_code == 204
+    assert (
+        post("selfcheck/answer", right_answer(stage, hosted_vault, node, post("selfcheck").json())).status_code == 204
+    )
     row = SelfCheckResult.objects.get()
     assert (row.code, row.failed_at) == ("", None)
     text = stage.cast.client("alice").get(page).content.decode()
@@ -122,15 +124,15 @@ def test_failing_is_told_since_when_and_until_it_works_again(
 
 @pytest.mark.parametrize("body", [{}, {"proof": "zz"}, {"proof": "00" * 32, "code": "both"}, {"code": "<b>"}])
 def test_an_answer_that_is_none_is_422(node: Node, body: dict[str, Any]) -> None:
-    post("canary")
+    post("selfcheck")
     assert post("selfcheck/answer", body).status_code == 422
 
 
 def test_the_portal_keeps_no_plaintext_of_it(stage: Stage, node: Node, hosted_vault: HostedVault) -> None:
-    value = opened(stage, hosted_vault, post("canary").json())
+    value = opened(stage, hosted_vault, post("selfcheck").json())
     row = SelfCheckValue.objects.get()
     assert value not in bytes(row.sealed or b"") + bytes(row.digest)
-    assert bytes(row.digest) == selfcheck.digest(value)
+    assert bytes(row.digest) == formats.digest(value)
 
 
 def test_it_is_sealed_once_a_day_and_after_a_rotation_or_a_loss(stage: Stage) -> None:
@@ -178,9 +180,9 @@ def test_a_claim_whose_process_died_is_taken_over(stage: Stage) -> None:
 
 def test_an_account_without_kms_and_an_unattached_atom_have_none(stage: Stage, node: Node) -> None:
     atoms.detach(stage.atom, actor=stage.alice)
-    assert post("canary").json()["code"] == "unattached"
+    assert post("selfcheck").json()["code"] == "unattached"
     KmsAccount.objects.all().delete()
-    assert post("canary").json()["code"] == "kms_inactive"
+    assert post("selfcheck").json()["code"] == "kms_inactive"
     assert not SelfCheckValue.objects.exists()
 
 
@@ -188,10 +190,10 @@ def test_a_proof_for_a_former_environment_counts_no_more(stage: Stage, node: Nod
     SelfCheckResult.objects.create(
         node=node, challenge=b"", asked_at=timezone.now(), proved_at=timezone.now(), environment=stage.test
     )
-    line = canaries.selfcheck_line(Node.objects.select_related("selfcheck").get(pk=node.pk), stage.production)
+    line = selfcheck.selfcheck_line(Node.objects.select_related("selfcheck").get(pk=node.pk), stage.production.pk)
     assert line is not None
     assert line.tone != "ok"
-    assert canaries.unproved(Node.objects.filter(state=Node.State.ENROLLED)).count() == 1
+    assert selfcheck.unproved(Node.objects.filter(state=Node.State.ENROLLED)).count() == 1
 
 
 def test_a_container_that_is_online_and_proves_nothing_is_a_warning_after_15_minutes(stage: Stage, node: Node) -> None:
@@ -200,7 +202,7 @@ def test_a_container_that_is_online_and_proves_nothing_is_a_warning_after_15_min
     tones = []
     for minutes in (14, 16):
         proved.proved_at = timezone.now() - timedelta(minutes=minutes)
-        line = canaries.selfcheck_line(node, stage.production.pk)
+        line = selfcheck.selfcheck_line(node, stage.production.pk)
         assert line is not None
         tones.append(line.tone)
     assert tones == ["ok", "warn"]
@@ -270,15 +272,15 @@ def test_a_container_says_why_it_cannot(portal: LivePortal, hosted_vault: Hosted
 
 
 def test_a_portal_that_does_not_know_of_it_is_asked_again_in_an_hour(portal: LivePortal, tmp_path: Any) -> None:
-    from kmsruntime.status import selfcheck as runtime_canary
+    from kmsruntime.status import selfcheck as runtime_selfcheck
 
     container = Container(portal, tmp_path / "container").enrol()
     check = container.synchroniser().self_check
     post_ = check._portal.post
-    check._portal.post = lambda path, *rest: post_(path.replace("canary", "no/such/route"), *rest)  # type: ignore[method-assign]
-    assert check.run() == runtime_canary.NOT_HERE_SECONDS
+    check._portal.post = lambda path, *rest: post_(path.replace("selfcheck", "no/such/route"), *rest)  # type: ignore[method-assign]
+    assert check.run() == runtime_selfcheck.NOT_HERE_SECONDS
     check._portal.post = post_  # type: ignore[method-assign]
-    assert check.run() == runtime_canary.EVERY_SECONDS
+    assert check.run() == runtime_selfcheck.EVERY_SECONDS
 
 
 def test_the_tree_says_since_when_it_is_proved(stage: Stage) -> None:

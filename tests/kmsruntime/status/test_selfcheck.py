@@ -81,12 +81,12 @@ def test_a_portal_or_a_vault_that_is_down_raises_nothing(enrolled: Container) ->
     assert SelfCheckResult.objects.get().code == "vault_unreachable"
 
 
-def test_an_answer_that_is_no_canary_is_refused() -> None:
+def test_an_answer_that_is_no_test_value_is_refused() -> None:
     whole = {"environment": "e", "data_key": "k", "document": 0, "revision": 1, "sealed": "AA==", "challenge": "00"}
     assert read(whole).challenge == b"\0"
     for name in whole:
-        with pytest.raises(ValueError, match="not a canary"):
+        with pytest.raises(ValueError, match="not a test value"):
             read({key: value for key, value in whole.items() if key != name})
     for name, value in (("sealed", "%"), ("sealed", 3), ("challenge", "zz"), ("document", None)):
-        with pytest.raises(ValueError, match="not a canary"):
+        with pytest.raises(ValueError, match="not a test value"):
             read({**whole, name: value})
