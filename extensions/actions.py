@@ -1,18 +1,15 @@
-"""Saving what environments hold, and editing connections. Vault first, database second (DESIGN.md §3)."""
+"""Saving what environments hold. Vault first, database second (DESIGN.md §3)."""
 
-import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Count, Q
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from accounts import audit
 from accounts.models import Account, AuditEntry, User
 from atoms.models import Environment
-from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty
+from extensions.models import EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
 from kmscore.refused import Refused
 from vaults.hosted import sealing
@@ -61,11 +58,11 @@ def save_extensions(
     plan = plan_save(environment, fields_of(environment.account), field_changes, property_changes)
     if plan.is_empty:
         return Saved(environment.extensions_revision, 0)
-    key = _key_for(plan)
+    key = save_key_for(plan)
     with transaction.atomic():
         locked = Environment.objects.select_for_update().get(pk=environment.pk)
         _check_revision(locked, expected_revision)
-        _write(plan, key, actor)
+        write_plan(plan, key, actor)
         count = len(plan.asked)
         audit.record(
             environment.account,
@@ -98,7 +95,7 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     with transaction.atomic():
         locked = Environment.objects.select_for_update().get(pk=environment.pk)
         _check_revision(locked, expected)
-        _write(plan, key, actor if isinstance(actor, User) else None)
+        write_plan(plan, key, actor if isinstance(actor, User) else None)
         Environment.objects.filter(pk=environment.pk).update(restored=plan.environment.restored)
         audit.record(
             environment.account,
@@ -132,7 +129,7 @@ def _check_revision(environment: Environment, expected: int) -> None:
         raise StaleRevision(saves_since(environment, expected))
 
 
-def _key_for(plan: Plan) -> sealing.SaveKey | None:
+def save_key_for(plan: Plan) -> sealing.SaveKey | None:
     """The save's data key. An account that never had KMS can hold plain values only, unsealed and unlisted.
 
     While KMS is disabled plain values wait too: the list that protects them could not be sealed.
@@ -143,7 +140,7 @@ def _key_for(plan: Plan) -> sealing.SaveKey | None:
     return sealing.new_save_key(plan.environment)
 
 
-def _write(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> None:
+def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> None:
     """Inside the transaction: rows, manifest, the environment's new revision."""
     now, environment = timezone.now(), plan.environment
     if key is not None:
@@ -197,224 +194,3 @@ def _write_manifest(plan: Plan, key: sealing.SaveKey | None) -> None:
         environment=plan.environment,
         defaults={"revision": plan.revision, "data_key_id": key.id, "sealed": key.seal_manifest(plan.manifest(key.id))},
     )
-
-
-# -- connections --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """A field as the connection form gives it; `id` is None for a new one. key and encrypted count for new ones only."""
-
-    id: uuid.UUID | None
-    key: str
-    label: str
-    encrypted: bool
-    extensible: bool
-    component_value: str
-
-
-class StaleConnection(Refused):
-    """The connection was changed or deleted meanwhile; nothing was written. `edits`: who and when, newest first."""
-
-    def __init__(self, edits: list[AuditEntry]) -> None:
-        super().__init__("connection_stale", "The connection was changed by somebody else.")
-        self.edits = edits
-
-
-@dataclass(frozen=True, slots=True)
-class ValueLoss:
-    """How many values of its own an environment loses by a connection's change."""
-
-    environment: Environment
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """Which values may be deleted: `count` of them, no more and no fewer, and in `environments` only. None is no limit."""
-
-    count: int | None = None
-    environments: frozenset[uuid.UUID] | None = None
-
-
-class ValuesWouldBeLost(Refused):
-    """Environments hold values of their own for what would leave, and nobody agreed to that; nothing was written."""
-
-    def __init__(self, losses: list[ValueLoss]) -> None:
-        super().__init__("values_would_be_lost", "Values that environments hold would be deleted.")
-        self.losses = losses
-        self.count = sum(loss.count for loss in losses)
-
-
-def losses_with(connection: Connection) -> list[ValueLoss]:
-    """What environments would lose with a connection, by name of the environment."""
-    own = Q(extension_values__field__connection=connection) & ~Q(extension_values__form="component")
-    environments = connection.account.environments.annotate(lost=Count("extension_values", filter=own))
-    return [
-        ValueLoss(environment, environment.lost) for environment in environments.filter(lost__gt=0).order_by("name")
-    ]
-
-
-def save_connection(
-    account: Account,
-    connection: Connection | None,
-    *,
-    name: str,
-    fields: Sequence[FieldSpec],
-    deleted: Collection[uuid.UUID] = (),
-    expected_version: str | None = None,
-    consent: Consent = Consent(),
-    actor: User,
-) -> Connection:
-    """Create or change a connection, and bring every environment's content in line with it.
-
-    Only the fields in `deleted` leave; those not mentioned at all stay as they are. expected_version: Connection.version
-    as it was when the change was thought of, None when nobody asks. Raises StaleConnection, Refused (hidden_values),
-    ValuesWouldBeLost, and what save_extensions raises for the vault; nothing is written then.
-    """
-    if connection is not None:
-        _check_version(connection, expected_version)
-    existing = {field.pk: field for field in connection.fields.all()} if connection else {}
-    renamed = connection is not None and connection.name != name
-    target = connection or Connection(account=account)
-    target.name = name
-    wanted = [_field(target, existing, spec, position) for position, spec in enumerate(fields)]
-    unmentioned = existing.keys() - {field.pk for field in wanted} - set(deleted)
-
-    def write() -> None:
-        if connection is not None:
-            _check_version(connection, expected_version)
-        target.save()
-        for field in wanted:
-            field.connection = target
-            field.save()
-        target.fields.filter(pk__in=deleted).delete()
-        audit.record(
-            account,
-            actor=actor,
-            type="as.component",
-            action="UPDATE" if connection else "ADD",
-            subject_id=target.pk,
-            message=f"Connection {name} {'changed' if connection else 'created'}: {len(wanted) + len(unmentioned)} fields",
-            properties={"version": target.version},
-        )
-
-    others = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
-    _publish(account, [*others, *wanted], write, actor, consent, renamed=target.pk if renamed else None)
-    return target
-
-
-def delete_connection(connection: Connection, *, consent: Consent = Consent(), actor: User) -> None:
-    """Delete a connection; what environments hold for it is deleted with it. Raises what save_connection raises."""
-    account = connection.account
-
-    def write() -> None:
-        audit.record(
-            account,
-            actor=actor,
-            type="as.component",
-            action="DELETE",
-            subject_id=connection.pk,
-            message=f"Connection {connection.name} deleted",
-        )
-        connection.delete()
-
-    remaining = [field for field in fields_of(account) if field.connection_id != connection.pk]
-    _publish(account, remaining, write, actor, consent, renamed=None)
-
-
-def _check_version(connection: Connection, expected: str | None) -> None:
-    """Within a transaction it holds until the end of it."""
-    rows = Connection.objects.filter(pk=connection.pk)
-    stored = (rows.select_for_update() if transaction.get_connection().in_atomic_block else rows).first()
-    if stored is None or expected not in (None, stored.version):
-        raise StaleConnection(_edits_since(connection, expected))
-
-
-def _edits_since(connection: Connection, version: str | None) -> list[AuditEntry]:
-    """Every edit after a version, newest first. An entry is a little younger than the version it tells of."""
-    since = parse_datetime(version) if version else None
-    if since is None:
-        return []
-    entries = AuditEntry.objects.filter(
-        account=connection.account_id, type="as.component", subject_id=str(connection.pk), at__gte=since
-    )
-    return [entry for entry in entries if entry.properties.get("version") != version]
-
-
-def _field(connection: Connection, existing: dict[uuid.UUID, Field], spec: FieldSpec, position: int) -> Field:
-    field = existing.get(spec.id) if spec.id else None
-    if field is None:
-        field = Field(key=spec.key, encrypted=spec.encrypted)
-    field.connection = connection
-    field.label, field.extensible, field.position = spec.label, spec.extensible, position
-    field.component_value = "" if field.encrypted else spec.component_value
-    return field
-
-
-def _publish(
-    account: Account,
-    fields: list[Field],
-    write: Callable[[], None],
-    actor: User,
-    consent: Consent,
-    renamed: uuid.UUID | None,
-) -> None:
-    """Write a connection's change and the new content of every environment it changes, in one transaction.
-
-    One data key for each changed environment (each has a key of its own in the vault), all before the transaction.
-    """
-    for _ in range(3):
-        plans = [plan for plan in _changed_plans(account, fields, renamed)]
-        _check_consent(plans, consent)  # plans are written only if they still hold then, so this does too
-        keys = [_key_for(plan) for plan in plans]
-        with transaction.atomic():
-            ids = [plan.environment.pk for plan in plans]
-            revisions = dict(
-                Environment.objects.select_for_update()
-                .filter(pk__in=ids)
-                .order_by("pk")
-                .values_list("pk", "extensions_revision")
-            )
-            if any(revisions.get(plan.environment.pk) != plan.revision - 1 for plan in plans):
-                continue  # saved meanwhile: plan again on what is there now
-            # Rows of removed fields leave before the fields themselves do, new fields come before their rows.
-            gone = [h.field.pk for plan in plans for h in plan.removed.values() if h.field]
-            ExtensionValue.objects.filter(environment__in=ids, field__in=gone).delete()
-            write()
-            for plan, key in zip(plans, keys, strict=True):
-                _write(plan, key, actor)
-                audit.record(
-                    account,
-                    actor=actor,
-                    type="as.extensions",
-                    action="EDIT",
-                    modifier="COMPONENT",
-                    subject_id=plan.environment.pk,
-                    message=f"Environment extensions of {plan.environment.name} follow a connection's change",
-                    properties={"revision": plan.revision, "fields": plan.touched()},
-                )
-        return
-    raise StaleRevision([])
-
-
-def _check_consent(plans: list[Plan], consent: Consent) -> None:
-    losses = [ValueLoss(plan.environment, plan.lost) for plan in plans if plan.lost]
-    if consent.environments is not None and any(loss.environment.pk not in consent.environments for loss in losses):
-        raise Refused(
-            "hidden_values",
-            "Environments you do not see hold values for it, which would be deleted too. "
-            "Only somebody with Account Administration can do this.",
-        )
-    if losses and consent.count not in (None, sum(loss.count for loss in losses)):
-        raise ValuesWouldBeLost(losses)
-
-
-def _changed_plans(account: Account, fields: list[Field], renamed: uuid.UUID | None) -> Iterable[Plan]:
-    published = account.environments.filter(extensions_revision__gt=0).select_related("account__kms")
-    for environment in published:
-        plan = plan_save(environment, fields)
-        plan.renamed = renamed is not None and any(path[1] == str(renamed) for path in plan.held)
-        if not plan.is_empty:
-            yield plan

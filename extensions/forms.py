@@ -7,7 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from atoms.forms import NamedForm
-from extensions.actions import FieldSpec
+from extensions.connections import FieldSpec
 from extensions.models import Connection, Field
 from extensions.values import BadValue, checked
 

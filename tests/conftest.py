@@ -22,7 +22,7 @@ from accounts.models import Account, Role, User
 from accounts.privileges import ADMINISTRATOR, BUILT_IN_ROLES, Privilege
 from atoms import actions as atoms
 from atoms.models import Atom, Environment
-from extensions import actions as extensions
+from extensions.connections import FieldSpec, save_connection
 from extensions.models import Connection, Field
 from kmscore.vaultclient.client import Vault
 from operations.work import sweep
@@ -188,13 +188,13 @@ def set_stage(cast: Cast) -> Stage:
     second = atoms.create_atom(cast.account, name="Second Atom", type="ATOM", environment=production, actor=alice)
     sweep()
     specs = [
-        extensions.FieldSpec(None, "host", "Host", False, True, "db.example.com"),
-        extensions.FieldSpec(None, "user", "User", False, True, "app"),
-        extensions.FieldSpec(None, "password", "Password", True, True, ""),
-        extensions.FieldSpec(None, "apiKey", "API key", True, True, ""),
-        extensions.FieldSpec(None, "internal", "Internal", False, False, "not extensible"),
+        FieldSpec(None, "host", "Host", False, True, "db.example.com"),
+        FieldSpec(None, "user", "User", False, True, "app"),
+        FieldSpec(None, "password", "Password", True, True, ""),
+        FieldSpec(None, "apiKey", "API key", True, True, ""),
+        FieldSpec(None, "internal", "Internal", False, False, "not extensible"),
     ]
-    connection = extensions.save_connection(cast.account, None, name="Orders database", fields=specs, actor=alice)
+    connection = save_connection(cast.account, None, name="Orders database", fields=specs, actor=alice)
     rows: list[Any] = [production, test, atom, second]
     deadline = time.monotonic() + 60
     while not all(row.provisioned_at for row in rows):  # a live portal's worker may have taken one, and be at it still

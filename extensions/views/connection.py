@@ -14,7 +14,14 @@ from accounts.access import AccountRequest, account_member
 from accounts.privileges import Privilege
 from atoms.forms import ConfirmNameForm
 from atoms.models import Environment
-from extensions import actions
+from extensions.connections import (
+    Consent,
+    StaleConnection,
+    ValuesWouldBeLost,
+    delete_connection,
+    losses_with,
+    save_connection,
+)
 from extensions.forms import ConnectionForm, FieldFormSetBase, field_formset
 from extensions.models import Connection
 from kmscore.refused import Refused
@@ -50,10 +57,10 @@ def _connection_edit(request: AccountRequest, connection: Connection | None) -> 
     if request.method == "POST" and form.is_valid() and formset.is_valid():
         try:
             _save(request, connection, form, formset)
-        except actions.StaleConnection as stale:
+        except StaleConnection as stale:
             context["stale"] = stale
             return render(request, "extensions/connection_edit.html", context, status=409)
-        except actions.ValuesWouldBeLost as question:
+        except ValuesWouldBeLost as question:
             context["question"] = question
         except Refused as refusal:
             form.add_error(None, f"Nothing was saved. {refusal.sentence}")
@@ -66,14 +73,14 @@ def _connection_edit(request: AccountRequest, connection: Connection | None) -> 
 def _save(
     request: AccountRequest, connection: Connection | None, form: ConnectionForm, formset: FieldFormSetBase
 ) -> None:
-    actions.save_connection(
+    save_connection(
         request.account,
         connection,
         name=form.cleaned_data["name"],
         fields=formset.specs(),
         deleted=formset.deleted(),
         expected_version=form.cleaned_data["version"],
-        consent=actions.Consent(form.cleaned_data["confirmed"] or 0, _reach(request)),
+        consent=Consent(form.cleaned_data["confirmed"] or 0, _reach(request)),
         actor=request.user,
     )
 
@@ -94,13 +101,13 @@ def connection_delete(request: AccountRequest, connection_id: object) -> HttpRes
     reach = _reach(request)
     if request.method == "POST" and form.is_valid():
         try:
-            actions.delete_connection(connection, consent=actions.Consent(environments=reach), actor=request.user)
+            delete_connection(connection, consent=Consent(environments=reach), actor=request.user)
         except Refused as refusal:
             form.add_error(None, f"Nothing was deleted. {refusal.sentence}")
         else:
             messages.success(request, f"Connection {form.expected} is deleted.")
             return redirect("extensions:connection_list", request.account.code)
-    losses = actions.losses_with(connection)
+    losses = losses_with(connection)
     seen = [loss for loss in losses if reach is None or loss.environment.pk in reach]
     context = {
         "section": "build",

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from extensions import actions as extensions
+from extensions.connections import FieldSpec, save_connection
 from extensions.models import ExtensionValue
 from tests.browser import steps
 from tests.browser.test_pages import Visit, enrolled, save_as, tab_to
@@ -26,8 +26,8 @@ def visit(portal: LivePortal, browser: Browser) -> Callable[..., Visit]:
 def more_connections(stage: Stage) -> None:
     """Two more, each with a secret that is missing: with so many the page begins with the first one alone."""
     for name in ("Archive", "Billing"):
-        specs = [extensions.FieldSpec(None, "token", f"{name} token", True, True, "")]
-        extensions.save_connection(stage.account, None, name=name, fields=specs, actor=stage.alice)
+        specs = [FieldSpec(None, "token", f"{name} token", True, True, "")]
+        save_connection(stage.account, None, name=name, fields=specs, actor=stage.alice)
 
 
 def shown(page: Page) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import reverse
 
-from extensions.actions import FieldSpec, save_connection
+from extensions.connections import FieldSpec, save_connection
 from extensions.models import Connection, ExtensionValue, ProcessProperty
 from tests.conftest import Stage, client_of
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from extensions import actions
-from extensions.actions import FieldSpec, save_connection
+from extensions.connections import FieldSpec, delete_connection, save_connection
 from extensions.models import Connection, ExtensionValue, Field
 from kmscore.vaultclient.answers import VaultUnavailable
 from tests.conftest import HostedVault, Stage
@@ -94,7 +93,7 @@ def test_id_and_kind_of_a_field_stay_as_they_are(stage: Stage, hosted_vault: Hos
 
 def test_a_deleted_connection_is_gone_from_every_environment(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, 0, password="canary")
-    actions.delete_connection(stage.connection, actor=stage.alice)
+    delete_connection(stage.connection, actor=stage.alice)
     assert not ExtensionValue.objects.exists()
     assert opened_manifest(stage, hosted_vault).entries == ()
 
