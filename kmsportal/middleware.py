@@ -8,7 +8,6 @@ from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -24,7 +23,8 @@ Next = Callable[[HttpRequest], HttpResponse]
 FORGED = (
     "A record that grants access here was changed outside the portal, so it grants nothing. Tell the portal's operator."
 )
-UNSENT = "unsent"  # in the address to go on to after signing in: what was posted there did not arrive
+UNSENT = "unsent"  # cookie: the address this browser posted to after its session had ended
+UNSENT_SECONDS = 600  # by then somebody has signed in again, or does not remember
 PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
@@ -63,25 +63,37 @@ class login_required(LoginRequiredMiddleware):  # noqa: N801 (listed like the fu
     """Everybody signs in. Whoever posted something after the session had ended is told afterwards that it did not arrive."""
 
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponseRedirect:
-        if request.method in ("GET", "HEAD", "OPTIONS") or hasattr(
+        response = super().handle_no_permission(request, view_func)
+        if request.method not in ("GET", "HEAD", "OPTIONS") and not hasattr(
             view_func, "form_page"
-        ):  # accounts/post_only.py tells
-            return super().handle_no_permission(request, view_func)
-        address = request.get_full_path()
-        return redirect_to_login(f"{address}{'&' if '?' in address else '?'}{UNSENT}=1")
+        ):  # post_only.py tells
+            # A cookie and not a mark in the address: nobody else's link can say it.
+            response.set_signed_cookie(
+                UNSENT,
+                request.path,
+                salt=UNSENT,
+                max_age=UNSENT_SECONDS,
+                secure=settings.SESSION_COOKIE_SECURE,
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
 
 
 def unsent(get_response: Next) -> Next:
-    """Says that nothing was changed, once, on the page that signing in led back to; its address loses the mark."""
+    """Says that nothing was changed, once, on the page that signing in led back to."""
 
     def middleware(request: Any) -> HttpResponse:
-        if request.method != "GET" or UNSENT not in request.GET or not request.user.is_authenticated:
+        if UNSENT not in request.COOKIES or request.method != "GET" or not request.user.is_authenticated:
             return get_response(request)
-        messages.warning(request, NOTHING_CHANGED)
-        asked = request.GET.copy()
-        del asked[UNSENT]
-        here = request.get_full_path().partition("?")[0]  # unlike request.path never begins like another site's address
-        return redirect(here + (f"?{asked.urlencode()}" if asked else ""))
+        posted = request.get_signed_cookie(UNSENT, default="", salt=UNSENT, max_age=UNSENT_SECONDS)
+        if posted and posted != request.path:
+            return get_response(request)
+        if posted:
+            messages.warning(request, NOTHING_CHANGED)
+        response = get_response(request)
+        response.delete_cookie(UNSENT, samesite="Lax")
+        return response
 
     return middleware
 
