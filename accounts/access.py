@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django_htmx.middleware import HtmxDetails
 
 from accounts.models import Account, Membership, MembershipRole, User
+from accounts.privileges import ADMINISTRATOR
 
 P = ParamSpec("P")
 log = structlog.get_logger()
@@ -76,3 +77,7 @@ def genuine_roles(membership: Membership) -> list[MembershipRole]:
     if len(genuine) < len(rows):
         log.error("role_row_forged", membership=str(membership.pk), rows=len(rows) - len(genuine))
     return genuine
+
+
+def is_administrator(membership: Membership) -> bool:
+    return any(row.role_id == ADMINISTRATOR for row in genuine_roles(membership))

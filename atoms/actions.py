@@ -114,6 +114,8 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
         force_insert=True
     )
     Atom.objects.filter(pk=atom.pk).update(attachment_revision=F("attachment_revision") + 1)
+    # What was asked for while it was attached nowhere tells its name, too.
+    atom.account.operations.about(atom.pk).filter(environment_id=None).update(environment_id=environment.pk)
     message = f"{atom.name} attached to {environment.name}: its containers may read what the environment holds"
     _audit(
         atom.account, actor, "as.environment", "ATTACH", atom, message, properties={"environment": str(environment.pk)}

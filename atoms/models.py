@@ -11,9 +11,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from accounts.access import genuine_roles
+from accounts.access import genuine_roles, is_administrator
 from accounts.models import Account, Membership, Role, User
-from accounts.privileges import ADMINISTRATOR
 from accounts.rows import RowTampered, SignedModel, UuidModel
 
 
@@ -25,10 +24,10 @@ def token_hash(token: str) -> bytes:
 class EnvironmentQuerySet(models.QuerySet["Environment"]):
     def visible_to(self, membership: Membership) -> "EnvironmentQuerySet":
         """Those without roles of their own, those of the member's roles, and for an Administrator all."""
-        roles = [row.role_id for row in genuine_roles(membership)]
         environments = self.filter(account=membership.account_id)
-        if ADMINISTRATOR in roles:
+        if is_administrator(membership):
             return environments
+        roles = [row.role_id for row in genuine_roles(membership)]
         links = EnvironmentRole.objects.filter(environment=OuterRef("pk"))
         return environments.filter(~Exists(links) | Exists(links.filter(role__in=roles)))
 

@@ -13,6 +13,7 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from accounts.access import is_administrator
 from accounts.models import Account, Membership, User
 from accounts.rows import UuidModel
 
@@ -35,16 +36,17 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         return self.filter(state__in=Operation.UNFINISHED)
 
     def visible_to(self, membership: Membership) -> "OperationQuerySet":
-        """Without those that tell of environments the member does not see, or of the whole account, if any is hidden."""
+        """For an Administrator all; for others without those that tell of environments they do not see, deleted ones too,
+        and without those about the whole account while any environment is hidden from them."""
         account = membership.account
         operations = self.filter(account=account)
-        seen = account.environments.visible_to(membership).values_list("pk", flat=True)
-        hidden = account.environments.exclude(pk__in=seen)
-        if not hidden.exists():
+        if is_administrator(membership):
             return operations
-        # What is about all of the account tells the names of all.
-        of_no_environment = Q(environment_id=None) & ~Q(subject_id=account.pk)
-        return operations.filter(of_no_environment | Q(environment_id__in=seen))
+        seen = account.environments.visible_to(membership).values_list("pk", flat=True)
+        told = Q(environment_id__in=seen) | Q(environment_id=None)
+        if account.environments.exclude(pk__in=seen).exists():
+            told &= ~Q(subject_id=account.pk)  # what is about all of it tells the names of all
+        return operations.filter(told)
 
     def about(self, subject_id: uuid.UUID | str) -> "OperationQuerySet":
         return self.filter(subject_id=subject_id)
