@@ -106,12 +106,13 @@ def test_failing_is_told_since_when_and_until_it_works_again(
         assert post("selfcheck/answer", {"code": code}).status_code == 204
         since.append(SelfCheckResult.objects.get().failed_at)
     assert since[0] == since[1]
+    Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
     stage.atom.refresh_from_db()
     page = f"/accounts/{stage.account.code}/atoms/{stage.atom.pk}/kms/"
     text = stage.cast.client("alice").get(page).content.decode()
     assert "Failing since" in text
     assert "does not accept this container" in text
-    assert "cannot open the portal&#x27;s test value" in text  # the tree
+    assert text.count(">Failing<") > 1, "the tree too"
     assert (
         post("selfcheck/answer", right_answer(stage, hosted_vault, node, post("selfcheck").json())).status_code == 204
     )

@@ -1,46 +1,29 @@
-"""What the tree says of an Atom's Key Management Service: the state its panel shows, in one word.
+"""What the tree says of an Atom's Key Management Service: the state its panel shows (vaults/panel/status.py), in one word.
 
-From the same rows and by the same rules as the panel (vaults/panel/status.py), and from no query of its own.
+From the rows the tree has loaded, and from no query of its own.
 """
 
 from atoms.models import Atom, Node
 from atoms.tree import Badge, TreeNote, register
-from vaults.models import KmsAccount, SelfCheckResult
+from vaults.models import SelfCheckResult
 from vaults.panel.settings import settings_of
-from vaults.panel.status import is_failing, is_mismatched, is_pending
-from vaults.selfcheck import SelfCheckLine, selfcheck_line
+from vaults.panel.status import status_of
 
-PREFIX = "Key Management Service"
+# The other states are told by the Atom's own dot, or are no trouble.
+WORDS = {"Switch pending": "Pending", "Failing": "Failing", "Mismatch": "Failing", "Not proved": "Not proved"}
 
 
 def kms_badge(atom: Atom) -> Badge | None:
-    """None for the hosted vault with nothing to tell. Its nodes are the enrolled ones, with report and proof."""
-    trouble = _trouble(atom) if KmsAccount.is_active(atom.account) and atom.provisioned_at else None
+    """None for the hosted vault with nothing to tell. Its nodes are the enrolled ones, with report and self-check."""
+    attachment = getattr(atom, "attachment", None)
+    status = status_of(atom, attachment.environment if attachment else None, list(atom.nodes.all()))
+    if status.word in WORDS:
+        return Badge(WORDS[status.word], status.tone, f"Key Management Service: {status.sentence}")
     settings = settings_of(atom)
-    if trouble is not None or not settings.is_byov:
-        return trouble
+    if not settings.is_byov:
+        return None
     word, tail = ("Wrapped", ", wrapped") if settings.wrapped else ("BYOV", "")
     return Badge(word, "", f"{settings.get_mode_display()}{tail}")
-
-
-def _trouble(atom: Atom) -> Badge | None:
-    """The first thing that is not as it should be, in the panel's order."""
-    nodes, settings = list(atom.nodes.all()), settings_of(atom)
-    reports = [node.report for node in nodes if hasattr(node, "report")]
-    if any(is_pending(node, settings) for node in nodes):
-        return Badge("Pending", "warn", f"{settings.get_mode_display()}: the switch is pending")
-    if any(map(is_failing, reports)):
-        return Badge("Failing", "bad", f"{PREFIX}: a container reports a problem")
-    tones = {line.tone for line in _selfcheck_lines(atom, nodes)}
-    if "bad" in tones:
-        return Badge("Failing", "bad", f"{PREFIX}: a container cannot open the portal's test value")
-    if atom.environment_id is None or not all(node.is_online for node in nodes):
-        return None  # the tree says so by other means
-    if any(is_mismatched(report, settings) for report in reports):
-        return Badge("Failing", "bad", f"{PREFIX}: a container is not protected as the settings say")
-    if "warn" in tones:
-        return Badge("Not proved", "warn", f"{PREFIX}: a container has not opened a test value lately")
-    return None
 
 
 def last_proved(atom: Atom) -> str:
@@ -62,8 +45,4 @@ def _result_here(atom: Atom, node: Node) -> SelfCheckResult | None:
     return result if result is not None and result.environment_id == atom.environment_id else None
 
 
-def _selfcheck_lines(atom: Atom, nodes: list[Node]) -> list[SelfCheckLine]:
-    return [line for node in nodes if (line := selfcheck_line(node, atom.environment_id))]
-
-
-register(TreeNote(kms_badge, last_proved, ("kms_settings",), ("report", "selfcheck")))
+register(TreeNote(kms_badge, last_proved, ("attachment__environment", "kms_settings"), ("report", "selfcheck")))

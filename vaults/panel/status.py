@@ -4,6 +4,7 @@ import hashlib
 import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from django.db.models import QuerySet
@@ -25,12 +26,6 @@ def is_pending(node: Node, settings: KmsSettings) -> bool:
     """Whether the switch to the present settings is not done there yet; the first settings need none."""
     report: ContainerReport | None = getattr(node, "report", None)
     return settings.revision > 1 and (report is None or report.settings_revision < settings.revision)
-
-
-def is_failing(report: ContainerReport) -> bool:
-    """Whether the container reports a problem, or a token that its vault does not accept or renew any more."""
-    facts = (report.token or {}) if report.source == KmsSettings.Mode.BYOV else {}
-    return report.verdict not in WELL or bool(facts.get("dropped"))
 
 
 def is_mismatched(report: ContainerReport, settings: KmsSettings) -> bool:
@@ -78,17 +73,31 @@ class TokenState:
     broken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Checks:
-    """What one container's checks of the customer's vault gave."""
+    """What one container's checks of the customer's vault gave; put into words when it is asked for."""
 
-    node: Node
-    report: ContainerReport
-    steps: list[StepLine]
-    skipped: int  # how many more wait for the failed one
-    failed: StepLine | None
-    token: TokenState | None
-    pending: bool  # its store is not sealed for the present settings yet
+    def __init__(self, atom: Atom, node: Node, settings: KmsSettings, file: PropertiesFile | None) -> None:
+        self.node, self.report = node, node.report
+        self.pending = is_pending(node, settings)  # its store is not sealed for the present settings yet
+        self._atom, self._settings, self._file = atom, settings, file
+
+    @cached_property
+    def steps(self) -> list[StepLine]:
+        made = [step for step in self.report.preflight if step["state"] != "skipped"]
+        return [_line(self._atom, self.node, step, self._settings, self._file) for step in made]
+
+    @property
+    def skipped(self) -> int:
+        """How many more wait for the failed one."""
+        return len(self.report.preflight) - len(self.steps)
+
+    @cached_property
+    def failed(self) -> StepLine | None:
+        return next((line for line in self.steps if line.state == "fail"), None)
+
+    @cached_property
+    def token(self) -> TokenState | None:
+        return _token(self._atom, self.report)
 
     @property
     def warnings(self) -> list[StepLine]:
@@ -168,14 +177,13 @@ def panel_of(atom: Atom) -> Panel:
         node__state=Node.State.REVOKED  # revoking the node is what the call-out asks for
     )
     settings, file = settings_of(atom), file_of(atom)
-    checks = [_checks(atom, node, settings, file) for node in nodes if hasattr(node, "report")]
-    checked = nodes if KmsAccount.is_active(atom.account) else []
-    selfchecks = [line for line in (selfcheck_line(node, atom.environment_id) for node in checked) if line]
+    checks = [Checks(atom, node, settings, file) for node in nodes if hasattr(node, "report")]
+    selfchecks = selfchecks_of(atom, nodes)
     return Panel(
         atom=atom,
         settings=settings,
         file=file,
-        status=_doubted(_status(atom, settings, nodes, reports, checks), selfchecks),
+        status=_doubted(_status(atom, environment, nodes, checks), selfchecks),
         nodes=nodes,
         reports=reports,
         checks=checks,
@@ -196,18 +204,7 @@ def _alarms(atom: Atom, environment: Environment | None) -> QuerySet[LoginAlarm]
 # -- what the container found at the customer's vault -------------------------------------------------------------------
 
 
-def _checks(atom: Atom, node: Node, settings: KmsSettings, file: PropertiesFile | None) -> Checks:
-    report = node.report
-    made = [step for step in report.preflight if step["state"] != "skipped"]
-    lines = [_line(atom, node, step, report, settings, file) for step in made]
-    failed = next((line for line in lines if line.state == "fail"), None)
-    skipped = len(report.preflight) - len(made)
-    return Checks(node, report, lines, skipped, failed, _token(atom, report), is_pending(node, settings))
-
-
-def _line(
-    atom: Atom, node: Node, told: dict[str, Any], report: ContainerReport, settings: KmsSettings, file: Any
-) -> StepLine:
+def _line(atom: Atom, node: Node, told: dict[str, Any], settings: KmsSettings, file: PropertiesFile | None) -> StepLine:
     """A container reports codes; the words are ours, so that no container writes on this page."""
     facts = file.facts if file else {}
     step = verdicts.Step(told["step"], told["state"], told["code"], told["detail"])
@@ -234,8 +231,8 @@ def _token(atom: Atom, report: ContainerReport) -> TokenState | None:
         return None
     looked = _moment(told.get("looked_up_at"))
     mend = "Make a periodic orphan token (see Policy and commands) and upload a file with it."
-    if told.get("problem"):
-        step = verdicts.Step("token", "failed", str(told["problem"]), "")
+    if told.get("problem") or told.get("dropped"):
+        step = verdicts.Step("token", "failed", str(told.get("problem") or "token_invalid"), "")
         said = verdicts.explain(step, key=key_name(atom.account.code, str(atom.pk)))
         dropped = bool(told.get("dropped"))
         return TokenState(said.sentence, "bad" if dropped else "warn", None, looked, mend, broken=dropped)
@@ -260,10 +257,22 @@ def _moment(seconds: object) -> datetime | None:
 # -- the state, in one sentence -----------------------------------------------------------------------------------------
 
 
-def _status(
-    atom: Atom, settings: KmsSettings, nodes: list[Node], reports: list[ContainerReport], checks: list[Checks]
-) -> Status:
+def status_of(atom: Atom, environment: Environment | None, nodes: list[Node]) -> Status:
+    """The state of an Atom as the panel shows it, from rows that are loaded and without a query: its account's KMS, its KMS
+    settings, its nodes with report and self-check. What the properties file would add to a sentence is left out."""
+    checks = [Checks(atom, node, settings_of(atom), None) for node in nodes if hasattr(node, "report")]
+    return _doubted(_status(atom, environment, nodes, checks), selfchecks_of(atom, nodes))
+
+
+def selfchecks_of(atom: Atom, nodes: list[Node]) -> list[SelfCheckLine]:
+    """What is known of each container's self-check; nothing while the account's KMS is not active."""
+    checked = nodes if KmsAccount.is_active(atom.account) else []
+    return [line for node in checked if (line := selfcheck_line(node, atom.environment_id))]
+
+
+def _status(atom: Atom, environment: Environment | None, nodes: list[Node], checks: list[Checks]) -> Status:
     """The first thing that is not as it should be, else that all is well."""
+    settings, reports = settings_of(atom), [found.report for found in checks]
     kms = getattr(atom.account, "kms", None)
     if kms is None:
         sentence = "The Key Management Service of this account was never activated."
@@ -287,7 +296,7 @@ def _status(
         sentence = f"{broken.token.sentence} The container goes on from its store and takes nothing new."
         return Status("bad", "Failing", sentence, broken.report.reported_at, broken.token.mend)
     silent = [node for node in enrolled if not node.is_online]
-    return _silent_status(silent, len(enrolled)) if silent else _content_status(atom, settings, reports)
+    return _silent_status(silent, len(enrolled)) if silent else _content_status(environment, settings, reports)
 
 
 def _doubted(status: Status, selfchecks: list[SelfCheckLine]) -> Status:
@@ -354,8 +363,7 @@ def _silent_status(silent: list[Node], enrolled: int) -> Status:
     return Status("warn", word, sentence, seen, mend)
 
 
-def _content_status(atom: Atom, settings: KmsSettings, reports: list[ContainerReport]) -> Status:
-    environment = atom.environment
+def _content_status(environment: Environment | None, settings: KmsSettings, reports: list[ContainerReport]) -> Status:
     if environment is None:
         holding = sum(report.values for report in reports)
         sentence = "Unattached: its containers may read nothing."

@@ -69,8 +69,9 @@ def test_a_molecule_is_switched_when_every_node_is(panel: Panel) -> None:
 def test_the_tree_names_the_mode(panel: Panel) -> None:
     tree = reverse("atoms:atom_tree", args=[panel.stage.account.code])
     assert "tree-badge" not in text_of(panel.client.get(tree))
+    save_extensions_of(panel.stage)
     panel.save(SAMPLE)
-    reported(panel.atom, settings_revision=2, source="byov")
+    reported(panel.atom, settings_revision=2, source="byov", revision=1)
     assert ">BYOV<" in text_of(panel.client.get(tree))
     panel.save(wrapped="on")
     ContainerReport.objects.update(settings_revision=3)
@@ -96,6 +97,8 @@ DROPPED = {"token": {"problem": "token_revoked", "dropped": True}}
         (BYOV | {"wrapped": True}, True, "Mismatch", "Failing"),
         (BYOV | {"wrapped": True}, False, "Offline", "BYOV"),
         (BYOV | {"verdict": "vault_sealed"}, False, "Failing", "Failing"),
+        (BYOV | {"revision": 0, "source": "hosted"}, True, "Delivering", "BYOV"),
+        (BYOV | {"token": {"problem": "", "dropped": True}}, True, "Failing", "Failing"),
         (None, True, "Switch pending", "Pending"),
     ],
 )
