@@ -7,10 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
+from atoms import actions as atoms
 from atoms.models import Atom, Node
 from kmscore.byov.verdicts import Step, explain
 from tests.conftest import Stage
@@ -240,3 +243,29 @@ def test_every_text_can_be_downloaded(panel: Panel, name: str) -> None:
     assert name in answer.headers["Content-Disposition"]
     assert str(panel.atom.pk) in text_of(answer)
     assert panel.client.get(url + "x").status_code == 404
+
+
+def test_the_tree_asks_as_much_however_many_atoms_there_are(panel: Panel) -> None:
+    def asked() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert panel.client.get(reverse("atoms:atom_tree", args=[panel.stage.account.code])).status_code == 200
+        return len(queries)
+
+    panel.save(SAMPLE)
+    reported(panel.atom, settings_revision=2, source="byov", verdict="token_invalid")
+    few = asked()
+    for number in range(5):
+        atom = atoms.create_atom(
+            panel.stage.account,
+            name=f"A{number}",
+            type="ATOM",
+            environment=panel.stage.production,
+            actor=panel.stage.alice,
+        )
+        for _ in range(2):
+            reported(
+                atom,
+                verdict="token_invalid",
+                preflight=[{"step": "token", "state": "failed", "code": "token_invalid", "detail": ""}],
+            )
+    assert asked() == few
