@@ -171,7 +171,7 @@ def test_a_store_of_another_version_is_told_apart() -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from runtime.errors import StorageFailed
+from kmsruntime.errors import StorageFailed
 from tests.kmsruntime.pieces import ENTRIES, at_rest_key, header, sealed, store_file
 file = store_file(Path(sys.argv[1]))
 file.write(header(), ENTRIES, file.prepare(at_rest_key()))

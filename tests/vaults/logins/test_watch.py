@@ -263,7 +263,7 @@ def test_sweep_looks_too(stage: Stage) -> None:
 
 
 def path(stage: Stage, alarm: LoginAlarm, act: str) -> str:
-    return f"/accounts/{stage.account.code}/kms/readers/{alarm.pk}/{act}/"
+    return f"/accounts/{stage.account.code}/kms/logins/{alarm.pk}/{act}/"
 
 
 def test_an_administrator_destroys_it_and_then_closes_the_alarm(stage: Stage) -> None:
