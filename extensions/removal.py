@@ -36,7 +36,7 @@ class Removal:
     """Of one stored value. `token` is what the confirming box or button sends.
 
     The token is "<revision of the value>-<Atoms>-<containers>" as they were shown: what is confirmed is the removal of that
-    very value, from no more machines than the reader was told of.
+    very value, from just as many machines as the reader was told of.
     """
 
     field: Field
@@ -64,11 +64,8 @@ class Removal:
         return f"{self.revision}-{self.holders.atoms}-{self.containers}"
 
     def is_confirmed_by(self, token: str) -> bool:
-        parts = token.split("-")
-        if len(parts) != 3 or not all(part.isdecimal() and len(part) < 16 for part in parts):
-            return False
-        revision, atoms, containers = map(int, parts)
-        return revision == self.revision and self.holders.atoms <= atoms and self.containers <= containers
+        """Only by what was shown, as it was sent: a larger number, or another spelling of it, is no answer to it."""
+        return token == self.token
 
 
 def _losers(atoms: int) -> str:

@@ -40,6 +40,10 @@ def token(page: str, stage: Stage, key: str = "password") -> str:
     return found[1]
 
 
+def field(dialog: Dialog) -> object:
+    return dialog.stage.field("password").pk
+
+
 def is_stored(stage: Stage, key: str = "password") -> bool:
     return ExtensionValue.objects.filter(environment=stage.production, field=stage.field(key), form="sealed").exists()
 
@@ -98,14 +102,24 @@ def test_what_is_confirmed_for_one_value_removes_no_other(dialog: Dialog) -> Non
     assert is_stored(dialog.stage, "apiKey")
 
 
-def test_it_asks_again_when_more_would_lose_it_than_was_shown(dialog: Dialog) -> None:
+@pytest.mark.parametrize("sent", ["1-9-9", "1-2-99", "01-2-1", " 1-2-1", "1-2-1-0", "\uff11-2-1", "1-2-\u0661"])
+def test_only_the_very_text_that_was_shown_confirms(dialog: Dialog, sent: str) -> None:
+    for typed in ({"clear_password": sent}, {"clear_password": "on", "confirmed": f"{field(dialog)}={sent}"}):
+        assert dialog.post(**typed).status_code == 422
+        assert is_stored(dialog.stage)
+
+
+def test_it_asks_again_when_others_would_lose_it_than_was_shown(dialog: Dialog) -> None:
     read = token(dialog.page(), dialog.stage)
     report(dialog.stage, revision=3)
     answer = dialog.post(clear_password=read)
     assert answer.status_code == 422
     assert "2 containers have it now and drop it at their next contact." in words(answer.content.decode())
     Node.objects.update(state=Node.State.REVOKED)
-    assert dialog.post(clear_password=read).status_code == 302, "fewer than was shown is no other act"
+    answer = dialog.post(clear_password=read)
+    assert answer.status_code == 422
+    assert "No container has it." in words(answer.content.decode())
+    assert dialog.post(clear_password=token(answer.content.decode(), dialog.stage)).status_code == 302
 
 
 def test_a_container_that_holds_an_earlier_revision_is_not_counted(dialog: Dialog) -> None:
