@@ -85,11 +85,12 @@ def save_connection(
     """Create or change a connection, and bring every environment's content in line with it.
 
     Only the fields in `deleted` leave; those not mentioned at all stay as they are. expected_version: Connection.version
-    as it was when the change was thought of, None when nobody asks. Raises StaleConnection, Refused (hidden_values),
-    ValuesWouldBeLost, and what save_extensions raises for the vault; nothing is written then.
+    as it was when the change was thought of, None when nobody asks. Raises StaleConnection, Refused (hidden_values,
+    field_twice), ValuesWouldBeLost, and what save_extensions raises for the vault; nothing is written then.
     """
     if connection is not None:
         _check_version(connection, expected_version)
+    _check_once([*(spec.id for spec in fields if spec.id), *set(deleted)])
     existing = {field.pk: field for field in connection.fields.all()} if connection else {}
     renamed = connection is not None and connection.name != name
     target = connection or Connection(account=account)
@@ -137,6 +138,12 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
 
     remaining = [field for field in fields_of(account) if field.connection_id != connection.pk]
     _publish(account, remaining, write, actor, consent, renamed=None)
+
+
+def _check_once(named: list[uuid.UUID]) -> None:
+    """A field that is kept and deleted at once would be published as kept, and its values deleted with it."""
+    if len(named) != len(set(named)):
+        raise Refused("field_twice", "The same field is named more than once, so it is not clear what becomes of it.")
 
 
 def _check_version(connection: Connection, expected: str | None) -> None:

@@ -69,6 +69,7 @@ class FieldFormSetBase(forms.BaseFormSet):
 
     def clean(self) -> None:
         """Ids are taken by fields that are not in this form, and until they are gone by those being deleted."""
+        self._refuse_fields_named_twice()
         mentioned = {form.cleaned_data.get("id") for form in self.forms if form not in self.deleted_forms}
         seen = {field.key for field in self.existing.values() if field.pk not in mentioned}
         for form in self.forms:
@@ -83,6 +84,20 @@ class FieldFormSetBase(forms.BaseFormSet):
                     "component_value", "An encrypted field has no component value: set it in each environment."
                 )
             seen.add(key or "")
+
+    def _refuse_fields_named_twice(self) -> None:
+        """One row cannot keep a field that another deletes. The rows say so too, those being deleted among them."""
+        rows: dict[Field, list[Any]] = {}
+        for form in self.forms:
+            if stored := self._stored(form):
+                rows.setdefault(stored, []).append(form)
+        twice = {stored: forms for stored, forms in rows.items() if len(forms) > 1}
+        for stored, forms in twice.items():
+            for form in forms:
+                form.add_error("label", f"Two rows of this form are the field {stored.key}.")
+        if twice:
+            keys = ", ".join(stored.key for stored in twice)
+            raise ValidationError(f"More than one row is the field {keys}. Load the page again; nothing was changed.")
 
     def _stored(self, form: Any) -> Field | None:
         return self.existing.get(form.cleaned_data["id"]) if form.cleaned_data.get("id") else None

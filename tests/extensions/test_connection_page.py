@@ -111,6 +111,29 @@ def test_the_id_of_a_field_being_deleted_is_taken(stage: Stage, hosted_vault: Ho
     assert ExtensionValue.objects.filter(field__key="password", form="sealed").exists()
 
 
+@pytest.mark.parametrize("first", ["DELETE", "kept"])
+@pytest.mark.parametrize("second", ["DELETE", "kept"])
+def test_no_two_rows_can_be_the_same_field(stage: Stage, hosted_vault: HostedVault, first: str, second: str) -> None:
+    """One deletes it and one keeps it: its values would go unasked, those of environments one does not see among them."""
+    save(stage, 0, password="canary")
+    hide_production(stage)
+    inputs = page(stage, "bob")
+    row = number_of(inputs, "password")
+    inputs |= {f"fields-5-{end}": inputs[f"{row}-{end}"] for end in ("id", "key", "label", "encrypted", "extensible")}
+    inputs |= {f"{row}-DELETE": "on"} if first == "DELETE" else {}
+    inputs |= {"fields-5-DELETE": "on"} if second == "DELETE" else {}
+    answer = post(stage, inputs | {"name": "Typed name"}, "bob")
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "More than one row is the field password." in text
+    for number in (row, "fields-5"):
+        assert f'id="id_{number}-label_error"' in text
+    assert 'value="Typed name"' in text
+    assert ExtensionValue.objects.filter(field__key="password", form="sealed").exists()
+    stage.production.refresh_from_db()
+    assert stage.production.extensions_revision == 1
+
+
 @pytest.mark.parametrize("how", ["DELETE", "extensible"])
 def test_fields_with_values_leave_only_when_their_number_is_confirmed(
     stage: Stage, hosted_vault: HostedVault, how: str

@@ -4,6 +4,7 @@ import pytest
 
 from extensions.connections import FieldSpec, delete_connection, save_connection
 from extensions.models import Connection, ExtensionValue, Field
+from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultUnavailable
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_save_extensions import save
@@ -55,6 +56,20 @@ def test_a_removed_field_takes_its_values_with_it(stage: Stage, hosted_vault: Ho
     assert not Field.objects.filter(key="password").exists()
     listed = {entry.path[-1] for entry in opened_manifest(stage, hosted_vault).entries}
     assert listed == {"apiKey", "host", "user"}
+
+
+def test_a_field_named_twice_is_refused(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    fields = list(specs(stage).values())
+    password = stage.field("password").pk
+    for given, deleted in ((fields, {password}), ([*fields, fields[2]], set())):
+        with pytest.raises(Refused) as refused:
+            save_connection(
+                stage.account, stage.connection, name="Other", fields=given, deleted=deleted, actor=stage.alice
+            )
+        assert refused.value.code == "field_twice"
+    assert Connection.objects.get().name == "Orders database"
+    assert ExtensionValue.objects.filter(field=password, form="sealed").exists()
 
 
 def test_a_new_name_is_listed_for_every_field(stage: Stage, hosted_vault: HostedVault) -> None:
