@@ -104,11 +104,12 @@ class ExtensionValue(HeldRow):
 
     form `sealed`: ciphertext and its data key. `plain`: the environment's own plain value. `component`: a plain field that
     uses the connection component's value, with a copy of it in `plain`. An encrypted field has no component value: a row
-    that says so all the same (saves could write it once) is a missing value everywhere.
+    that says so all the same (saves could write it once) is a missing value everywhere. A field leaves after its values, so
+    that its deletion takes none with it that nobody named.
     """
 
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="extension_values")
-    field = models.ForeignKey(Field, models.CASCADE, related_name="extension_values")
+    field = models.ForeignKey(Field, models.PROTECT, related_name="extension_values")
     form = models.CharField(max_length=16, choices=HeldRow.FORMS)
     sealed = models.BinaryField(null=True)
     data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="extension_values")

@@ -1,6 +1,7 @@
 """Editing a connection: what environments hold follows it, and their containers are told under a new manifest."""
 
 import pytest
+from django.db.models import ProtectedError
 
 from extensions.connections import FieldSpec, delete_connection, save_connection
 from extensions.models import Connection, ExtensionValue, Field
@@ -70,6 +71,14 @@ def test_a_field_named_twice_is_refused(stage: Stage, hosted_vault: HostedVault)
         assert refused.value.code == "field_twice"
     assert Connection.objects.get().name == "Orders database"
     assert ExtensionValue.objects.filter(field=password, form="sealed").exists()
+
+
+def test_a_value_cannot_go_with_its_field_by_cascade(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    for row in (stage.field("password"), stage.connection):
+        with pytest.raises(ProtectedError):
+            row.delete()
+    assert ExtensionValue.objects.filter(field=stage.field("password"), form="sealed").exists()
 
 
 def test_a_new_name_is_listed_for_every_field(stage: Stage, hosted_vault: HostedVault) -> None:
