@@ -1,5 +1,6 @@
 """Saving what environments hold. Vault first, database second (DESIGN.md §3)."""
 
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ def save_extensions(
     """
     environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
     _check_revision(environment, expected_revision)
+    versions = versions_of(environment.account)
     plan = plan_save(environment, fields_of(environment.account), field_changes, property_changes)
     if plan.is_empty:
         return Saved(environment.extensions_revision, 0)
@@ -62,6 +64,7 @@ def save_extensions(
     with transaction.atomic():
         locked = Environment.objects.select_for_update().get(pk=environment.pk)
         _check_revision(locked, expected_revision)
+        _check_versions(environment, versions)
         write_plan(plan, key, actor)
         count = len(plan.asked)
         audit.record(
@@ -88,6 +91,7 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     expected = environment.extensions_revision
     if not expected:
         return 0
+    versions = versions_of(environment.account)
     plan = plan_save(environment, fields_of(environment.account))
     plan.move_to(max(plan.revision, above + 1))
     plan.environment.restored += 1
@@ -95,6 +99,7 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     with transaction.atomic():
         locked = Environment.objects.select_for_update().get(pk=environment.pk)
         _check_revision(locked, expected)
+        _check_versions(environment, versions)
         write_plan(plan, key, actor if isinstance(actor, User) else None)
         Environment.objects.filter(pk=environment.pk).update(restored=plan.environment.restored)
         audit.record(
@@ -113,6 +118,11 @@ def fields_of(account: Account) -> list[Field]:
     return list(Field.objects.filter(connection__account=account).select_related("connection"))
 
 
+def versions_of(account: Account) -> dict[uuid.UUID, str]:
+    """Of each connection, Connection.version. Read before the fields, it tells later whether these still are what they were."""
+    return {connection.pk: connection.version for connection in account.connections.only("pk", "changed_at")}
+
+
 def saves_since(environment: Environment, revision: int) -> list[Save]:
     """Every save after a revision, newest first."""
     entries = AuditEntry.objects.filter(
@@ -127,6 +137,12 @@ def saves_since(environment: Environment, revision: int) -> list[Save]:
 def _check_revision(environment: Environment, expected: int) -> None:
     if environment.extensions_revision != expected:
         raise StaleRevision(saves_since(environment, expected))
+
+
+def _check_versions(environment: Environment, expected: dict[uuid.UUID, str]) -> None:
+    """The environment is locked, and no connection changes without that: the fields planned with stay what they are."""
+    if versions_of(environment.account) != expected:
+        raise StaleRevision([])
 
 
 def save_key_for(plan: Plan) -> sealing.SaveKey | None:
@@ -167,12 +183,17 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> N
         )
     _upsert(ExtensionValue, values, ["environment", "field"], ["form", "plain", "sealed", "data_key"])
     _upsert(ProcessProperty, properties, ["environment", "name"], ["plain"])
-    gone = [held.field.pk for held in plan.removed.values() if held.field is not None]
-    ExtensionValue.objects.filter(environment=environment, field__in=gone).delete()
+    delete_removed(plan)
     names = [held.label for held in plan.removed.values() if held.field is None]
     ProcessProperty.objects.filter(environment=environment, name__in=names).delete()
     _write_manifest(plan, key)
     Environment.objects.filter(pk=environment.pk).update(extensions_revision=plan.revision, extensions_changed_at=now)
+
+
+def delete_removed(plan: Plan) -> None:
+    """Inside the transaction: the values a plan removes, and no other."""
+    gone = [held.field.pk for held in plan.removed.values() if held.field is not None]
+    ExtensionValue.objects.filter(environment=plan.environment, field__in=gone).delete()
 
 
 def _upsert(model: type, rows: Sequence[object], unique: list[str], updated: list[str]) -> None:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, ProtectedError, Q
 from django.utils.dateparse import parse_datetime
 
 from accounts import audit
 from accounts.models import Account, AuditEntry, User
 from atoms.models import Environment
-from extensions.actions import StaleRevision, fields_of, save_key_for, write_plan
-from extensions.models import Connection, ExtensionValue, Field
+from extensions.actions import delete_removed, fields_of, save_key_for, versions_of, write_plan
+from extensions.models import Connection, Field
 from extensions.plan import Plan, plan_save
 from kmscore.refused import Refused
 
@@ -86,7 +86,7 @@ def save_connection(
 
     Only the fields in `deleted` leave; those not mentioned at all stay as they are. expected_version: Connection.version
     as it was when the change was thought of, None when nobody asks. Raises StaleConnection, Refused (hidden_values,
-    field_twice), ValuesWouldBeLost, and what save_extensions raises for the vault; nothing is written then.
+    field_twice, saved_meanwhile), ValuesWouldBeLost, and what save_extensions raises for the vault; nothing is written then.
     """
     if connection is not None:
         _check_version(connection, expected_version)
@@ -116,8 +116,11 @@ def save_connection(
             properties={"version": target.version},
         )
 
-    others = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
-    _publish(account, [*others, *wanted], write, actor, consent, renamed=target.pk if renamed else None)
+    def fields_after() -> list[Field]:
+        stay = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
+        return [*stay, *wanted]
+
+    _publish(account, fields_after, write, actor, consent, renamed=target.pk if renamed else None)
     return target
 
 
@@ -134,10 +137,12 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
             subject_id=connection.pk,
             message=f"Connection {connection.name} deleted",
         )
-        connection.delete()
+        Connection.objects.filter(pk=connection.pk).delete()
 
-    remaining = [field for field in fields_of(account) if field.connection_id != connection.pk]
-    _publish(account, remaining, write, actor, consent, renamed=None)
+    def fields_after() -> list[Field]:
+        return [field for field in fields_of(account) if field.connection_id != connection.pk]
+
+    _publish(account, fields_after, write, actor, consent, renamed=None)
 
 
 def _check_once(named: list[uuid.UUID]) -> None:
@@ -175,9 +180,13 @@ def _field(connection: Connection, existing: dict[uuid.UUID, Field], spec: Field
     return field
 
 
+class _SavedMeanwhile(Exception):
+    """What was planned with is no longer there; nothing was written."""
+
+
 def _publish(
     account: Account,
-    fields: list[Field],
+    fields_after: Callable[[], list[Field]],
     write: Callable[[], None],
     actor: User,
     consent: Consent,
@@ -185,40 +194,56 @@ def _publish(
 ) -> None:
     """Write a connection's change and the new content of every environment it changes, in one transaction.
 
-    One data key for each changed environment (each has a key of its own in the vault), all before the transaction.
+    One data key for each changed environment (each has a key of its own in the vault), all before the transaction. Within
+    it every environment of the account has to be as it was: one without a plan may have got a value meanwhile.
     """
     for _ in range(3):
-        plans = [plan for plan in _changed_plans(account, fields, renamed)]
+        versions, environments = versions_of(account), _environments(account)
+        plans = list(_changed_plans(account, fields_after(), renamed))
         _check_consent(plans, consent)  # plans are written only if they still hold then, so this does too
         keys = [save_key_for(plan) for plan in plans]
-        with transaction.atomic():
-            ids = [plan.environment.pk for plan in plans]
-            revisions = dict(
-                Environment.objects.select_for_update()
-                .filter(pk__in=ids)
-                .order_by("pk")
-                .values_list("pk", "extensions_revision")
-            )
-            if any(revisions.get(plan.environment.pk) != plan.revision - 1 for plan in plans):
-                continue  # saved meanwhile: plan again on what is there now
-            # Rows of removed fields leave before the fields themselves do, new fields come before their rows.
-            gone = [h.field.pk for plan in plans for h in plan.removed.values() if h.field]
-            ExtensionValue.objects.filter(environment__in=ids, field__in=gone).delete()
-            write()
-            for plan, key in zip(plans, keys, strict=True):
-                write_plan(plan, key, actor)
-                audit.record(
-                    account,
-                    actor=actor,
-                    type="as.extensions",
-                    action="EDIT",
-                    modifier="COMPONENT",
-                    subject_id=plan.environment.pk,
-                    message=f"Environment extensions of {plan.environment.name} follow a connection's change",
-                    properties={"revision": plan.revision, "fields": plan.touched()},
-                )
+        try:
+            with transaction.atomic():
+                if _environments(account, lock=True) != environments or versions_of(account) != versions:
+                    raise _SavedMeanwhile
+                for (
+                    plan
+                ) in plans:  # rows of removed fields leave before the fields do, new fields come before their rows
+                    delete_removed(plan)
+                write()
+                if (
+                    _environments(account).keys() != environments.keys()
+                ):  # write() told the audit log: none comes any more
+                    raise _SavedMeanwhile
+                for plan, key in zip(plans, keys, strict=True):
+                    write_plan(plan, key, actor)
+                    _tell(plan, actor)
+        except (_SavedMeanwhile, ProtectedError):  # protected: by a value that no plan removes
+            continue  # plan again on what is there now
         return
-    raise StaleRevision([])
+    raise Refused(
+        "saved_meanwhile", "What environments hold was changed again and again while this was worked out. Try again."
+    )
+
+
+def _environments(account: Account, *, lock: bool = False) -> dict[uuid.UUID, int]:
+    """The revision of every environment. Locked, none is saved until the transaction ends."""
+    rows = account.environments.order_by("pk")
+    rows = rows.select_for_update(no_key=True) if lock else rows  # others may refer to them meanwhile
+    return dict(rows.values_list("pk", "extensions_revision"))
+
+
+def _tell(plan: Plan, actor: User) -> None:
+    audit.record(
+        plan.environment.account,
+        actor=actor,
+        type="as.extensions",
+        action="EDIT",
+        modifier="COMPONENT",
+        subject_id=plan.environment.pk,
+        message=f"Environment extensions of {plan.environment.name} follow a connection's change",
+        properties={"revision": plan.revision, "fields": plan.touched()},
+    )
 
 
 def _check_consent(plans: list[Plan], consent: Consent) -> None:

@@ -91,9 +91,9 @@ class FieldFormSetBase(forms.BaseFormSet):
         for form in self.forms:
             if stored := self._stored(form):
                 rows.setdefault(stored, []).append(form)
-        twice = {stored: forms for stored, forms in rows.items() if len(forms) > 1}
-        for stored, forms in twice.items():
-            for form in forms:
+        twice = {stored: same for stored, same in rows.items() if len(same) > 1}
+        for stored, same in twice.items():
+            for form in same:
                 form.add_error("label", f"Two rows of this form are the field {stored.key}.")
         if twice:
             keys = ", ".join(stored.key for stored in twice)

@@ -44,11 +44,12 @@ def opened(stage: Stage, vault: HostedVault) -> tuple[int, dict[str, str]]:
     return revision, values
 
 
-def opened_manifest(stage: Stage, vault: HostedVault) -> Manifest:
-    """The manifest of the environment's present revision."""
-    row = EnvironmentManifest.objects.select_related("data_key").get(environment=stage.production)
-    revision = Environment.objects.get(pk=stage.production.pk).extensions_revision
-    where = manifest_place(str(stage.account.pk), str(stage.production.pk), revision, str(row.data_key_id))
+def opened_manifest(stage: Stage, vault: HostedVault, environment: Environment | None = None) -> Manifest:
+    """The manifest of the environment's present revision; Production's, unless another is meant."""
+    environment = environment or stage.production
+    row = EnvironmentManifest.objects.select_related("data_key").get(environment=environment)
+    revision = Environment.objects.get(pk=environment.pk).extensions_revision
+    where = manifest_place(str(stage.account.pk), str(environment.pk), revision, str(row.data_key_id))
     return decode(open_sealed(data_key(vault, row.data_key), bytes(row.sealed), where))
 
 
