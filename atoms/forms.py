@@ -122,10 +122,14 @@ class AttachForm(forms.Form):
         self.fields["environment"].queryset = others  # type: ignore[attr-defined]
 
 
+LOSSES_CHANGED = "Nothing was deleted. What goes is not what you confirmed: read again what follows, then confirm it."
+
+
 class ConfirmNameForm(forms.Form):
-    """Typed confirmation: the name of what will be deleted."""
+    """Typed confirmation: the name of what will be deleted. `lost` says which losses were shown, where there are some."""
 
     name = forms.CharField(max_length=80, strip=True)
+    lost = forms.CharField(required=False, strip=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

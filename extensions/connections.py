@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Count, ProtectedError, Q
+from django.db.models import ProtectedError
 from django.utils.dateparse import parse_datetime
 
 from accounts import audit
@@ -13,7 +13,8 @@ from accounts.models import Account, AuditEntry, User
 from atoms.models import Environment
 from extensions.actions import delete_removed, fields_of, save_key_for, versions_of, write_plan
 from extensions.models import Connection, Field
-from extensions.plan import Plan, plan_save
+from extensions.plan import HeldValue, Plan, plan_save
+from extensions.removal import token_of
 from kmscore.refused import Refused
 
 
@@ -39,36 +40,60 @@ class StaleConnection(Refused):
 
 @dataclass(frozen=True, slots=True)
 class ValueLoss:
-    """How many values of its own an environment loses by a connection's change."""
+    """The values of its own that an environment loses by a connection's change."""
 
     environment: Environment
-    count: int
+    values: list[HeldValue]
+
+    @property
+    def labels(self) -> str:
+        """Of their fields, as people read them."""
+        return ", ".join(sorted(value.label for value in self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What environments lose, by name of the environment. `token` is what agreeing to it sends (removal.token_of)."""
+
+    by_environment: list[ValueLoss]
+
+    @property
+    def count(self) -> int:
+        return sum(len(loss.values) for loss in self.by_environment)
+
+    @property
+    def token(self) -> str:
+        return token_of(
+            (loss.environment, value.field, value.revision)
+            for loss in self.by_environment
+            for value in loss.values
+            if value.field
+        )
+
+    def within(self, environments: frozenset[uuid.UUID] | None) -> "Losses":
+        """Those of these environments; None for all."""
+        return Losses([x for x in self.by_environment if environments is None or x.environment.pk in environments])
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """Which values may be deleted: `count` of them, no more and no fewer, and in `environments` only. None is no limit."""
+    """Which values may be deleted: those `token` stands for, no others, and in `environments` only. None is no limit."""
 
-    count: int | None = None
+    token: str | None = None
     environments: frozenset[uuid.UUID] | None = None
 
 
 class ValuesWouldBeLost(Refused):
     """Environments hold values of their own for what would leave, and nobody agreed to that; nothing was written."""
 
-    def __init__(self, losses: list[ValueLoss]) -> None:
+    def __init__(self, losses: Losses) -> None:
         super().__init__("values_would_be_lost", "Values that environments hold would be deleted.")
         self.losses = losses
-        self.count = sum(loss.count for loss in losses)
 
 
-def losses_with(connection: Connection) -> list[ValueLoss]:
-    """What environments would lose with a connection, by name of the environment."""
-    own = Q(extension_values__field__connection=connection) & ~Q(extension_values__form="component")
-    environments = connection.account.environments.annotate(lost=Count("extension_values", filter=own))
-    return [
-        ValueLoss(environment, environment.lost) for environment in environments.filter(lost__gt=0).order_by("name")
-    ]
+def losses_with(connection: Connection) -> Losses:
+    """What environments would lose with a connection."""
+    return _losses(_changed_plans(connection.account, _fields_without(connection), None))
 
 
 def save_connection(
@@ -139,10 +164,11 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
         )
         Connection.objects.filter(pk=connection.pk).delete()
 
-    def fields_after() -> list[Field]:
-        return [field for field in fields_of(account) if field.connection_id != connection.pk]
+    _publish(account, lambda: _fields_without(connection), write, actor, consent, renamed=None)
 
-    _publish(account, fields_after, write, actor, consent, renamed=None)
+
+def _fields_without(connection: Connection) -> list[Field]:
+    return [field for field in fields_of(connection.account) if field.connection_id != connection.pk]
 
 
 def _check_once(named: list[uuid.UUID]) -> None:
@@ -200,20 +226,18 @@ def _publish(
     for _ in range(3):
         versions, environments = versions_of(account), _environments(account)
         plans = list(_changed_plans(account, fields_after(), renamed))
-        _check_consent(plans, consent)  # plans are written only if they still hold then, so this does too
+        _check_consent(_losses(plans), consent)  # plans are written only if they still hold then, so this does too
         keys = [save_key_for(plan) for plan in plans]
         try:
             with transaction.atomic():
                 if _environments(account, lock=True) != environments or versions_of(account) != versions:
                     raise _SavedMeanwhile
-                for (
-                    plan
-                ) in plans:  # rows of removed fields leave before the fields do, new fields come before their rows
+                # Rows of removed fields leave before the fields themselves do, new fields come before their rows.
+                for plan in plans:
                     delete_removed(plan)
                 write()
-                if (
-                    _environments(account).keys() != environments.keys()
-                ):  # write() told the audit log: none comes any more
+                # It told the audit log, which locks the account: no environment comes after this.
+                if _environments(account).keys() != environments.keys():
                     raise _SavedMeanwhile
                 for plan, key in zip(plans, keys, strict=True):
                     write_plan(plan, key, actor)
@@ -246,15 +270,19 @@ def _tell(plan: Plan, actor: User) -> None:
     )
 
 
-def _check_consent(plans: list[Plan], consent: Consent) -> None:
-    losses = [ValueLoss(plan.environment, plan.lost) for plan in plans if plan.lost]
-    if consent.environments is not None and any(loss.environment.pk not in consent.environments for loss in losses):
+def _losses(plans: Iterable[Plan]) -> Losses:
+    by_name = sorted(plans, key=lambda plan: plan.environment.name)
+    return Losses([ValueLoss(plan.environment, plan.lost) for plan in by_name if plan.lost])
+
+
+def _check_consent(losses: Losses, consent: Consent) -> None:
+    if losses.within(consent.environments) != losses:
         raise Refused(
             "hidden_values",
             "Environments you do not see hold values for it, which would be deleted too. "
             "Only somebody with Account Administration can do this.",
         )
-    if losses and consent.count not in (None, sum(loss.count for loss in losses)):
+    if losses.count and consent.token not in (None, losses.token):
         raise ValuesWouldBeLost(losses)
 
 

@@ -14,8 +14,8 @@ from extensions.values import BadValue, checked
 
 class ConnectionForm(NamedForm):
     version = forms.CharField(required=False, widget=forms.HiddenInput)
-    # How many values of environments may be deleted with fields that leave: the value of a box the page offers when asked.
-    confirmed = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    # Which values of environments may be deleted with fields that leave: what a box sends that the page offers when it asks.
+    confirmed = forms.CharField(required=False, strip=False, widget=forms.HiddenInput)
 
     class Meta:
         model = Connection

@@ -98,9 +98,9 @@ class Plan:
         return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.environment.restored)
 
     @property
-    def lost(self) -> int:
-        """How many values of the environment's own would be deleted."""
-        return sum(held.form != "component" for held in self.removed.values())
+    def lost(self) -> list[HeldValue]:
+        """The values of the environment's own that would be deleted."""
+        return [held for held in self.removed.values() if held.form != "component"]
 
     def touched(self) -> list[list[str]]:
         """For the audit log and the conflict page: [connection or "", label, what happened]; never a value."""

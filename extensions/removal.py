@@ -1,8 +1,11 @@
-"""What removing a stored value does, read before it is confirmed: which value of which environment, and who loses it."""
+"""What removing stored values does, read before it is confirmed: which value of which environment, and who loses it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from atoms.models import Environment, Node
@@ -10,12 +13,19 @@ from extensions.models import Field
 from vaults.models import ContainerReport
 
 
+def token_of(values: Iterable[tuple[Environment, Field, int]], *told: int) -> str:
+    """What the confirming box, button or page sends: it stands for these values, each as it was saved as that revision, and
+    for the numbers told beside them. Whatever else was saved or replaced meanwhile has another one."""
+    named = sorted((str(environment.pk), str(field.pk), revision) for environment, field, revision in values)
+    return hashlib.sha256(json.dumps([named, told]).encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class Holders:
     """Who has what an environment holds: how many Atoms are attached, and which revisions their containers
     reported, lowest first."""
 
-    environment: str  # its name
+    environment: Environment
     atoms: int
     revisions: tuple[int, ...]
 
@@ -28,16 +38,13 @@ def holders_of(environment: Environment) -> Holders:
     """Two queries, whatever the number of values."""
     reports = ContainerReport.objects.filter(environment=environment).exclude(node__state=Node.State.REVOKED)
     revisions = tuple(reports.order_by("revision").values_list("revision", flat=True))
-    return Holders(environment.name, environment.attachments.count(), revisions)
+    return Holders(environment, environment.attachments.count(), revisions)
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Of one stored value. `token` is what the confirming box or button sends.
-
-    The token is "<revision of the value>-<Atoms>-<containers>" as they were shown: what is confirmed is the removal of that
-    very value, from just as many machines as the reader was told of.
-    """
+    """Of one stored value. What its token confirms is the removal of that very value, from just as many machines as the
+    reader was told of."""
 
     field: Field
     revision: int  # the value's
@@ -61,10 +68,11 @@ class Removal:
 
     @property
     def token(self) -> str:
-        return f"{self.revision}-{self.holders.atoms}-{self.containers}"
+        value = (self.holders.environment, self.field, self.revision)
+        return token_of([value], self.holders.atoms, self.containers)
 
     def is_confirmed_by(self, token: str) -> bool:
-        """Only by what was shown, as it was sent: a larger number, or another spelling of it, is no answer to it."""
+        """Only by what was shown, as it was sent."""
         return token == self.token
 
 

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.privileges import Privilege
-from atoms.forms import ConfirmNameForm
+from atoms.forms import LOSSES_CHANGED, ConfirmNameForm
 from atoms.models import Environment
 from extensions.connections import (
     Consent,
@@ -80,7 +80,7 @@ def _save(
         fields=formset.specs(),
         deleted=formset.deleted(),
         expected_version=form.cleaned_data["version"],
-        consent=Consent(form.cleaned_data["confirmed"] or 0, _reach(request)),
+        consent=Consent(form.cleaned_data["confirmed"], _reach(request)),
         actor=request.user,
     )
 
@@ -101,20 +101,22 @@ def connection_delete(request: AccountRequest, connection_id: object) -> HttpRes
     reach = _reach(request)
     if request.method == "POST" and form.is_valid():
         try:
-            delete_connection(connection, consent=Consent(environments=reach), actor=request.user)
+            delete_connection(connection, consent=Consent(form.cleaned_data["lost"], reach), actor=request.user)
+        except ValuesWouldBeLost:
+            form.add_error(None, LOSSES_CHANGED)
         except Refused as refusal:
             form.add_error(None, f"Nothing was deleted. {refusal.sentence}")
         else:
             messages.success(request, f"Connection {form.expected} is deleted.")
             return redirect("extensions:connection_list", request.account.code)
     losses = losses_with(connection)
-    seen = [loss for loss in losses if reach is None or loss.environment.pk in reach]
+    seen = losses.within(reach)
     context = {
         "section": "build",
         "form": form,
         "connection": connection,
         "losses": seen,
-        "held": sum(loss.count for loss in seen),
-        "hidden": len(seen) < len(losses),
+        "held": seen.count,
+        "hidden": seen != losses,
     }
     return render(request, "extensions/connection_delete.html", context)

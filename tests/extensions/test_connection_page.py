@@ -1,5 +1,6 @@
 """The connection page: nobody's edit undoes another's, and no secret leaves unasked."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,11 @@ from accounts import actions as accounts
 from accounts.models import Membership, Role
 from accounts.privileges import Privilege
 from atoms import actions as atoms
+from atoms.models import Environment
+from extensions.actions import save_extensions
 from extensions.models import Connection, ExtensionValue, Field
+from extensions.plan import FieldChange
+from extensions.secret import Secret
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_connections import edit, specs
 from tests.extensions.test_save_extensions import save
@@ -134,26 +139,88 @@ def test_no_two_rows_can_be_the_same_field(stage: Stage, hosted_vault: HostedVau
     assert stage.production.extensions_revision == 1
 
 
+def leaving(inputs: dict[str, str], key: str, how: str = "DELETE") -> dict[str, str]:
+    """The same, with a field deleted, or extensible no more."""
+    prefix = number_of(inputs, key)
+    if how == "DELETE":
+        return inputs | {f"{prefix}-DELETE": "on"}
+    return {name: value for name, value in inputs.items() if name != f"{prefix}-extensible"}
+
+
+def asked(answer: Any, name: str = "confirmed") -> str:
+    """What the page sends back when its reader agrees to what it lists."""
+    assert answer.status_code == 200
+    found = re.search(rf'name="{name}" value="([0-9a-f]+)"', answer.content.decode())
+    assert found is not None
+    return found[1]
+
+
+def sealed() -> set[tuple[str, str]]:
+    rows = ExtensionValue.objects.filter(form="sealed")
+    return set(rows.values_list("environment__name", "field__key"))
+
+
 @pytest.mark.parametrize("how", ["DELETE", "extensible"])
-def test_fields_with_values_leave_only_when_their_number_is_confirmed(
+def test_fields_with_values_leave_only_when_these_values_are_confirmed(
     stage: Stage, hosted_vault: HostedVault, how: str
 ) -> None:
     save(stage, 0, password="canary", apiKey="other")
-    inputs = page(stage)
-    prefix = number_of(inputs, "password")
-    if how == "DELETE":
-        inputs[f"{prefix}-DELETE"] = "on"
-    else:
-        del inputs[f"{prefix}-extensible"]
-    for confirmed in ("", "2"):
+    inputs = leaving(page(stage), "password", how)
+    for confirmed in ("", "1", "on", "2"):
         answer = post(stage, inputs | {"confirmed": confirmed})
         text = answer.content.decode()
         assert "1 value would be deleted" in text
-        assert "Production: 1 value" in text
-        assert 'name="confirmed" value="1"' in text
-        assert ExtensionValue.objects.filter(form="sealed").count() == 2
-    assert post(stage, inputs | {"confirmed": "1"}).status_code == 302
-    assert ExtensionValue.objects.filter(form="sealed").count() == 1
+        assert "Production: 1 value (Password)" in text
+        assert ("These are not the values you agreed to lose." in text) is bool(confirmed)
+        assert len(sealed()) == 2
+    for wrong in (asked(answer).upper(), f"{asked(answer)} ", asked(answer)[:-1]):
+        assert asked(post(stage, inputs | {"confirmed": wrong})) == asked(answer)
+    assert post(stage, inputs | {"confirmed": asked(answer)}).status_code == 302
+    assert sealed() == {("Production", "apiKey")}
+
+
+def test_what_was_confirmed_for_one_field_deletes_no_other(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary", apiKey="other")
+    inputs = page(stage)
+    confirmed = asked(post(stage, leaving(inputs, "password")))
+    typed = {f"{number_of(inputs, 'host')}-label": "Typed label", "name": "Typed name", "confirmed": confirmed}
+    answer = post(stage, leaving(inputs, "apiKey") | typed)
+    text = answer.content.decode()
+    assert "Production: 1 value (API key)" in text
+    assert 'value="Typed label"' in text
+    assert 'value="Typed name"' in text
+    assert answer.context["formset"].deleted() == {stage.field("apiKey").pk}
+    assert sealed() == {("Production", "password"), ("Production", "apiKey")}
+
+
+def test_what_was_confirmed_for_one_environment_deletes_nothing_in_another(
+    stage: Stage, hosted_vault: HostedVault
+) -> None:
+    save(stage, 0, password="canary")
+    inputs = leaving(page(stage), "password")
+    confirmed = asked(post(stage, inputs))
+    change(stage, stage.production, 1, "clear")
+    change(stage, stage.test, 0, "secret")
+    answer = post(stage, inputs | {"confirmed": confirmed})
+    assert "Test: 1 value (Password)" in answer.content.decode()
+    assert sealed() == {("Test", "password")}
+    assert post(stage, inputs | {"confirmed": asked(answer)}).status_code == 302
+    assert sealed() == set()
+
+
+def test_a_value_that_replaced_the_confirmed_one_is_asked_about(stage: Stage, hosted_vault: HostedVault) -> None:
+    save(stage, 0, password="canary")
+    inputs = leaving(page(stage), "password")
+    confirmed = asked(post(stage, inputs))
+    change(stage, stage.production, 1, "secret")
+    assert asked(post(stage, inputs | {"confirmed": confirmed})) != confirmed
+    assert sealed() == {("Production", "password")}
+
+
+def change(stage: Stage, environment: Environment, revision: int, to: Any) -> None:
+    value = Secret("new") if to == "secret" else ""
+    changes = [FieldChange(stage.field("password"), to, value)]
+    save_extensions(environment, changes, expected_revision=revision, actor=stage.alice)
 
 
 def test_fields_without_values_leave_unasked(stage: Stage, hosted_vault: HostedVault) -> None:
@@ -198,16 +265,39 @@ def test_an_administrator_of_the_account_deletes_them_all_the_same(stage: Stage,
     save(stage, 0, password="canary")
     hide_production(stage, Privilege.ACCOUNT_ADMIN)
     client = stage.cast.client("bob")
-    assert "Production: 1 value" in client.get(address(stage, "delete")).content.decode()
-    assert client.post(address(stage, "delete"), {"name": "Orders database"}).status_code == 302
+    shown = client.get(address(stage, "delete"))
+    assert "Production: 1 value" in shown.content.decode()
+    typed = {"name": "Orders database", "lost": asked(shown, "lost")}
+    assert client.post(address(stage, "delete"), typed).status_code == 302
     assert not ExtensionValue.objects.exists()
 
 
 def test_the_delete_page_lists_values_by_environment(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, 0, password="canary", apiKey="other")
     text = stage.cast.client("alice").get(address(stage, "delete")).content.decode()
-    assert "Production: 2 values" in text
+    assert "Production: 2 values (API key, Password)" in text
     assert "Test: " not in text
+
+
+@pytest.mark.parametrize("before", ["none", "one"])
+def test_the_delete_page_deletes_the_values_it_listed_and_no_others(
+    stage: Stage, hosted_vault: HostedVault, before: str
+) -> None:
+    client = stage.cast.client("alice")
+    if before == "one":
+        change(stage, stage.test, 0, "secret")
+    lost = asked(client.get(address(stage, "delete")), "lost")
+    save(stage, 0, password="saved since")
+    for typed in ({"lost": lost}, {"lost": "1"}, {}):
+        answer = client.post(address(stage, "delete"), {"name": "Orders database"} | typed)
+        text = answer.content.decode()
+        assert "Nothing was deleted. What goes is not what you confirmed" in text
+        assert "Production: 1 value (Password)" in text
+        assert 'value="Orders database"' in text
+        assert ("Production", "password") in sealed()
+    typed = {"name": "Orders database", "lost": asked(answer, "lost")}
+    assert client.post(address(stage, "delete"), typed).status_code == 302
+    assert not ExtensionValue.objects.exists()
 
 
 def test_deleting_asks_for_a_recent_sign_in(stage: Stage) -> None:

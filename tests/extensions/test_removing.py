@@ -53,7 +53,7 @@ def words(text: str) -> str:
 
 
 @pytest.mark.parametrize("htmx", [False, True])
-@pytest.mark.parametrize("sent", ["on", "1", "", "x-y-z", "0-2-1", "1-1-1", "1-2-0"])
+@pytest.mark.parametrize("sent", ["on", "1", "", "x-y-z", "1-2-1"])
 def test_nothing_stored_is_removed_unconfirmed(dialog: Dialog, sent: str, htmx: bool) -> None:
     answer = dialog.post(
         htmx=htmx, clear_password=sent, secret_password="", secret_apiKey="typed", value_user="typed too"
@@ -102,11 +102,13 @@ def test_what_is_confirmed_for_one_value_removes_no_other(dialog: Dialog) -> Non
     assert is_stored(dialog.stage, "apiKey")
 
 
-@pytest.mark.parametrize("sent", ["1-9-9", "1-2-99", "01-2-1", " 1-2-1", "1-2-1-0", "\uff11-2-1", "1-2-\u0661"])
-def test_only_the_very_text_that_was_shown_confirms(dialog: Dialog, sent: str) -> None:
-    for typed in ({"clear_password": sent}, {"clear_password": "on", "confirmed": f"{field(dialog)}={sent}"}):
-        assert dialog.post(**typed).status_code == 422
-        assert is_stored(dialog.stage)
+def test_only_the_very_text_that_was_shown_confirms(dialog: Dialog) -> None:
+    read = token(dialog.page(), dialog.stage)
+    wide = read.translate({ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"})
+    for sent in (read.upper(), read[:-1], f"{read}0", wide, "1-2-1", "1-9-9"):
+        for typed in ({"clear_password": sent}, {"clear_password": "on", "confirmed": f"{field(dialog)}={sent}"}):
+            assert dialog.post(**typed).status_code == 422
+            assert is_stored(dialog.stage)
 
 
 def test_it_asks_again_when_others_would_lose_it_than_was_shown(dialog: Dialog) -> None:

@@ -17,7 +17,7 @@ from extensions.plan import FieldChange
 from extensions.secret import Secret
 from kmscore.refused import Refused
 from tests.conftest import HostedVault, Stage
-from tests.extensions.test_connection_page import number_of, page, post
+from tests.extensions.test_connection_page import address, asked, leaving, page, post
 from tests.extensions.test_connections import changed, edit, specs
 from tests.extensions.test_save_extensions import save
 from tests.extensions.test_vault_trouble import vault_at
@@ -59,7 +59,7 @@ def consistent(stage: Stage, vault: HostedVault) -> set[str]:
     return held
 
 
-@pytest.mark.parametrize("how", ["DELETE", "extensible"])
+@pytest.mark.parametrize("how", ["DELETE", "extensible", "connection"])
 @pytest.mark.parametrize("before", ["emptied", "never saved"])
 def test_a_secret_saved_meanwhile_stays_and_is_asked_about(
     stage: Stage, hosted_vault: HostedVault, settings: Any, how: str, before: str
@@ -67,13 +67,16 @@ def test_a_secret_saved_meanwhile_stays_and_is_asked_about(
     save(stage, 0, password="canary")
     if before == "emptied":
         emptied(stage)
-    inputs = page(stage)
-    number = number_of(inputs, "password")
-    inputs |= {f"{number}-DELETE": "on"} if how == "DELETE" else {}
-    if how == "extensible":
-        del inputs[f"{number}-extensible"]
+    inputs = page(stage) if how == "connection" else leaving(page(stage), "password", how)
+
+    def send(token: str) -> Any:
+        if how != "connection":
+            return post(stage, inputs | {"confirmed": token})
+        return stage.cast.client("alice").post(address(stage, "delete"), {"name": "Orders database", "lost": token})
+
+    confirmed = asked(send(""), "lost" if how == "connection" else "confirmed")
     with meanwhile(settings, hosted_vault, stage.production, lambda: saved_in(stage, stage.test)):
-        answer = post(stage, inputs | {"confirmed": "1"})
+        answer = send(confirmed)
     assert answer.status_code == 200
     assert "Test: 1 value" in answer.content.decode()
     assert consistent(stage, hosted_vault) == {"password"}
