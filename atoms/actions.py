@@ -17,6 +17,10 @@ class EnvironmentInUse(Exception):
     """Atoms are attached to the environment, so it cannot be deleted."""
 
 
+class EnvironmentChanged(Exception):
+    """The environment was saved meanwhile: it holds something else than was confirmed."""
+
+
 class NoFreeNode(Exception):
     """An Atom or a Cloud has one node, and it is enrolled."""
 
@@ -50,9 +54,14 @@ def rename_environment(environment: Environment, *, name: str, actor: User) -> N
 
 
 @transaction.atomic
-def delete_environment(environment: Environment, *, actor: User) -> None:
-    """Raises EnvironmentInUse while Atoms are attached."""
+def delete_environment(environment: Environment, *, expected_revision: int, actor: User) -> None:
+    """Delete an environment and what it holds as of that revision.
+
+    Raises EnvironmentInUse while Atoms are attached, EnvironmentChanged when it is at another revision.
+    """
     locked = Environment.objects.select_for_update().get(pk=environment.pk)
+    if locked.extensions_revision != expected_revision:
+        raise EnvironmentChanged
     if locked.attachments.exists():
         raise EnvironmentInUse("Detach its Atoms first.")
     _audit(

@@ -13,7 +13,7 @@ from accounts.models import Role
 from accounts.post_only import post_only
 from accounts.privileges import READ, Privilege
 from atoms import actions
-from atoms.forms import ConfirmNameForm, EnvironmentForm, EnvironmentRenameForm, EnvironmentRolesForm
+from atoms.forms import LOSSES_CHANGED, ConfirmNameForm, EnvironmentForm, EnvironmentRenameForm, EnvironmentRolesForm
 from atoms.models import Environment
 from atoms.pages import environment_page, find_environment
 from atoms.tree import atom_tree
@@ -98,8 +98,14 @@ def environment_delete(request: AccountRequest, environment_id: object) -> HttpR
     environment = find_environment(request, environment_id)
     form = ConfirmNameForm(request.POST or None, expected=environment.name)
     if request.method == "POST" and form.is_valid():
+        revision = environment.extensions_revision
         try:
-            actions.delete_environment(environment, actor=request.user)
+            if form.cleaned_data["lost"] != str(revision):
+                raise actions.EnvironmentChanged
+            actions.delete_environment(environment, expected_revision=revision, actor=request.user)
+        except actions.EnvironmentChanged:
+            environment = find_environment(request, environment_id)
+            form.add_error(None, LOSSES_CHANGED)
         except actions.EnvironmentInUse as error:
             form.add_error(None, str(error))
         else:

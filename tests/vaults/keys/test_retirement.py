@@ -139,7 +139,7 @@ def test_the_keys_of_a_deleted_environment_leave_too(stage: Stage, hosted_vault:
     for atom in (stage.atom, stage.second):
         atoms.detach(atom, actor=stage.alice)
     save(stage, password="one")
-    atoms.delete_environment(stage.production, actor=stage.alice)
+    atoms.delete_environment(stage.production, expected_revision=1, actor=stage.alice)
     noticed()
     days_pass(36)
     assert retired() == 1

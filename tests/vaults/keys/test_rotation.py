@@ -246,7 +246,7 @@ def test_a_recipient_that_is_gone_meanwhile_is_skipped(stage: Stage, hosted_vaul
     if how == "shredded":
         Recipient.objects.filter(pk=stage.test.pk).update(shredded_at=timezone.now())
     else:
-        atoms.delete_environment(stage.test, actor=stage.alice)
+        atoms.delete_environment(stage.test, expected_revision=0, actor=stage.alice)
     look.finished(operation)
     assert look.key(hosted_vault, stage.test)[0] == 1
     assert look.key(hosted_vault, stage.production) == (2, 2)
