@@ -57,7 +57,10 @@ def save_extensions(
     environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
     _check_revision(environment, expected_revision)
     versions = versions_of(environment.account)
-    plan = plan_save(environment, fields_of(environment.account), field_changes, property_changes)
+    fields, changes = fields_of(environment.account), list(field_changes)
+    if not {change.field.pk for change in changes} <= {field.pk for field in fields if field.extensible}:
+        raise StaleRevision([])  # a field has left since the changes were thought of, and its values with it
+    plan = plan_save(environment, fields, changes, property_changes)
     if plan.is_empty:
         return Saved(environment.extensions_revision, 0)
     key = save_key_for(plan)

@@ -117,6 +117,23 @@ def test_a_save_for_a_field_that_leaves_meanwhile_is_refused(
     assert consistent(stage, hosted_vault) == set()
 
 
+@pytest.mark.parametrize("how", ["deleted", "extensible"])
+def test_a_save_for_a_field_that_has_left_is_refused(stage: Stage, hosted_vault: HostedVault, how: str) -> None:
+    """Else it would be told to be saved, and held nowhere."""
+    emptied(stage)
+    changes = [FieldChange(stage.field("password"), "secret", Secret("typed before it left"))]
+    fields = specs(stage)
+    if how == "deleted":
+        del fields["password"]
+    else:
+        fields["password"] = changed(fields["password"], extensible=False)
+    edit(stage, fields)
+    with pytest.raises(StaleRevision):
+        save_extensions(stage.test, changes, expected_revision=2, actor=stage.alice)
+    stage.test.refresh_from_db()
+    assert stage.test.extensions_revision == 2
+
+
 def test_who_is_never_first_is_told_to_try_again(stage: Stage, hosted_vault: HostedVault, settings: Any) -> None:
     save(stage, 0, password="canary")
     fields = specs(stage)
