@@ -1,26 +1,40 @@
-"""An answer that is whole by a deadline, however slowly it comes: a socket's own timeout counts each piece anew.
+"""An answer that is whole by a deadline and within an allowance, however it comes: a socket's own timeout counts each piece
+anew, and the standard library believes what an answer says of its own length.
 
-Pure, and without a thread: what reads a connection waits no longer than what is left. Counted from when the request is
-sent, once for each answer: of a server, and of a proxy before it.
+Pure, and without a thread: what reads a connection waits no longer than what is left, and takes no more than is allowed.
+Counted from when the request is sent, once for each answer: of a server, and of a proxy before it.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import socket
 import time
 from functools import partial
-from http.client import HTTPResponse
-from typing import Any
+from http.client import HTTPResponse, parse_headers
+from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool
 
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?\r?\n", re.DOTALL)
+_LINE_BYTES: Final = 65537  # as http.client
+_SWITCHING: Final = 101
+
+
+class TooMuch(Exception):
+    """More bytes came than an answer is allowed."""
+
+
+class Unframed(Exception):
+    """What came does not begin or divide an answer as HTTP/1.1 does."""
+
 
 class _TimelyReader(io.RawIOBase):
-    """What a socket receives until the deadline; then TimeoutError."""
+    """What a socket receives until the deadline, then TimeoutError; and no more than `allowed` bytes, then TooMuch."""
 
-    def __init__(self, raw: io.RawIOBase, connection: socket.socket, seconds: float) -> None:
-        self._raw, self._connection = raw, connection
+    def __init__(self, raw: io.RawIOBase, connection: socket.socket, seconds: float, allowed: float) -> None:
+        self._raw, self._connection, self._allowed = raw, connection, allowed
         self._each, self._ends = connection.gettimeout() or seconds, time.monotonic() + seconds
 
     def readable(self) -> bool:
@@ -31,7 +45,11 @@ class _TimelyReader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError
         self._connection.settimeout(min(self._each, left))
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self._allowed -= count or 0
+        if self._allowed < 0:
+            raise TooMuch
+        return count
 
     def fileno(self) -> int:
         return self._raw.fileno()
@@ -42,15 +60,38 @@ class _TimelyReader(io.RawIOBase):
 
 
 class _TimelyResponse(HTTPResponse):
-    """Status line, headers and body together arrive within `seconds`."""
+    """Status line, headers and body together arrive within `seconds`, and are no more than `allowed` bytes."""
 
-    def __init__(self, sock: socket.socket, *positional: Any, seconds: float, **named: Any) -> None:
+    def __init__(self, sock: socket.socket, *positional: Any, seconds: float, allowed: float, **named: Any) -> None:
         super().__init__(sock, *positional, **named)
-        self.fp = io.BufferedReader(_TimelyReader(self.fp.detach(), sock, seconds))
+        self.fp = io.BufferedReader(_TimelyReader(self.fp.detach(), sock, seconds, allowed))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Of the final answer. Interim ones (1xx) say nothing of it; but nobody here asked for another protocol."""
+        while True:
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if found[1] >= 200:
+                return found
+            if found[1] == _SWITCHING:
+                raise Unframed
+            parse_headers(self.fp)
+
+    def _read_next_chunk_size(self) -> int:
+        """The standard library reads "-1" as a number too, and then everything there is."""
+        line = self.fp.readline(_LINE_BYTES)
+        size = _CHUNK_SIZE.fullmatch(line)
+        if size is not None:
+            return int(size[1], 16)
+        if line.endswith(b"\n") or len(line) == _LINE_BYTES:
+            raise Unframed
+        raise ValueError  # it broke off, which the caller tells
 
 
-def timely(pool: type[HTTPConnectionPool], seconds: float) -> type[HTTPConnectionPool]:
-    """The same kind of pool (of urllib3), whose answers end within `seconds` by urllib3's ReadTimeoutError."""
-    response = staticmethod(partial(_TimelyResponse, seconds=seconds))
+def timely(pool: type[HTTPConnectionPool], seconds: float, allowed: float) -> type[HTTPConnectionPool]:
+    """The same kind of pool (of urllib3), whose answers end within `seconds` by urllib3's ReadTimeoutError.
+
+    allowed: bytes an answer may have as it comes, headers and what divides it included; then TooMuch. Raises Unframed too.
+    """
+    response = staticmethod(partial(_TimelyResponse, seconds=seconds, allowed=allowed))
     connection = type(f"Timely{pool.ConnectionCls.__name__}", (pool.ConnectionCls,), {"response_class": response})
     return type(f"Timely{pool.__name__}", (pool,), {"ConnectionCls": connection})

@@ -1,26 +1,31 @@
 """One bounded HTTP client, under the vault's client and under the portal's.
 
 Pure. Bounded in every direction: a deadline for the whole answer, headers included, counted from when the request is
-sent; a size; no redirect is followed; and nothing comes from the environment: no proxy, authority, cookie or credential.
+sent; a size, of what comes and of what is kept; no redirect is followed; and nothing comes from the environment: no proxy,
+authority, cookie or credential.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import IO, Any, Final
 from urllib.parse import unquote
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, Timeout
-from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ProxyError, SSLError, TimeoutError
+from urllib3.exceptions import NewConnectionError, ProtocolError, ProxyError, SSLError, TimeoutError
 from urllib3.util import make_headers, parse_url
 
-from kmscore.vaultclient.deadline import timely
+from kmscore.vaultclient.deadline import TooMuch, timely
 from kmscore.vaultclient.tls import tls_code
 
 PIECE_BYTES: Final = 1024 * 1024
+FRAME_BYTES: Final = 1024 * 1024  # for headers, interim answers and what divides an answer into chunks
 
 Body = bytes | IO[bytes]
 
@@ -69,7 +74,8 @@ class HttpClient:
         """address: scheme, host and port. tls: whom to trust; None for http. proxy: ``http://user:password@host:port``."""
         self.address, self._limits = address, limits
         self._timeout = Timeout(connect=limits.connect, read=limits.silence)
-        self._pools = _pools(tls, limits, proxy)
+        self._made = partial(_pools, tls, limits, proxy)
+        self._pools = self._made(limits.most + FRAME_BYTES)
 
     def request(
         self,
@@ -84,9 +90,10 @@ class HttpClient:
 
         Raises HttpFailed, and what `write` raises.
         """
-        response = None
+        response, writing = None, False
+        pools = self._pools if write is None else self._unlimited
         try:
-            response = self._pools.urlopen(
+            response = pools.urlopen(
                 method,
                 self.address + path,
                 body=body,
@@ -97,40 +104,51 @@ class HttpClient:
                 preload_content=False,
                 decode_content=False,  # no encoding is asked for; one that comes unasked could unfold without bound
             )
-            content = self._content(response, write)
-            return HttpAnswer(response.status, response.headers, content)
-        except SSLError as error:
-            code = tls_code(error)
-        except ProxyError:
-            code = "proxy"
-        except (NewConnectionError, ProtocolError):
-            code = "unreachable"
-        except TimeoutError:
-            code = "timeout"
-        except _TooLarge:
-            code = "too_large"
-        except (HTTPError, UnicodeError, _Unsendable):
-            code = "unreadable"
+            if write is None or response.status >= 300:
+                return HttpAnswer(response.status, response.headers, self._whole(response))
+            while piece := response.read(PIECE_BYTES):
+                writing = True
+                write(piece)
+                writing = False
+            return HttpAnswer(response.status, response.headers, b"")
+        except Exception as error:
+            if writing:
+                raise
+            # Whatever it is: beside its own errors the HTTP machinery lets others out, for answers nobody foresaw.
+            code = _code_of(error)
         finally:
             if response is not None and not response.closed:
-                response.close()  # with something unread; a connection that was read to the end is back in the pool
+                with suppress(Exception):
+                    response.close()  # with something unread; one that was read to the end is back in the pool
         # Raised outside the handlers: a chained exception would keep the request, its token included, alive in tracebacks.
         raise HttpFailed(code)
 
-    def _content(self, response: BaseHTTPResponse, write: Callable[[bytes], object] | None) -> bytes:
-        if write is not None and response.status < 300:
-            for piece in response.stream(PIECE_BYTES):
-                write(piece)
-            return b""
+    @cached_property
+    def _unlimited(self) -> PoolManager:
+        """For answers of whatever size, of which no more than a piece is ever in memory."""
+        return self._made(math.inf)
+
+    def _whole(self, response: BaseHTTPResponse) -> bytes:
         # Whatever lengths it names, and however it sends it: more than this is never in memory.
         content = response.read(self._limits.most + 1)
         if len(content) > self._limits.most:
-            raise _TooLarge
+            raise TooMuch
+        if response.length_remaining:
+            raise ProtocolError  # it broke off
         return content
 
 
-class _TooLarge(Exception):
-    """The answer has more bytes than it may."""
+def _code_of(error: Exception) -> str:
+    """HttpFailed's code for whatever the HTTP machinery raises."""
+    if isinstance(error, SSLError):
+        return tls_code(error)
+    if isinstance(error, ProxyError):
+        return "proxy"
+    if isinstance(error, (NewConnectionError, ProtocolError)):
+        return "unreachable"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "too_large" if isinstance(error, TooMuch) else "unreadable"
 
 
 class _Unsendable(Exception):
@@ -146,14 +164,14 @@ def _sized(headers: Mapping[str, str], body: Body | None) -> dict[str, str]:
     return {**headers, "Content-Length": str(os.fstat(body.fileno()).st_size - body.tell())}
 
 
-def _pools(tls: ssl.SSLContext | None, limits: Limits, proxy: str) -> PoolManager:
+def _pools(tls: ssl.SSLContext | None, limits: Limits, proxy: str, allowed: float) -> PoolManager:
     named: dict[str, Any] = {"num_pools": 2, "maxsize": limits.pool, "ssl_context": tls}
     if proxy:
         login = parse_url(proxy).auth
         named["proxy_headers"] = make_headers(proxy_basic_auth=unquote(login)) if login else None
     manager = ProxyManager(proxy, **named) if proxy else PoolManager(**named)
     manager.pool_classes_by_scheme = {
-        "http": timely(HTTPConnectionPool, limits.within),
-        "https": timely(HTTPSConnectionPool, limits.within),
+        "http": timely(HTTPConnectionPool, limits.within, allowed),
+        "https": timely(HTTPSConnectionPool, limits.within, allowed),
     }
     return manager

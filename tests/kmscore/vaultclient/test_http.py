@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +18,7 @@ import pytest
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.http import HttpClient, HttpFailed, Limits
 from kmsruntime.remote.portal import Portal
-from tests.kmscore.byov.situations import dripping
+from tests.kmscore.byov.situations import _request, dripping, serving
 from tests.servers import free_port
 
 LIMITS = Limits(connect=1.0, silence=1.0, within=5.0, most=1000)
@@ -54,6 +57,27 @@ def server(*headers: tuple[str, str], status: int = 200, body: bytes = b"{}") ->
     finally:
         found.shutdown()
         found.server_close()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+
+
+@contextmanager
+def saying(*texts: bytes, then: bytes = b"", forever: bool = False) -> Iterator[str]:
+    """A server that answers each request of a connection with the next text, whatever it is, and the last with `then`,
+    once or for ever; then it hangs up: its address."""
+
+    def handle(connection: socket.socket) -> None:
+        for text in texts:
+            _request(connection)
+            connection.sendall(text)
+        connection.sendall(then)
+        while forever:
+            connection.sendall(then)
+
+    with serving(handle) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def code_of(address: str, limits: Limits = LIMITS) -> str:
@@ -123,7 +147,16 @@ def test_why_there_is_no_answer_is_told_apart() -> None:
     with dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b" ", pause=3) as address:
         assert code_of(address, Limits(1.0, 0.2, 5.0, 1000)) == "timeout"
     with server(("Transfer-Encoding", "chunked"), body=b"no chunk\r\n") as (address, _):
-        assert code_of(address) == "unreachable"
+        assert code_of(address) == "unreadable"
+    for broken in (
+        CHUNKED + b"5\r\nab",
+        CHUNKED + b"5",
+        CHUNKED,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab",
+        b"HT",
+    ):
+        with saying(broken) as address:
+            assert code_of(address) == "unreachable"
 
 
 def test_a_header_that_would_begin_another_is_not_sent() -> None:
@@ -147,3 +180,97 @@ def test_the_deadline_counts_from_when_the_request_is_sent_and_anew_for_each() -
         client.request("GET", "/", {})
         time.sleep(0.5)
         assert client.request("GET", "/", {}).status == 200
+
+
+# -- what no server should say -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"0x5", b"+5", b"1_0", b" 5", b"", b"zz", b"f" * 17, b"5" * 70_000])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_size_of_a_chunk_is_hex_digits_and_nothing_else(size: bytes, *, streamed: bool) -> None:
+    with saying(CHUNKED + size + b"\r\n" + b"A" * 2000) as address, pytest.raises(HttpFailed) as caught:
+        HttpClient(address, None, LIMITS).request("GET", "/", {}, write=io.BytesIO().write if streamed else None)
+    assert (caught.value.code, caught.value.__context__) == ("unreadable", None)
+
+
+def test_chunks_as_they_are_sent_are_read() -> None:
+    text = CHUNKED + b"5;a=b\r\nabcde\r\n00A  \r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"
+    with saying(text, text) as address:
+        client, came = HttpClient(address, None, LIMITS), io.BytesIO()
+        client.request("GET", "/", {}, write=came.write)
+        assert client.request("GET", "/", {}).content == came.getvalue() == b"abcde0123456789"
+
+
+FLOODS = {
+    "a chunk of any size": (CHUNKED + b"-1\r\n", b"A" * 65536),
+    "chunks of one byte": (CHUNKED, b"1;" + b"x" * 9000 + b"\r\nA\r\n"),
+    "trailers": (CHUNKED + b"0\r\n", b"X: y\r\n"),
+    "interim answers": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
+    "a body without a length": (b"HTTP/1.1 200 OK\r\n\r\n", b"A" * 65536),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_ends_at_the_allowance_and_not_at_the_deadline(name: str) -> None:
+    head, again = FLOODS[name]
+    with saying(head, then=again, forever=True) as address:
+        began = time.monotonic()
+        assert code_of(address, Limits(1.0, 1.0, 30.0, 1000)) in ("too_large", "unreadable")
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("size", [b"-1", b"ffffffff"])
+@pytest.mark.parametrize("how", ["write=lambda piece: None", ""])
+def test_no_framing_brings_much_into_memory(size: bytes, how: str) -> None:
+    """In a process of its own: the highest memory a process had is what is measured."""
+    program = (
+        "import resource, sys; from kmscore.vaultclient.http import *; from kmscore.vaultclient.client import Vault\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "client, before = HttpClient(sys.argv[1], None, Limits(1.0, 1.0, 2.0, 1000)), peak()\n"
+        f"try: client.request('GET', '/', {{}}, {how})\n"
+        "except HttpFailed: print(peak() - before)\n"
+    )
+    with saying(CHUNKED + size + b"\r\n", then=b"A" * 65536, forever=True) as address:
+        done = subprocess.run([sys.executable, "-c", program, address], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 64, "MiB"
+
+
+@pytest.mark.parametrize("status", [b"102 Processing", b"103 Early Hints", b"100 Continue", b"199 ?"])
+def test_an_interim_answer_is_not_the_answer(status: bytes) -> None:
+    interim, body = b"HTTP/1.1 " + status + b"\r\nContent-Length: 7\r\n\r\n", b'{"a":"b"}'
+    refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    with saying(interim * 3 + OK + body, interim + refusal) as address:
+        client = HttpClient(address, None, LIMITS)
+        assert client.request("GET", "/", {}).content == body
+        assert client.request("POST", "/", {}, b"").status == 403
+
+
+@pytest.mark.parametrize("status", [b"101 Switching Protocols", b"99 ?", b"-99 ?", b"000 ?"])
+def test_a_status_that_is_none_fails_and_its_connection_is_not_kept(status: bytes) -> None:
+    with saying(b"HTTP/1.1 " + status + b"\r\n\r\n", OK + b'{"a":"b"}') as address:
+        client = HttpClient(address, None, LIMITS)
+        for _ in range(2):
+            with pytest.raises(HttpFailed) as caught:
+                client.request("GET", "/", {})
+            assert caught.value.code in ("unreadable", "unreachable")
+
+
+def test_an_answer_that_comes_too_late_is_nobody_elses() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    with saying(early, OK + b'{"a":"1"}') as address:
+        client = HttpClient(address, None, Limits(1.0, 0.3, 1.0, 1000))
+        for _ in range(2):
+            with pytest.raises(HttpFailed) as caught:
+                client.request("GET", "/", {})
+            assert caught.value.code == "timeout"
+
+
+def test_what_write_raises_is_the_callers() -> None:
+    class Full(Exception):
+        pass
+
+    def write(piece: bytes) -> None:
+        raise Full
+
+    with server(body=b"x" * 10) as (address, _), pytest.raises(Full):
+        HttpClient(address, None, LIMITS).request("GET", "/", {}, write=write)
