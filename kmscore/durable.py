@@ -1,46 +1,88 @@
 """The one durable writer: a file that a crash at any moment, a power cut included, leaves old or new, and never in part.
 
-Pure. The content is written beside its place, synced, renamed over it, and the directory synced.
+Pure. The content is written beside its place, synced, renamed over it, and the directory synced. What a writer leaves that was
+killed in between goes with the next write of the same file.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
+
+LEFT_SECONDS: Final = 3600.0  # no write takes so long: what is older has no writer any more
 
 
 def write_durably(path: Path, *parts: bytes) -> None:
     """Replace the file's content; its owner alone may read and write it (0600).
 
-    Raises OSError; then, on a full disk too, what was there is unharmed and nothing is left beside it.
+    Root writes for the one whose file it is, or, when it is new, whose directory. Raises OSError; then, on a full disk too,
+    what was there is unharmed and nothing is left beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")  # tempfile takes 5 ms to import: each `exec`
+    with _opened(path.parent) as directory:  # first: a directory that cannot be synced keeps what it has
+        try:
+            with _made(temporary, owner_of(path)) as file:
+                file.write(b"".join(parts))
+                _sync_file(file)
+            _remove_leftovers(path)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        os.fsync(directory)
+
+
+def owner_of(path: Path) -> tuple[int, int] | None:
+    """User and group whom root has to give what it writes there, lest they cannot read it; None for nobody else.
+
+    Not in a directory where anybody may put a file of that name.
+    """
+    if os.geteuid() != 0:
+        return None
+    directory = path.parent.stat()
     try:
-        with _made(temporary) as file:
-            file.write(b"".join(parts))
-            _sync_file(file)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync(path.parent)
+        found = path.lstat()
+    except FileNotFoundError:
+        found = directory
+    return None if found.st_uid == 0 or directory.st_mode & stat.S_IWOTH else (found.st_uid, found.st_gid)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What killed writers of this very file left; writers at work are let be. Costs one look at the directory."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.new")
+    for name in os.listdir(path.parent):
+        if left.fullmatch(name):
+            with suppress(OSError):
+                found = path.with_name(name)
+                if found.lstat().st_mtime < time.time() - LEFT_SECONDS:
+                    found.unlink()
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that was not there (0600), durable at the end of the block, its name too. Raises OSError."""
-    with _made(path) as file:
+    with _made(path, owner_of(path)) as file:
         yield file
         _sync_file(file)
     sync(path.parent)
 
 
-def _made(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+def _made(path: Path, owner: tuple[int, int] | None) -> IO[bytes]:
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    if owner is not None:
+        try:
+            os.fchown(file.fileno(), *owner)
+        except OSError:
+            file.close()
+            raise
+    return file
 
 
 def _sync_file(file: IO[bytes]) -> None:
@@ -50,8 +92,14 @@ def _sync_file(file: IO[bytes]) -> None:
 
 def sync(path: Path) -> None:
     """What a file holds, or which names a directory has, is on the disk when this returns. Raises OSError."""
+    with _opened(path) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)

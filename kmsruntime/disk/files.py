@@ -92,7 +92,10 @@ def locked(path: Path, *, wait: float, sentence: str) -> Iterator[None]:
     The kernel drops the lock with the process, so a killed run never blocks the next one.
     """
     try:
+        owner = durable.owner_of(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if owner is not None:
+            os.fchown(descriptor, *owner)
     except OSError as error:
         raise _failed(path, error) from None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ from typing import Any
 
 import pytest
 
-from kmscore.durable import new_file, write_durably
+from kmscore.durable import LEFT_SECONDS, new_file, write_durably
 from kmsportal.backups import record, restored
 from kmsruntime.disk import files
+from kmsruntime.disk.home import Home
+from kmsruntime.disk.state import State, write_state
+from tests.live import ROOT
 from vaults.hosted.credentials import Credential, Credentials, write_credentials
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -85,3 +89,92 @@ def test_a_new_file_is_never_written_over_an_old_one(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError), new_file(tmp_path / "file"):
         pass
     assert (tmp_path / "file").read_bytes() == b"first"
+
+
+NOBODY = 65534
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away, and can be somebody else")
+
+
+def test_a_directory_that_cannot_be_synced_keeps_what_it_has(tmp_path: Path) -> None:
+    """One that may be written and not read (0300): as somebody whom that stops."""
+    path = tmp_path / "closed" / "file"
+    path.parent.mkdir()
+    write_durably(path, b"old")
+    somebody: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        somebody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        os.chown(path.parent, NOBODY, NOBODY)
+        for one in (tmp_path, *tmp_path.parents[:2]):
+            one.chmod(one.stat().st_mode | 0o011)
+    path.parent.chmod(0o300)
+    code = (
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path; from kmscore.durable import write_durably\n"
+        "if sys.argv[2:]: os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))\n"
+        "try: write_durably(Path(sys.argv[1]), b'new')\n"
+        "except PermissionError: print('refused')\n"
+    )
+    words = [sys.executable, "-c", code, str(path), *([str(NOBODY)] if somebody else [])]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    path.parent.chmod(0o700)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
+    assert [(one.name, one.read_bytes()) for one in path.parent.iterdir()] == [("file", b"old")]
+
+
+def owner(path: Path) -> tuple[int, int]:
+    return path.stat().st_uid, path.stat().st_gid
+
+
+@root_only
+@pytest.mark.parametrize("name", ["credentials", "container", "portal"])
+def test_root_writes_for_the_one_whose_file_or_directory_it_is(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "theirs" / "file.json"
+    path.parent.mkdir()
+    os.chown(path.parent, NOBODY, NOBODY)
+    WRITERS[name](path)
+    assert owner(path) == (NOBODY, NOBODY), "a new file"
+    os.chown(path.parent, 0, 0)
+    os.chown(path, NOBODY, NOBODY - 1)
+    WRITERS[name](path)
+    assert owner(path) == (NOBODY, NOBODY - 1), "a file that was there"
+    os.chown(path.parent, NOBODY, NOBODY)
+    os.chown(path, 0, 0)
+    WRITERS[name](path)
+    assert owner(path) == (0, 0), "our own"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@root_only
+def test_root_makes_no_file_that_the_directorys_owner_cannot_open(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    with new_file(tmp_path / "key"), files.locked(tmp_path / "lock", wait=0, sentence=""):
+        write_state(Home(tmp_path), State())
+    assert {path.name: owner(path) for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("key", "lock", "state.json"), (NOBODY, NOBODY)
+    )
+
+
+@root_only
+def test_root_gives_nothing_to_whoever_was_there_first(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    path = tmp_path / "file"
+    path.touch()
+    os.chown(path, NOBODY, NOBODY)
+    write_durably(path, b"secret")
+    assert owner(path) == (0, 0)
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_that_file(tmp_path: Path) -> None:
+    old, at_work = tmp_path / ".file.0a1b2c3d.new", tmp_path / ".file.00000000.new"
+    others = [
+        tmp_path / name for name in (".file2.0a1b2c3d.new", ".file.notes.new", ".file.x.0a1b2c3d.new", "file.new")
+    ]
+    for path in (old, at_work, *others):
+        path.write_bytes(b"secret")
+        if path != at_work:
+            os.utime(path, (NOW.timestamp(),) * 2)
+    at_work_for = at_work.stat().st_mtime - LEFT_SECONDS + 60
+    os.utime(at_work, (at_work_for, at_work_for))
+    write_durably(tmp_path / "file", b"new")
+    assert {one.name for one in tmp_path.iterdir()} == {"file", at_work.name, *(one.name for one in others)}
