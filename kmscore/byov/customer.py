@@ -66,6 +66,7 @@ class CustomerVault:
 
 TEXTS: Final = ("uri", "token", "namespace", "trust_store", "key_store", "key_store_password")
 _NUMBERS: Final = ("connection_timeout", "read_timeout")
+MOST_SECONDS: Final = 366 * 86400.0  # of any time that a file may name; a wait of more does not fit every clock
 
 
 def decode_customer_vault(text: bytes) -> CustomerVault:
@@ -75,6 +76,7 @@ def decode_customer_vault(text: bytes) -> CustomerVault:
         if document.pop("format") == FORMAT:
             document["lifecycle"] = _lifecycle(document["lifecycle"])
             _check(document, CustomerVault, dict.fromkeys(TEXTS, str) | dict.fromkeys(_NUMBERS, float))
+            _check_times(*(document[name] for name in _NUMBERS))
             return CustomerVault(**document)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         pass
@@ -83,7 +85,13 @@ def decode_customer_vault(text: bytes) -> CustomerVault:
 
 def _lifecycle(document: Mapping[str, Any]) -> Lifecycle:
     _check(document, Lifecycle, {"enabled": bool, "refresh_before_expiry": float, "expiry_threshold": float})
+    _check_times(document["refresh_before_expiry"], document["expiry_threshold"])
     return Lifecycle(**document)
+
+
+def _check_times(*seconds: float) -> None:
+    if not all(0 <= one <= MOST_SECONDS for one in seconds):
+        raise TypeError
 
 
 def _check(document: Mapping[str, Any], made: type, types: Mapping[str, type]) -> None:

@@ -17,6 +17,7 @@ RETRY_SECONDS: Final = 30.0  # until the settings or the hosted vault can be rea
 TOLD_SECONDS: Final = 3600.0
 RENEWED_SECONDS: Final = 60.0  # a renewal is news, but not every few seconds
 _SAME_SECONDS: Final = 120  # moments that differ by less are the same to people
+MOST_WAIT_SECONDS: Final = 3600.0  # then looked at again; a wait without bound may be one that no clock can count
 STOP_SECONDS: Final = 1.0  # a renewal that is under way may end; one that is broken off loses nothing
 
 
@@ -29,7 +30,7 @@ class TokenRenewer:
 
     def __init__(self, sources: KeySources, say: Callable[[str], None]) -> None:
         self._sources, self._say = sources, say
-        self._thread = threading.Thread(target=self._keep_alive, name="token-renewer", daemon=True)
+        self._thread: threading.Thread | None = None
         self._changed = threading.Condition()  # guards the next four
         self._session: TokenSession | None = None
         self._found: dict[str, Any] | None = None  # the session's facts, after its last attempt
@@ -43,14 +44,19 @@ class TokenRenewer:
         self.facts: dict[str, Any] | None = None
 
     def __enter__(self) -> TokenRenewer:
-        self._thread.start()
+        self._start()
         return self
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._keep_alive, name="token-renewer", daemon=True)
+        self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join(STOP_SECONDS)
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS)
 
     @property
     def is_watching(self) -> bool:
@@ -73,6 +79,10 @@ class TokenRenewer:
             return False
 
     def _look(self, header: Header) -> bool:
+        if self._thread is not None and not self._thread.is_alive():
+            self._fail("The renewal of your own vault's token had ended unforeseen; it is started again. [unexpected]")
+            self._start()
+            return False
         now = time.monotonic()
         if (self._session is None or self._revision != header.settings_revision) and now >= self._again:
             self._begin(header.settings_revision)
@@ -138,11 +148,19 @@ class TokenRenewer:
         """Waits for a session with something to do; None: stop."""
         with self._changed:
             while not self._stopping:
-                left = None if self._session is None else self._session.seconds_left(time.monotonic())
-                if left == 0:
-                    return self._session
-                self._changed.wait(left)
+                try:
+                    if self._is_due():
+                        return self._session
+                except Exception as error:  # noqa: BLE001 as above: the thread goes on
+                    self._session, self._found, self._failed = None, None, describe_unexpected(error)
         return None
+
+    def _is_due(self) -> bool:
+        """Whether the session has something to do; if not, waits until it may, or for another."""
+        left = None if self._session is None else self._session.seconds_left(time.monotonic())
+        if left != 0:
+            self._changed.wait(None if left is None else min(left, MOST_WAIT_SECONDS))
+        return left == 0
 
     # -- what is news ----------------------------------------------------------------------------------------------
 

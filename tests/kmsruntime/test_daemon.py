@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from kmscore.byov.customer import Lifecycle
+from kmscore.vaultclient.client import Vault
 from kmsruntime.daemon import Daemon
 from kmsruntime.disk.home import Home
 from kmsruntime.keysource.token_renewer import TokenRenewer
+from kmsruntime.keysource.token_session import TokenSession
 from kmsruntime.store.format import Header
 from tests.kmsruntime.container import Container, save
 from tests.live import ROOT
@@ -135,6 +140,55 @@ def test_looking_at_the_token_raises_nothing() -> None:
     assert renewer.look(Header("acme-X1", "atom", source="byov", settings_revision=2)) is False
     assert (len(lines), "OverflowError in test_daemon.py" in lines[0], "canary" in lines[0]) == (1, True, False)
     assert renewer.is_watching is False
+
+
+class Lasting(TokenSession):
+    """A session that is due at once or in so long, and ends its thread if told so, as nothing foreseen does."""
+
+    def __init__(self, seconds: float, *, deadly: bool = False) -> None:
+        super().__init__(Vault("http://127.0.0.1:1"), Lifecycle())
+        self.seconds, self.deadly, self.renewed = seconds, deadly, threading.Event()
+
+    def seconds_left(self, now: float) -> float:
+        return self.seconds
+
+    def renew(self) -> None:
+        self.seconds = 1e9
+        if self.deadly:
+            raise SystemExit
+        self.renewed.set()
+
+
+BYOV = Header("acme-X1", "atom", source="byov", settings_revision=2)
+
+
+@pytest.mark.parametrize("seconds", [1e13, math.inf, math.nan])
+def test_no_wait_ends_the_renewal(seconds: float) -> None:
+    lines: list[str] = []
+    with TokenRenewer(Broken(), lines.append) as renewer:  # type: ignore[arg-type]
+        renewer._hand_over(Lasting(seconds))
+        time.sleep(0.2)
+        later = Lasting(0)
+        renewer._hand_over(later)
+        assert later.renewed.wait(5)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_renewal_that_ended_is_started_again_and_said_once() -> None:
+    lines: list[str] = []
+    with TokenRenewer(Broken(), lines.append) as renewer:  # type: ignore[arg-type]
+        for _ in range(2):
+            assert renewer._thread is not None
+            renewer._hand_over(Lasting(0, deadly=True))
+            renewer._thread.join(5)
+            assert renewer.look(BYOV) is False
+            later = Lasting(0)
+            renewer._hand_over(later)
+            assert later.renewed.wait(5)
+    assert len(lines) == 1
+    assert "had ended" in lines[0]
+    assert renewer._thread is not None
+    assert not renewer._thread.is_alive()
 
 
 def test_the_pause_grows_to_five_minutes_and_is_spread() -> None:

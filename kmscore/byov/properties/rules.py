@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from kmscore.byov.customer import (
     ALLOWED_NAMES,
+    MOST_SECONDS,
     TEXTS,
     CustomerVault,
     Endpoint,
@@ -30,7 +31,6 @@ from kmscore.byov.properties import binding
 from kmscore.byov.properties.keys import Remarks, Settings
 from kmscore.byov.properties.syntax import PropertyLine
 
-_MAX_SECONDS: Final = 366 * 86400.0
 _MAX_TIMEOUT: Final = 600_000
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._~@+=,:-]+(/[A-Za-z0-9._~@+=,:-]+)*")
@@ -264,7 +264,7 @@ class Rules:
             self._remarks.say("duration_invalid", entry)
         elif seconds < 0:
             self._remarks.say("duration_negative", entry, setting=name)
-        elif seconds > _MAX_SECONDS:
+        elif seconds > MOST_SECONDS:
             self._remarks.say("duration_long", entry, setting=name)
         else:
             if binding.is_bare_number(value):
