@@ -11,8 +11,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from kmsruntime import VERSION
 from kmsruntime.disk.home import DEFAULT, Home
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _TOKEN_CHARACTERS: Final = 512
 _POLL_SECONDS: Final = (0.5, 3600.0)  # least and most between two questions to the portal
+_WAIT_SECONDS: Final = (0.0, 366 * 86400.0)
+_FROM_INPUT: Final = "the installer token is read from standard input and is no argument"
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -41,6 +44,7 @@ _POLL_SECONDS: Final = (0.5, 3600.0)  # least and most between two questions to 
 
 def enrol(options: argparse.Namespace) -> None:
     """Enrol this container; the installer token is read from standard input."""
+    from kmsruntime.disk.files import expanded
     from kmsruntime.disk.home import Config
     from kmsruntime.enrolment.enrol import enrol as enrol_container
     from kmsruntime.keysource.allowlist import allow
@@ -51,7 +55,7 @@ def enrol(options: argparse.Namespace) -> None:
         checked_address("--vault", options.vault),
         checked_ca("--portal-ca", options.portal_ca),
         checked_ca("--vault-ca", options.vault_ca),
-        str(options.key_file.expanduser().absolute()) if options.key_file else "",
+        str(expanded(options.key_file)) if options.key_file else "",
     )
     config = allow(config, options.allow_vault, options.allow_env)
     atom = enrol_container(Home(options.directory), config, _installer_token(), _patience(options.wait))
@@ -94,6 +98,8 @@ def exec_(options: argparse.Namespace) -> None:
     from kmsruntime.environment import parsed_map, variables
 
     command = options.command[1:] if options.command[0] == "--" else options.command
+    if not command[0]:
+        raise CommandNotFound("command_not_found", "The program to run has an empty name.")
     store = _store(Home(options.directory))
     given = variables(store, [parsed_map(text) for text in options.map], options.only, os.environ, say)
     environment = dict(os.environb) | {gift.name.encode(): gift.value for gift in given}
@@ -155,31 +161,66 @@ def version(options: argparse.Namespace) -> None:
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors name options and never quote what was typed: a token among the arguments must not end in a journal."""
+
+    surplus = "there are arguments or options that it does not take"
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, surplus = super().parse_known_args(args, namespace)
+        if surplus:
+            self.error(self.surplus)
+        return found, surplus
+
+    def error(self, message: str) -> NoReturn:
+        found = sys.exc_info()[1]
+        if isinstance(found, argparse.ArgumentError):
+            message = f"{found.argument_name or 'an argument'}: {_why(found)}"
+        elif not message.startswith("the following arguments are required: "):
+            message = self.surplus
+        super().error(f"{message}; see {self.prog} --help")
+
+
+class _Unsuitable(argparse.ArgumentTypeError):
+    """Says what is wanted, and not what came."""
+
+
+def _why(found: argparse.ArgumentError) -> str:
+    if isinstance(found.__context__, _Unsuitable):
+        return str(found.__context__)
+    return found.message if found.message.startswith("expected ") else "what is given here is not understood"
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kms-runtime",
         description="Fetches the secrets of an Atom, keeps them sealed and gives them to programs.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    def command(name: str, function: Callable[[argparse.Namespace], None]) -> _Parser:
         text = function.__doc__
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.set_defaults(function=function)
         if function is not version:
             chosen = Path(os.environ.get("KMS_RUNTIME_DIR") or DEFAULT)
-            text = f"Where this container keeps its files (KMS_RUNTIME_DIR; now {chosen})."
-            added.add_argument("--dir", dest="directory", type=Path, metavar="DIR", default=chosen, help=text)
+            now = printable(str(chosen)).replace("%", "%%")  # argparse fills in what follows one
+            text = f"Where this container keeps its files (KMS_RUNTIME_DIR; now {now})."
+            added.add_argument("--dir", dest="directory", type=_path, metavar="DIR", default=chosen, help=text)
         return added
 
-    _enrol_options(command("enrol", enrol))
+    added = command("enrol", enrol)
+    added.surplus = f"{_FROM_INPUT}; {_Parser.surplus}"
+    _enrol_options(added)
     added = command("sync", sync)
     added.add_argument("--accept-restore", action="store_true", help="Take an older revision, this once.")
     text = "Seconds to wait for new vault credentials at most (120)."
-    added.add_argument("--wait", type=float, metavar="SECONDS", default=120.0, help=text)
+    added.add_argument("--wait", type=_seconds(*_WAIT_SECONDS), metavar="SECONDS", default=120.0, help=text)
     added = command("run", run)
-    added.add_argument("--poll", type=_poll, metavar="SECONDS", default=5.0, help="Between two questions (5).")
+    added.add_argument(
+        "--poll", type=_seconds(*_POLL_SECONDS), metavar="SECONDS", default=5.0, help="Between two questions (5)."
+    )
     added = command("get", get)
     added.add_argument("connection", metavar="CONNECTION", nargs="?", default="", help="The connection's name or id.")
     added.add_argument("field", metavar="FIELD", nargs="?", default="", help="The field's id.")
@@ -196,14 +237,14 @@ def build_parser() -> argparse.ArgumentParser:
 def _enrol_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--portal", metavar="ADDRESS", required=True, help="Address of the portal.")
     parser.add_argument("--vault", metavar="ADDRESS", required=True, help="Address of the hosted vault.")
-    parser.add_argument("--portal-ca", type=Path, metavar="FILE", help="CA certificates of the portal (PEM).")
-    parser.add_argument("--vault-ca", type=Path, metavar="FILE", help="CA certificates of the vault (PEM).")
+    parser.add_argument("--portal-ca", type=_path, metavar="FILE", help="CA certificates of the portal (PEM).")
+    parser.add_argument("--vault-ca", type=_path, metavar="FILE", help="CA certificates of the vault (PEM).")
     text = "Where the at-rest key is kept, on a tmpfs perhaps."
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--key-file", type=_path, metavar="FILE", help=text)
     _repeated(parser, "--allow-vault", "ADDRESS", "As allow-vault ADDRESS.")
     _repeated(parser, "--allow-env", "NAME", "As allow-vault --allow-env NAME.")
     text = "Seconds to wait for the portal at most (600)."
-    parser.add_argument("--wait", type=float, metavar="SECONDS", default=600.0, help=text)
+    parser.add_argument("--wait", type=_seconds(*_WAIT_SECONDS), metavar="SECONDS", default=600.0, help=text)
 
 
 def _exec_options(parser: argparse.ArgumentParser) -> None:
@@ -236,15 +277,25 @@ class _Program(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         if not values or list(values) == ["--"]:
-            parser.error("the program to run is missing: kms-runtime exec -- PROGRAM")
+            raise argparse.ArgumentError(self, "expected a program to run: kms-runtime exec -- PROGRAM")
         setattr(namespace, self.dest, values)
 
 
-def _poll(text: str) -> float:
-    seconds, (least, most) = float(text), _POLL_SECONDS
-    if not least <= seconds <= most:
-        raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g} seconds")
-    return seconds
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        with suppress(ValueError):
+            seconds = float(text)
+            if least <= seconds <= most:
+                return seconds
+        raise _Unsuitable(f"seconds from {least:g} to {most:.0f} are wanted")
+
+    return read
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise _Unsuitable("a path is wanted; leave the option out for none")
+    return Path(text)
 
 
 # -- running them ------------------------------------------------------------------------------------------------------

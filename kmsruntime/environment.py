@@ -131,7 +131,7 @@ def parsed_map(text: str) -> tuple[str, str]:
     """ENVNAME=Connection/field. Raises SelectionRefused."""
     name, equals, selector = text.partition("=")
     if not equals or not selector:
-        raise SelectionRefused("map_invalid", f"--map {text!r} is not of the form ENVNAME=Connection/field.")
+        raise SelectionRefused("map_invalid", "A --map is not of the form ENVNAME=Connection/field.")
     return name, selector
 
 
@@ -150,7 +150,9 @@ def _is_omitted(held: IndexEntry, *, asked_for: bool, say: Callable[[str], None]
 
 def _checked_name(name: str) -> str:
     if not _ENVIRONMENT_NAME.fullmatch(name):
-        raise SelectionRefused("name_invalid", f"{name!r} cannot be the name of an environment variable.")
+        raise SelectionRefused(
+            "name_invalid", "What a --map begins with cannot be the name of an environment variable."
+        )
     return name
 
 

@@ -15,6 +15,13 @@ from kmscore import durable
 from kmsruntime.errors import Busy, StorageFailed
 
 
+def expanded(path: Path) -> Path:
+    """The absolute path, a ~ at its beginning replaced. Raises StorageFailed where nobody knows by what."""
+    with suppress(RuntimeError):
+        return path.expanduser().absolute()
+    raise StorageFailed("storage_failed", "The home directory that ~ stands for is not known; write the path in full.")
+
+
 def make_private_directory(path: Path) -> None:
     """A directory of mode 0700 that belongs to us; not one that others use too. Raises StorageFailed."""
     try:

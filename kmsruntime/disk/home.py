@@ -48,7 +48,7 @@ class Home:
     """The directory, and the lock that lets one run at a time change it."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory.expanduser().absolute()
+        self.directory = files.expanded(directory)
         self.config = self.directory / "config.json"
         self.atom = self.directory / "atom.json"
         self.environment = self.directory / "environment.json"

@@ -35,7 +35,9 @@ def disallow(config: Config, items: Sequence[str]) -> Config:
         elif (address := checked_vault(item)) in vaults:
             vaults.remove(address)
         else:
-            raise AddressRefused("not_allowed_before", f"{item} is not allowed here; kms-runtime allow-vault --list.")
+            raise AddressRefused(
+                "not_allowed_before", "What --remove names is not allowed here; see kms-runtime allow-vault --list."
+            )
     return replace(config, allow_vaults=tuple(vaults), allow_env=tuple(names))
 
 
@@ -64,7 +66,9 @@ def checked_vault(address: str) -> str:
 
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise AddressRefused("name_invalid", f"{name!r} is not the name of an environment variable.")
+        raise AddressRefused(
+            "name_invalid", "--allow-env must be the name of an environment variable, without its value."
+        )
     return name
 
 

@@ -37,7 +37,5 @@ def checked_ca(option: str, path: Path | None) -> str:
     try:
         ssl.create_default_context(cafile=str(path))
     except (OSError, ssl.SSLError):
-        raise AddressRefused(
-            "ca_invalid", f"{option}: {path} is not a readable file of CA certificates (PEM)."
-        ) from None
+        raise AddressRefused("ca_invalid", f"{option} must be a readable file of CA certificates (PEM).") from None
     return str(path.resolve())
