@@ -1,6 +1,7 @@
 """TLS towards a vault: whom to trust, which client certificate to show, and why it failed.
 
-Pure. Everything is explicit: PEM files by path, and the public authorities that certifi brings when no CA is named.
+Pure. Everything is explicit: PEM files by path, and the public authorities that certifi brings when no CA is named. Nothing
+comes from the environment, which could name a file for the keys of every connection.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+import sys
 from contextlib import suppress
 from typing import Final
 
@@ -44,7 +46,8 @@ def client_context(ca: str = "", cert: str = "", cert_password: str = "") -> ssl
     code = "ca_invalid"
     with suppress(OSError, ValueError):  # ssl.SSLError is an OSError
         _refuse_odd(ca)
-        context = ssl.create_default_context(cafile=ca or certifi.where())
+        context = _context()
+        context.load_verify_locations(ca or certifi.where())
         if cert:
             code = "cert_invalid"
             _refuse_odd(cert)
@@ -52,6 +55,16 @@ def client_context(ca: str = "", cert: str = "", cert_password: str = "") -> ssl
             context.load_cert_chain(cert, password=lambda: cert_password)
         return context
     raise TlsFileInvalid(code)
+
+
+def _context() -> ssl.SSLContext:
+    """As ssl.create_default_context makes it for a client, but it listens to SSLKEYLOGFILE, and takes a name from a subject."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # wants a certificate, and one of that host
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    return context
 
 
 def _refuse_odd(path: str) -> None:

@@ -5,10 +5,10 @@ They are the only addresses this program ever talks to: no answer of the portal 
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 
 from kmscore.byov.customer import EndpointRefused, endpoint_of
+from kmscore.vaultclient.tls import TlsFileInvalid, client_context
 from kmsruntime.errors import AddressRefused
 
 
@@ -35,7 +35,7 @@ def checked_ca(option: str, path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        ssl.create_default_context(cafile=str(path))
-    except (OSError, ssl.SSLError):
+        client_context(str(path))
+    except TlsFileInvalid:
         raise AddressRefused("ca_invalid", f"{option} must be a readable file of CA certificates (PEM).") from None
     return str(path.resolve())
