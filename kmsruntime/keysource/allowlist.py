@@ -67,7 +67,7 @@ def checked_vault(address: str) -> str:
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise AddressRefused(
-            "name_invalid", "--allow-env must be the name of an environment variable, without its value."
+            "name_invalid", "What --allow-env names is not the name of an environment variable (without its value)."
         )
     return name
 
