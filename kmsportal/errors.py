@@ -2,6 +2,7 @@
 
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
 from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.views import defaults
 
@@ -18,6 +19,7 @@ _FORMS = {
     "vaults:kms_settings": (FILE_TOO_LARGE, "vaults/_kms_errors.html", "#kms-errors"),
     "vaults:kms_check": (FILE_TOO_LARGE, "vaults/_kms_errors.html", "#kms-errors"),
 }
+CSRF_HEADER = "X-CSRF-Token"
 _DRAINED = 64 * 1024 * 1024
 
 
@@ -43,3 +45,14 @@ def _drain(request: HttpRequest) -> None:
     left = _DRAINED
     while left > 0 and (chunk := request.read(65_536)):
         left -= len(chunk)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form from before its sender signed in again: a page that says so; a page with script gets the token of now with it.
+
+    Only pages of this portal can read that header, and each of them has the token anyway.
+    """
+    response = render(request, "403_csrf.html", {"theme": chosen_theme(request)}, status=403)
+    if request.headers.get("HX-Request") == "true":
+        response.headers[CSRF_HEADER] = get_token(request)
+    return response

@@ -8,7 +8,8 @@ from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
@@ -60,9 +61,17 @@ def htmx_redirects(get_response: Next) -> Next:
 
 
 class login_required(LoginRequiredMiddleware):  # noqa: N801 (listed like the functions beside it)
-    """Everybody signs in. Whoever posted something after the session had ended is told afterwards that it did not arrive."""
+    """Everybody signs in. Whoever posted something after the session had ended is told afterwards that it did not arrive.
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponseRedirect:
+    A part of a page that is asked for by script is refused with 401: the page stays as it is, with what was typed in it, and
+    app.js says what happened and where to sign in again.
+    """
+
+    def handle_no_permission(  # type: ignore[override]  # the middleware hands on whatever comes
+        self, request: HttpRequest, view_func: Any
+    ) -> HttpResponseBase:
+        if request.headers.get("HX-Request") == "true":
+            return HttpResponse(status=401)
         response = super().handle_no_permission(request, view_func)
         if request.method not in ("GET", "HEAD", "OPTIONS") and not hasattr(
             view_func, "form_page"

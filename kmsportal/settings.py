@@ -220,6 +220,7 @@ SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
 if env.bool("KMS_BEHIND_TLS_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CSRF_FAILURE_VIEW = "kmsportal.errors.csrf_failure"
 CSRF_TRUSTED_ORIGINS = env.list("KMS_TRUSTED_ORIGINS", default=[])
 
 # A save has at most 2,000 fields and 4 MiB of values; form encoding can triple a byte. Without script a browser posts every

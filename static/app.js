@@ -89,8 +89,12 @@
   on("htmx:sendError", ({ detail }) => lost(detail, "The portal does not answer."));
   on("htmx:timeout", ({ detail }) => lost(detail, "The portal took too long to answer."));
   on("htmx:responseError", ({ detail }) => {
-    const status = detail.xhr.status;
-    if (status === 401 || status === 403) network(status === 401 ? "Your session has ended. Nothing was saved." : "The portal refused: you were signed out, or your roles do not allow this. Nothing was saved.", detail, true);
+    const status = detail.xhr.status, token = detail.xhr.getResponseHeader("X-CSRF-Token");
+    if (token) {  // signed in again in another tab: what this page sends next is accepted
+      all("input[name=csrfmiddlewaretoken]").forEach((input) => { input.value = token; });
+      network("Nothing was saved: this page is from before you signed in again. Send it once more.", detail);
+    }
+    else if (status === 401 || status === 403) network(status === 401 ? "Your session has ended. Nothing was saved. Sign in again in a new tab, then go on here." : "The portal refused: you were signed out, or your roles do not allow this. Nothing was saved.", detail, true);
     else if (status === 404) network("This no longer exists, or you may no longer see it. Nothing was saved.", detail);
     else if (status === 429) network("Too many requests. Wait a minute and try again. Nothing was saved.", detail);
     else lost(detail, `The portal failed to answer (${status}).`);

@@ -30,10 +30,13 @@ def disallow(config: Config, items: Sequence[str]) -> Config:
     """The configuration without these addresses or names. Raises AddressRefused for one that is not in it."""
     vaults, names = list(config.allow_vaults), list(config.allow_env)
     for item in items:
+        address = checked_vault(item) if "://" in item else ""
         if item in names:
             names.remove(item)
-        elif (address := checked_vault(item)) in vaults:
+        elif address in vaults:
             vaults.remove(address)
+        elif item in ALLOWED_NAMES:
+            raise AddressRefused("always_allowed", "What --remove names is one of the three that are always allowed.")
         else:
             raise AddressRefused(
                 "not_allowed_before", "What --remove names is not allowed here; see kms-runtime allow-vault --list."

@@ -127,6 +127,7 @@ def test_it_asks_in_place_when_more_would_lose_it_than_was_read(visit: Callable[
     expect(typed).to_have_value(TYPED)
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
+        page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")  # no colour halfway
         assert Axe().run(page).response["violations"] == []
     question.get_by_role("button", name="Cancel").click()
     expect(question).to_be_hidden()
@@ -138,6 +139,20 @@ def test_it_asks_in_place_when_more_would_lose_it_than_was_read(visit: Callable[
     held = ExtensionValue.objects.filter(form="sealed").values_list("field__key", flat=True)
     assert list(held) == ["apiKey"]
     assert alice.complaints == []
+
+
+def test_enter_confirms_no_question(visit: Callable[..., Visit]) -> None:
+    alice = visit()
+    save_as(alice.stage)
+    page = alice.extensions()
+    steps.remove_secret(page.get_by_role("region", name="Orders database"), "Password")
+    enrolled(alice.stage)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#removal-confirm")).to_be_visible()
+    page.get_by_role("region", name="Orders database").get_by_label("Host", exact=True).press("Enter")
+    expect(page.locator("#extensions-form")).not_to_have_attribute("data-busy", "")
+    expect(page.locator("#removal-confirm")).to_be_visible()
+    assert ExtensionValue.objects.filter(form="sealed").count() == 1
 
 
 def test_after_a_conflict_a_removal_is_thought_of_anew(visit: Callable[..., Visit]) -> None:

@@ -26,12 +26,12 @@ def url_of(stage: Stage, route: str) -> str:
     return "/theme/" if route == "accounts:theme" else address(stage, route)
 
 
-def after_signing_in(client: Client, url: str, email: str, *, htmx: bool) -> list[str]:
+def after_signing_in(client: Client, url: str, email: str) -> list[str]:
     """Post without a session, sign in where that leads, follow `next`: the messages of the page one gets to."""
     cache.clear()  # sign-in rate limits
-    answer = client.post(url, {"name": "typed"}, headers={"hx-request": "true"} if htmx else {})
-    assert answer.status_code == (204 if htmx else 302), "htmx is sent to the sign-in as a whole page"
-    sign_in = answer.headers["HX-Redirect" if htmx else "Location"]
+    answer = client.post(url, {"name": "typed"})
+    assert answer.status_code == 302
+    sign_in = answer.headers["Location"]
     assert sign_in.startswith("/auth/login/?next=")
     page = client.post(sign_in, {"login": email, "password": PASSWORD}, follow=True)
     assert page.status_code == 200, page.redirect_chain
@@ -42,12 +42,29 @@ def after_signing_in(client: Client, url: str, email: str, *, htmx: bool) -> lis
     return [SAID] * text.count(SAID)
 
 
-@pytest.mark.parametrize("htmx", [False, True], ids=["plain", "htmx"])
 @pytest.mark.parametrize("route", POSTED)
-def test_a_post_without_a_session_leads_back_and_says_that_nothing_was_changed(
-    stage: Stage, route: str, htmx: bool
-) -> None:
-    assert after_signing_in(Client(), url_of(stage, route), stage.alice.email, htmx=htmx) == [SAID]
+def test_a_post_without_a_session_leads_back_and_says_that_nothing_was_changed(stage: Stage, route: str) -> None:
+    assert after_signing_in(Client(), url_of(stage, route), stage.alice.email) == [SAID]
+
+
+@pytest.mark.parametrize("route", POSTED)
+def test_a_page_with_script_stays_where_it_is(stage: Stage, route: str) -> None:
+    """It says itself that the session has ended; what was typed is still there, and no fragment becomes a page."""
+    url, client = url_of(stage, route), Client()
+    for answer in (client.post(url, headers={"hx-request": "true"}), client.get(url, headers={"hx-request": "true"})):
+        assert (answer.status_code, answer.content, "HX-Redirect" in answer.headers) == (401, b"", False)
+    assert "unsent" not in client.cookies
+
+
+def test_a_page_from_before_one_signed_in_again_gets_the_token_of_now(stage: Stage) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(stage.alice)
+    url = address(stage, "extensions:environment_extensions")
+    refused = client.post(url, {"csrfmiddlewaretoken": "x" * 64}, headers={"hx-request": "true"})
+    assert refused.status_code == 403
+    again = client.post(url, {"csrfmiddlewaretoken": refused.headers["X-CSRF-Token"]}, headers={"hx-request": "true"})
+    assert again.status_code != 403
+    assert "X-CSRF-Token" not in client.post(url, {}).headers, "a page without script has its own way"
 
 
 def own_addresses() -> list[str]:
@@ -66,7 +83,7 @@ def test_so_do_ones_own_pages(stage: Stage) -> None:
         assert page != 405, f"{url} takes POST only"
         leads = Client().post(url, {}).headers.get("Location", "")
         if page == 200 and leads.startswith("/auth/login/?next="):
-            assert after_signing_in(Client(), url, stage.alice.email, htmx=False) == [SAID], url
+            assert after_signing_in(Client(), url, stage.alice.email) == [SAID], url
             led_back.append(url)
     assert {"/auth/password/change/", "/auth/2fa/totp/activate/"} <= set(led_back)
 
@@ -80,7 +97,7 @@ def test_so_do_the_acts_of_the_support_staff(stage: Stage) -> None:
     ]
     assert len(acts) > 2
     for url in acts:
-        assert after_signing_in(Client(), url, stage.alice.email, htmx=False) == [SAID], url
+        assert after_signing_in(Client(), url, stage.alice.email) == [SAID], url
 
 
 @pytest.mark.parametrize("path", ["/", "/live", "/%2fexample.org/", "//example.org/", "/\\example.org/"])
