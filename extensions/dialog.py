@@ -214,7 +214,7 @@ class ExtensionsForm:
             if row.field.encrypted:
                 if wants_component:  # a page from before, or no page of ours
                     raise BadValue(NO_COMPONENT_VALUE[0].upper() + NO_COMPONENT_VALUE[1:])
-                return self._read_secret(row, typed or "", self._is_confirmed(row, data))
+                return self._read_secret(row, typed or "", data)
             return 0 if typed is None else self._read_plain(row, checked(typed), wants_component)
         except BadValue as error:
             row.error = str(error)
@@ -226,16 +226,18 @@ class ExtensionsForm:
         tokens = (data.get(f"clear.{key}", ""), by_button.get(key, ""))
         return removal is None or any(map(removal.is_confirmed_by, tokens))
 
-    def _read_secret(self, row: FieldRow, typed: str, is_confirmed: bool) -> int:
+    def _read_secret(self, row: FieldRow, typed: str, data: Mapping[str, str]) -> int:
         if typed:
             value = checked_secret(typed)
             if row.clears:
                 raise BadValue("Choose one: replace the stored value, or remove it.")
             self.field_changes.append(FieldChange(row.field, "secret", Secret(value)))
             return len(value.encode())
+        if f"retype.{row.field.pk}" in data and not row.clears:
+            raise BadValue("Type this secret again: it was not kept. To leave what is stored, save once more.")
         if row.clears and row.held is not None:
             self.field_changes.append(FieldChange(row.field, "clear"))
-            if not is_confirmed:
+            if not self._is_confirmed(row, data):
                 self.unconfirmed.append(row)
         return 0
 

@@ -45,7 +45,7 @@ class Dialog:
         assert answer.status_code == 200
         return str(answer.content.decode())
 
-    def is_valid(self) -> set[tuple[str, int]]:
+    def holds(self) -> set[tuple[str, int]]:
         """(field or property, revision) of everything held: whether a save wrote anything."""
         environment = self.stage.production
         values = ExtensionValue.objects.filter(environment=environment).values_list("field__key", "revision")

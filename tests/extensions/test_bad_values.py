@@ -37,7 +37,7 @@ def test_a_bad_secret_is_refused_in_words(dialog: Dialog, typed: str, htmx: bool
     assert answer.status_code == 422
     assert BAD_SECRETS[typed] in text
     assert "Orders database / Password" in text
-    assert dialog.is_valid() == set()
+    assert dialog.holds() == set()
     assert "a good one" not in text
     if htmx:  # only the messages are swapped in: what was typed stays where it is
         assert answer.headers["HX-Retarget"] == "#extensions-errors"
@@ -59,7 +59,7 @@ def test_bytes_that_are_no_text_are_refused_and_not_replaced(dialog: Dialog, typ
     answer = dialog.client.post(dialog.url, body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 422
     assert "is not valid text" in answer.content.decode()
-    assert dialog.is_valid() == set()
+    assert dialog.holds() == set()
 
 
 def test_a_save_over_four_mebibytes_is_refused_whole(dialog: Dialog) -> None:
@@ -68,7 +68,7 @@ def test_a_save_over_four_mebibytes_is_refused_whole(dialog: Dialog) -> None:
     answer = dialog.send({"expected_revision": "0", **form})
     assert answer.status_code == 422
     assert "This save has 4.1 MiB of values; at most 4 MiB fit into one." in answer.content.decode()
-    assert dialog.is_valid() == set()
+    assert dialog.holds() == set()
     answer = dialog.send({"expected_revision": "0", **dict(list(form.items())[:64])})
     assert answer.status_code == 302, "exactly 4 MiB fit"
 
@@ -84,7 +84,7 @@ def test_values_that_stay_do_not_count(dialog: Dialog) -> None:
         dialog.send({"expected_revision": "2", **form, f"value.{dialog.stage.field('user').pk}": "new"}).status_code
         == 302
     )
-    assert ("user", 3) in dialog.is_valid()
+    assert ("user", 3) in dialog.holds()
 
 
 def test_a_save_of_more_than_two_thousand_fields_is_refused_whole(dialog: Dialog) -> None:
@@ -94,10 +94,10 @@ def test_a_save_of_more_than_two_thousand_fields_is_refused_whole(dialog: Dialog
     answer = dialog.send({"expected_revision": "0", **form})
     assert answer.status_code == 422
     assert "This save changes 2,001 fields; at most 2,000 fit into one." in answer.content.decode()
-    assert dialog.is_valid() == set()
+    assert dialog.holds() == set()
     del form["property.2000.name"], form["property.2000.value"]
     assert dialog.send({"expected_revision": "0", **form}).status_code == 302
-    assert len(dialog.is_valid()) == 2_002  # and the two plain fields that follow their component
+    assert len(dialog.holds()) == 2_002  # and the two plain fields that follow their component
 
 
 @pytest.mark.parametrize("htmx", [False, True])
@@ -121,17 +121,17 @@ def test_ten_thousand_inputs_of_a_browser_without_script_can_be_saved(dialog: Di
     form = {f"secret.{number}": "" for number in range(20_000)}
     typed = {f"secret.{dialog.stage.field('password').pk}": "typed"}
     assert dialog.send({"expected_revision": "0", **form, **typed}).status_code == 302
-    assert ("password", 1) in dialog.is_valid()
+    assert ("password", 1) in dialog.holds()
 
 
 def test_what_is_not_posted_stays_as_it_is(dialog: Dialog) -> None:
     dialog.post(secret_password="also stored", secret_apiKey="stored", value_user="mine")
-    before = dialog.is_valid()
+    before = dialog.holds()
     answer = dialog.post(htmx=True)
     assert "Nothing was changed" in answer.content.decode()
-    assert dialog.is_valid() == before
+    assert dialog.holds() == before
     dialog.post(secret_password="", value_user="")
-    assert {key for key, _ in dialog.is_valid()} == {"password", "apiKey", "user", "host"}
+    assert {key for key, _ in dialog.holds()} == {"password", "apiKey", "user", "host"}
 
 
 def test_a_property_that_is_not_posted_keeps_its_name(dialog: Dialog) -> None:
@@ -146,7 +146,7 @@ def test_a_property_of_no_number_is_none(dialog: Dialog, number: str) -> None:
     body = urlencode({"expected_revision": 0, f"property.{number}.name": "region", f"property.{number}.value": "eu"})
     answer = dialog.client.post(dialog.url, body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 302
-    assert dialog.is_valid() == {("host", 1), ("user", 1)}
+    assert dialog.holds() == {("host", 1), ("user", 1)}
 
 
 @pytest.mark.parametrize("revision", ["", "x", "-1", "1.5", "9" * 30])
@@ -181,7 +181,7 @@ def test_a_contradiction_is_refused(dialog: Dialog, inputs: dict[str, str], mess
     answer = dialog.post(**inputs)
     assert answer.status_code == 422
     assert message in answer.content.decode()
-    assert dialog.is_valid() == set()
+    assert dialog.holds() == set()
 
 
 @pytest.mark.parametrize("second", ["region", "Region", " REGION "])
@@ -190,7 +190,7 @@ def test_a_second_property_of_the_same_name_is_refused(dialog: Dialog, second: s
     twice = first | {"property.1.name": second, "property.1.value": "us"}
     answer = dialog.post(**twice)
     assert "Another property has the name" in answer.content.decode()
-    assert dialog.is_valid() == set()
+    assert dialog.holds() == set()
     dialog.post(**first)
     answer = dialog.post(**{"property.0.value": "eu", "property.1.name": second, "property.1.value": "us"})
     assert answer.status_code == 422
@@ -214,6 +214,6 @@ def test_two_sessions_and_one_revision(dialog: Dialog) -> None:
     assert "secret of" not in text
     assert "user of two</textarea>" in text
     assert 'name="expected_revision" value="0"' in text, "loading the page again is what renews it"
-    assert {key for key, revision in dialog.is_valid() if revision} == {"password", "host", "user"}
+    assert {key for key, revision in dialog.holds() if revision} == {"password", "host", "user"}
     assert second.post(expected=0, htmx=True, **typed).status_code == 409
     assert second.post(expected=1, **typed).status_code == 302

@@ -79,7 +79,7 @@ def test_the_page_says_what_follows_beside_the_box_that_confirms_it(dialog: Dial
     typed = {"clear_password": token(page, dialog.stage), "secret_password": "", "secret_apiKey": "a new one"}
     assert dialog.post(**typed).status_code == 302, "one post, so a secret typed beside it is saved and not typed again"
     assert not is_stored(dialog.stage)
-    assert ("apiKey", 2) in dialog.is_valid()
+    assert ("apiKey", 2) in dialog.holds()
 
 
 def test_the_question_is_confirmed_for_all_that_it_names(dialog: Dialog) -> None:
@@ -91,6 +91,23 @@ def test_the_question_is_confirmed_for_all_that_it_names(dialog: Dialog) -> None
     assert dialog.post(htmx=True, confirmed=confirmed[1], **asked).status_code == 200
     assert not is_stored(dialog.stage)
     assert not is_stored(dialog.stage, "apiKey")
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_secret_to_be_typed_again_is_not_left_out_quietly(dialog: Dialog, bad: bool) -> None:
+    """Without script a page that asks something back has lost what was typed into secrets."""
+    typed = {"value_host": "\0"} if bad else {"clear_password": "on"}
+    page = dialog.post(secret_apiKey="typed once", **typed).content.decode()
+    asked = re.findall(r'<input type="hidden" name="(retype\.[^"]+)" value="1">', page)
+    assert asked == [f"retype.{dialog.stage.field('apiKey').pk}"]
+    again = {asked[0]: "1", "clear_password": token(page, dialog.stage)}
+    answer = dialog.post(**again)
+    assert answer.status_code == 422
+    assert "Type this secret again: it was not kept." in words(answer.content.decode())
+    assert (is_stored(dialog.stage), dialog.revision()) == (True, 1)
+    assert "retype." not in answer.content.decode(), "saving once more leaves what is stored"
+    assert dialog.post(**again, secret_apiKey="typed again").status_code == 302
+    assert ("apiKey", 2) in dialog.holds()
 
 
 def test_what_is_confirmed_for_one_value_removes_no_other(dialog: Dialog) -> None:

@@ -43,14 +43,14 @@ def check_refused(dialog: Dialog, sentence: str) -> None:
         assert f"Nothing was saved. {sentence}" in text.replace("&#x27;", "'")
         assert "typed while it was away" not in text
         assert ("kept as typed" in text) is not htmx, "htmx swaps only the messages"
-    assert dialog.is_valid() == set()
+    assert dialog.holds() == set()
     assert DataKey.objects.count() == 0
     assert dialog.revision() == 0
 
 
 def check_saves(dialog: Dialog) -> None:
     assert dialog.post(expected=0, **TYPED).status_code == 302
-    assert {key for key, _ in dialog.is_valid()} == {"password", "user", "host"}
+    assert {key for key, _ in dialog.holds()} == {"password", "user", "host"}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_an_account_without_kms_says_why_and_saves_plain_values(stage: Stage) ->
     answer = dialog.post(**TYPED)
     assert answer.status_code == 422
     assert "The Key Management Service of this account is not active." in answer.content.decode()
-    assert dialog.is_valid() == set()
+    assert dialog.holds() == set()
     assert dialog.post(value_user="plain is fine").status_code == 302
 
 
@@ -151,4 +151,4 @@ def test_an_environment_whose_key_is_not_made_yet_says_so(stage: Stage) -> None:
     answer = Dialog(stage).post(**TYPED)
     assert answer.status_code == 422
     assert "The hosted vault has no key for this environment yet." in answer.content.decode()
-    assert Dialog(stage).is_valid() == set()
+    assert Dialog(stage).holds() == set()
