@@ -108,7 +108,7 @@ def _gives(found: Mapping[str, str], given: Mapping[str, str]) -> bool:
 
 
 def _bound(name: str, text: str) -> str:
-    """A setting's text as the file's reader takes it (vaults/properties), wherever it came from: a variable's as well."""
+    """A setting's text as the file's reader takes it, wherever it came from: a variable's as well."""
     if name == "key_store_password":
         return text
     if name == "namespace":

@@ -278,7 +278,7 @@ def _end(operation: Operation) -> None:
         raise Failed(
             "data_keys_broken",
             f"The vault cannot rewrap {plural(count, 'wrapped data key')}; the rest is rotated, and where "
-            "they are earlier versions are still accepted. Restore them in the vault, then resume.",
+            "they are, earlier versions are still accepted. Restore them in the vault, then resume.",
         )
 
 
