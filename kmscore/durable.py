@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +29,7 @@ def write_durably(path: Path, *parts: bytes) -> None:
             with _made(temporary, owner_of(path)) as file:
                 file.write(b"".join(parts))
                 _sync_file(file)
-            _remove_leftovers(path)
+            _remove_leftovers(path, temporary)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -54,14 +53,17 @@ def owner_of(path: Path) -> tuple[int, int] | None:
     return None if found.st_uid == 0 or directory.st_mode & stat.S_IWOTH else (found.st_uid, found.st_gid)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """What killed writers of this very file left; writers at work are let be. Costs one look at the directory."""
+def _remove_leftovers(path: Path, own: Path) -> None:
+    """What killed writers of this very file left; writers at work are let be. Costs one look at the directory.
+
+    Old is what is older than our own file: the machine's clock may have jumped since that was made.
+    """
     left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.new")
     for name in os.listdir(path.parent):
-        if left.fullmatch(name):
+        if left.fullmatch(name) and name != own.name:
             with suppress(OSError):
                 found = path.with_name(name)
-                if found.lstat().st_mtime < time.time() - LEFT_SECONDS:
+                if found.lstat().st_mtime < own.lstat().st_mtime - LEFT_SECONDS:
                     found.unlink()
 
 

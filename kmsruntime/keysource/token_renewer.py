@@ -84,7 +84,8 @@ class TokenRenewer:
             self._start()
             return False
         now = time.monotonic()
-        if (self._session is None or self._revision != header.settings_revision) and now >= self._again:
+        is_another = self._revision != header.settings_revision  # whose token says nothing of the one before
+        if is_another or (self._session is None and now >= self._again):
             self._begin(header.settings_revision)
         with self._changed:
             found, failed, self._failed = self._found, self._failed, ""
@@ -115,11 +116,11 @@ class TokenRenewer:
 
     def _begin(self, revision: int) -> None:
         self._begin_again_later()
+        self._revision = revision
         try:
             customer = self._sources.customer(revision)
             if customer is not None:
                 vault = self._sources.client(revision, customer)
-                self._revision = revision
                 self._hand_over(TokenSession(vault, customer.file.lifecycle))
         except RuntimeProblem:
             return  # a sync meets the same trouble and says it

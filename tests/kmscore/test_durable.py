@@ -7,6 +7,7 @@ import resource
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
 from kmscore.durable import LEFT_SECONDS, new_file, write_durably
 from kmsportal.backups import record, restored
@@ -178,3 +180,10 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_of_that_file(tmp_pat
     os.utime(at_work, (at_work_for, at_work_for))
     write_durably(tmp_path / "file", b"new")
     assert {one.name for one in tmp_path.iterdir()} == {"file", at_work.name, *(one.name for one in others)}
+
+
+@pytest.mark.parametrize("years", [-20, 20])
+def test_a_jump_of_the_clock_takes_no_file_from_its_writer(tmp_path: Path, years: int) -> None:
+    with time_machine.travel(time.time() + years * 365 * 86400):
+        write_durably(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"

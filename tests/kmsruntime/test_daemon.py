@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,25 @@ def test_no_wait_ends_the_renewal(seconds: float) -> None:
         later = Lasting(0)
         renewer._hand_over(later)
         assert later.renewed.wait(5)
+
+
+class Withdrawn:
+    """Sources of which no revision has a vault of the customer's any more."""
+
+    def customer(self, revision: int) -> None:
+        return None
+
+
+def test_other_settings_are_not_told_what_the_token_before_met() -> None:
+    lines: list[str] = []
+    with TokenRenewer(Withdrawn(), lines.append) as renewer:  # type: ignore[arg-type]
+        assert renewer.look(BYOV) is False
+        before = Lasting(0)
+        before.problem = "token_invalid"
+        renewer._hand_over(before)
+        until(lambda: renewer._found is not None)
+        assert renewer.look(replace(BYOV, settings_revision=3)) is False
+    assert lines == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

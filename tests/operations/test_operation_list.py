@@ -44,7 +44,7 @@ def seen_by(stage: Stage, name: str) -> str:
 def test_it_stays_hidden_when_the_environment_is_deleted(stage: Stage) -> None:
     hidden, atom = falcon(stage)
     atoms.delete_atom(atom, actor=stage.alice)
-    atoms.delete_environment(hidden, actor=stage.alice)
+    atoms.delete_environment(hidden, expected_revision=0, actor=stage.alice)
     assert "Falcon" not in seen_by(stage, "bob")
     assert "environment Project Falcon" in seen_by(stage, "alice")
 
