@@ -112,7 +112,8 @@ class Installation:
         other = Installation(var, self.ports)
         (var / "openbao").mkdir(mode=0o700, parents=True)
         if database:
-            shutil.copy2(self.database, other.database)
+            for file in self.database.parent.glob(f"{self.database.name}*"):  # and what is still in its write-ahead log
+                shutil.copy2(file, other.database.with_name(file.name))
         if vault:
             shutil.copytree(self.var / "openbao", var / "openbao", dirs_exist_ok=True)
             shutil.copytree(self.var / "credentials", var / "credentials")
