@@ -75,7 +75,7 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
         attachment = getattr(atom, "attachment", None)
         branch = branches.get(attachment.environment_id, unattached) if attachment else unattached
         named = text in atom.name.casefold() or (branch.environment and text in branch.environment.name.casefold())
-        atom.account = request.account  # loaded already, with its KMS
+        atom.account = request.account  # one for the whole page: what is loaded of it is loaded once
         atom.badge, atom.remark = note.badge(atom), note.remark(atom)  # type: ignore[attr-defined]
         if named and (not kind or atom.type == kind) and (not status or atom.status() == status):
             branch.atoms.append(atom)

@@ -73,16 +73,17 @@ def queries_of(request: Any, atom_id: Any) -> list[Any]:
 
     from atoms.models import Atom, Environment, Node
     from operations.models import Operation
-    from vaults.models import Enrolment, Recipient
+    from vaults.models import Enrolment, KmsAccount, LoginAlarm, Recipient
     from vaults.panel.settings import SETTINGS
 
     member = request.membership
-    related = ("attachment__environment", "account__kms", *SETTINGS)
-    atom = Atom.objects.visible_to(member).select_related(*related).get(pk=atom_id)
+    atom = Atom.objects.visible_to(member).select_related("attachment__environment", *SETTINGS).get(pk=atom_id)
     rows: list[Any] = [
+        list(KmsAccount.objects.filter(account=atom.account_id)),
+        list(LoginAlarm.objects.filter(account=atom.account_id, role=str(atom.pk), closed_at=None)),
         list(atom.nodes.exclude(state="revoked").select_related("report__environment")),
         list(Recipient.objects.filter(pk=atom.attachment.environment_id)[:1]),
-        list(Operation.objects.filter(account=atom.account).unfinished().filter(subject_id__in=[atom.pk])),
+        list(Operation.objects.filter(account=atom.account_id).unfinished().filter(subject_id__in=[atom.pk])),
         list(Enrolment.objects.filter(node__atom=atom, state="intruded").values_list("requested_at", flat=True)[:1]),
     ]
     enrolled = Node.objects.filter(state="enrolled").select_related("report")

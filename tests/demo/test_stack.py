@@ -239,10 +239,8 @@ class TestBrokenStarts:
         assert refused.ended() != 0
         _one_clear_line(refused, "backup")
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-    def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
-        tmp_path.chmod(0o500)
-        refused = Stack(tmp_path / "var", free_port())
+    def test_a_directory_that_cannot_be_written(self) -> None:
+        refused = Stack(Path("/proc/kms-portal"), free_port())  # where nobody makes directories, root no more than others
         assert refused.ended() != 0
         _one_clear_line(refused, "cannot be used")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -199,7 +200,12 @@ def test_a_read_only_directory_is_one_clear_line(tmp_path: Path) -> None:
         files.write_durably(missing / "file", [b"x"])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root owns everything it makes")
-def test_somebody_elses_directory_is_refused() -> None:
+def test_somebody_elses_directory_is_refused(tmp_path: Path) -> None:
+    theirs = Path("/usr")
+    if os.geteuid() == 0:  # who owns /usr, and can give a directory away
+        theirs = tmp_path / "theirs"
+        theirs.mkdir()
+        nobody = pwd.getpwnam("nobody")
+        os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
     with pytest.raises(StorageFailed, match="another user"):
-        files.make_private_directory(Path("/usr"))
+        files.make_private_directory(theirs)
