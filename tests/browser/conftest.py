@@ -2,11 +2,15 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.browser.visit import Visit
 from tests.kmsruntime.conftest import container, enrolled
+from tests.live import LivePortal
 
 __all__ = ["container", "enrolled"]
 ARGUMENTS = [
@@ -31,3 +35,8 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 @pytest.fixture(scope="session")
 def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]:
     return {**browser_context_args, "viewport": {"width": 1280, "height": 900}, "locale": "en-GB"}
+
+
+@pytest.fixture
+def visit(portal: LivePortal, browser: Browser) -> Callable[..., Visit]:
+    return lambda *args, **context: Visit(browser, portal, *args, **context)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from accounts import actions as accounts
@@ -11,12 +10,12 @@ from accounts.models import Role, User
 from accounts.privileges import ADMINISTRATOR
 from operations.models import Operation
 from operations.work import sweep
-from tests.browser.test_pages import Visit, enrolled, save_as, visit
+from tests.browser.accessibility import faults_at
+from tests.browser.visit import Visit, enrolled, save_as
 from tests.conftest import PASSWORD, Stage
 from vaults.keys.losses import mark_lost
 from vaults.models import DataKey, ShredCertificate
 
-__all__ = ["visit"]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser, pytest.mark.slow]
 SOON = 30_000  # ms; a worker has to come by
 
@@ -89,17 +88,9 @@ def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit]
     enrolled(stage)
     second_administrator(stage)
     page.context.add_cookies([{"name": "theme", "value": theme, "url": alice.portal.url}])
-    page.set_viewport_size({"width": width, "height": 900})
 
     def look(*pages: tuple[object, ...]) -> None:
-        for name, *ids in pages:
-            answer = page.goto(alice.address(str(name), *ids))
-            assert answer is not None
-            assert answer.status == 200, name
-            for violation in Axe().run(page).response["violations"]:
-                found.append((name, violation["id"], violation["nodes"][0]["html"]))
-            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                found.append((name, "wider than the screen", ""))
+        found.extend(faults_at(page, [alice.address(str(name), *ids) for name, *ids in pages], [width]))
 
     look(("vaults:kms_disable",))
     disable.disable_kms(stage.account, days=30, actor=stage.alice)

@@ -4,23 +4,17 @@ from collections.abc import Callable
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from extensions.connections import FieldSpec, save_connection
 from extensions.models import ExtensionValue
 from tests.browser import steps
-from tests.browser.test_pages import Visit, enrolled, save_as, tab_to
+from tests.browser.visit import Visit, enrolled, save_as, tab_to
 from tests.conftest import Stage
-from tests.live import LivePortal
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 TYPED = "typed beside it 5d1e"
 LOSERS = "2 Atoms lose it. 1 container has it now and drops it at its next contact."
-
-
-@pytest.fixture
-def visit(portal: LivePortal, browser: Browser) -> Callable[..., Visit]:
-    return lambda *args, **context: Visit(browser, portal, *args, **context)
 
 
 def more_connections(stage: Stage) -> None:

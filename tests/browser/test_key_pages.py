@@ -4,19 +4,18 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from atoms.models import Node
 from operations.work import sweep
-from tests.browser.test_pages import Visit, enrolled, save_as, visit
+from tests.browser.accessibility import faults_at
+from tests.browser.visit import Visit, enrolled, save_as
 from tests.vaults.keys import rotations as look
 from vaults.keys.rekey import request_rekey
 from vaults.keys.rotation import request_rotation_of_all, set_schedule
 from vaults.models import KmsAccount, Recipient, RecipientRotation
 
-__all__ = ["visit"]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 
 
@@ -43,7 +42,7 @@ def lived_in(at: Visit) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit], theme: str) -> None:
-    alice, found = visit(), []
+    alice = visit()
     lived_in(alice)
     stage, page = alice.stage, alice.page
     page.context.add_cookies([{"name": "theme", "value": theme, "url": alice.portal.url}])
@@ -57,17 +56,7 @@ def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit]
         ("vaults:kms_panel", stage.atom.pk),
         ("atoms:environment_detail", stage.production.pk),
     ]
-    for width in (1440, 390):
-        page.set_viewport_size({"width": width, "height": 900})
-        for name, *ids in pages:
-            answer = page.goto(alice.address(name, *ids))
-            assert answer is not None
-            assert answer.status == 200, name
-            for violation in Axe().run(page).response["violations"]:
-                found.append((name, width, violation["id"], violation["nodes"][0]["html"]))
-            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                found.append((name, width, "wider than the screen", ""))
-    assert found == []
+    assert faults_at(page, [alice.address(*one) for one in pages]) == []
     assert alice.complaints == []
 
 

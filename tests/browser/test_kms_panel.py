@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.test_pages import Visit, enrolled, save_as, tab_to
-from tests.live import LivePortal
+from tests.browser.accessibility import faults_shown
+from tests.browser.visit import Visit, enrolled, save_as, tab_to
 from tests.vaults.panel.panel import SAMPLE, TOKEN
 from vaults.models import ContainerReport
 from vaults.panel.settings import file_of, settings_of, with_settings
@@ -24,11 +23,6 @@ FAILED = [
     {"step": "decrypt", "state": "failed", "code": "wrapped_needs_decrypt", "detail": ""},
     {"step": "round_trip", "state": "skipped", "code": "skipped", "detail": ""},
 ]
-
-
-@pytest.fixture
-def visit(portal: LivePortal, browser: Browser) -> Callable[..., Visit]:
-    return lambda *args, **context: Visit(browser, portal, *args, **context)
 
 
 @pytest.fixture
@@ -220,12 +214,7 @@ def test_every_state_is_accessible_and_fits_the_screen(
     found: list[tuple[str, ...]] = []
 
     def look(state: str) -> None:
-        for width in (1440, 390):
-            page.set_viewport_size({"width": width, "height": 900})
-            for violation in Axe().run(page).response["violations"]:
-                found.append((state, str(width), violation["id"], violation["nodes"][0]["html"]))
-            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                found.append((state, str(width), "wider than the screen"))
+        found.extend(faults_shown(page, state))
 
     broken = tmp_path / "broken.yaml"
     broken.write_text("Unset\n" + SAMPLE.replace("https://", "ftp://"))

@@ -6,86 +6,19 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 
 from atoms.models import InstallerToken, Node
-from extensions import actions as extensions
 from extensions.models import ExtensionValue, ProcessProperty
-from extensions.plan import FieldChange, PropertyChange
-from extensions.secret import Secret
 from tests.browser import steps
-from tests.conftest import PASSWORD, Stage
+from tests.browser.accessibility import faults_at
+from tests.browser.visit import Visit, enrolled, save_as, tab_to
 from tests.live import LivePortal
 from vaults.models import ContainerReport
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 SECRET = "kept in place 7f3c"  # noqa: S105 (not a real one)
-
-
-class Visit:
-    """A signed-in browser page, and what its console complained about."""
-
-    def __init__(self, browser: Browser, portal: LivePortal, name: str = "alice", **context: Any) -> None:
-        self.portal, self.stage = portal, portal.stage
-        self.page: Page = browser.new_context(viewport={"width": 1440, "height": 900}, **context).new_page()
-        self.complaints: list[str] = []
-        self.page.on("console", self._heard)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        steps.sign_in(self.page, portal.url, getattr(self.stage.cast, name).email, PASSWORD)
-
-    def _heard(self, message: Any) -> None:
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
-            self.complaints.append(message.text)
-
-    def address(self, name: str, *ids: object) -> str:
-        return self.portal.url + reverse(name, args=[self.stage.account.code, *ids])
-
-    def go(self, name: str, *ids: object, query: str = "") -> Page:
-        self.page.goto(self.address(name, *ids) + query)
-        return self.page
-
-    def extensions(self, query: str = "?connection=") -> Page:
-        return self.go("extensions:environment_extensions", self.stage.production.pk, query=query)
-
-
-@pytest.fixture
-def visit(portal: LivePortal, browser: Browser) -> Callable[..., Visit]:
-    return lambda *args, **context: Visit(browser, portal, *args, **context)
-
-
-def save_as(stage: Stage, key: str = "password") -> None:
-    """Alice saves one secret elsewhere."""
-    stage.production.refresh_from_db()
-    extensions.save_extensions(
-        stage.production,
-        [FieldChange(stage.field(key), "secret", Secret("something else"))],
-        [PropertyChange("region", "eu-west")],
-        expected_revision=stage.production.extensions_revision,
-        actor=stage.alice,
-    )
-
-
-def enrolled(stage: Stage, host_name: str = "orders-01.example") -> Node:
-    """A node of the first Atom that asked a moment ago and holds what was saved."""
-    stage.production.refresh_from_db()
-    now = timezone.now()
-    node = Node.objects.create(
-        atom=stage.atom, host_name=host_name, version="0.1.0", state="enrolled", enrolled_at=now, last_seen_at=now
-    )
-    ContainerReport.objects.create(
-        node=node,
-        reported_at=now,
-        key_name=f"atrest/{stage.atom.pk}",
-        key_version=1,
-        sealed_at=now,
-        environment=stage.production,
-        revision=stage.production.extensions_revision,
-        values=4,
-    )
-    return node
 
 
 def every_page(visit: Visit, node: Node) -> list[str]:
@@ -124,20 +57,9 @@ def test_every_page_is_accessible_fits_the_screen_and_obeys_its_content_policy(
     alice = visit()
     save_as(alice.stage)
     node = enrolled(alice.stage)
-    page, found = alice.page, []
+    page = alice.page
     page.context.add_cookies([{"name": "theme", "value": theme, "url": alice.portal.url}])
-    addresses = every_page(alice, node)
-    for width in (1440, 390):
-        page.set_viewport_size({"width": width, "height": 900})
-        for address in addresses:
-            answer = page.goto(address)
-            assert answer is not None
-            assert answer.status == 200, address
-            for violation in Axe().run(page).response["violations"]:
-                found.append((address, width, violation["id"], violation["nodes"][0]["html"]))
-            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                found.append((address, width, "wider than the screen", ""))
-    assert found == []
+    assert faults_at(page, every_page(alice, node)) == []
     assert alice.complaints == []
 
 
@@ -206,17 +128,6 @@ def test_without_script_the_tree_is_searched_and_filtered(visit: Callable[..., V
     page.locator("#tree-filter").get_by_role("button", name="Filter").click()
     expect(page.locator("#tree [data-row]")).to_have_count(0)
     expect(page.locator("#tree")).to_contain_text("Nothing matches")
-
-
-def tab_to(page: Page, matching: str) -> None:
-    """Press Tab until an element that fits the selector has the focus, and the focus can be seen."""
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        if page.evaluate("wanted => document.activeElement.matches(wanted)", matching):
-            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-            assert outline != "none", f"the focus on {matching} cannot be seen"
-            return
-    pytest.fail(f"Tab never reached {matching}")
 
 
 def test_a_secret_is_saved_with_the_keyboard_alone(visit: Callable[..., Visit]) -> None:

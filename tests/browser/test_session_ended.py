@@ -3,20 +3,14 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from extensions.models import ExtensionValue
 from tests.browser import steps
-from tests.browser.test_pages import Visit
+from tests.browser.visit import Visit
 from tests.conftest import PASSWORD
-from tests.live import LivePortal
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
-
-
-@pytest.fixture
-def visit(portal: LivePortal, browser: Browser) -> Callable[..., Visit]:
-    return lambda *args, **context: Visit(browser, portal, *args, **context)
 
 
 def end_the_session(page: Page) -> None:

@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from accounts import actions as accounts
 from accounts.models import User
 from tests.browser import steps
-from tests.browser.test_pages import enrolled, save_as
+from tests.browser.accessibility import faults_at
+from tests.browser.visit import enrolled, save_as
 from tests.conftest import PASSWORD
 from tests.kmsportal.test_support import page_of, rows
 from tests.live import LivePortal
@@ -39,20 +39,11 @@ def test_the_support_staffs_pages_are_accessible_and_obey_the_content_policy(
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.context.add_cookies([{"name": "theme", "value": theme, "url": portal.url}])
     steps.sign_in(page, portal.url, sam.email, PASSWORD)
-    found, addresses = [], ["/support/", page_of(stage.atom).list_address()]
+    addresses = ["/support/", page_of(stage.atom).list_address()]
     for row in rows(stage):
         addresses += [page_of(row).address(row), *(page_of(row).address(row, act.name) for act in page_of(row).acts)]
     addresses += [f"{page_of(row).list_address()}?q={stage.account.code}" for row in rows(stage)[-4:]]
-    page.set_viewport_size({"width": width, "height": 900})
-    for address in addresses:
-        answer = page.goto(portal.url + address)
-        assert answer is not None
-        assert answer.status == 200, address
-        for violation in Axe().run(page).response["violations"]:
-            found.append((address, violation["id"], violation["nodes"][0]["html"]))
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append((address, "wider than the screen", ""))
-    assert found == []
+    assert faults_at(page, [portal.url + address for address in addresses], [width]) == []
     assert complaints == []
 
 

@@ -4,18 +4,17 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from atoms import revocation
 from atoms.models import Node
-from tests.browser.test_pages import Visit, enrolled, save_as, visit
+from tests.browser.accessibility import faults_at
+from tests.browser.visit import Visit, enrolled, save_as
 from tests.vaults.logins.test_watch import forged
 from vaults.logins import watch
 from vaults.models import LoginAlarm, SelfCheckResult
 
-__all__ = ["visit"]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 SOON = 30_000  # ms; the worker may be looking for readers just then
 
@@ -49,7 +48,7 @@ def troubled(at: Visit) -> tuple[LoginAlarm, revocation.Receipt]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
 def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit], theme: str, width: int) -> None:
-    alice, found = visit(), []
+    alice = visit()
     alarm, receipt = troubled(alice)
     stage, page = alice.stage, alice.page
     page.context.add_cookies([{"name": "theme", "value": theme, "url": alice.portal.url}])
@@ -65,16 +64,7 @@ def test_the_pages_are_accessible_and_fit_the_screen(visit: Callable[..., Visit]
         ("atoms:node_revoke", stage.atom.pk, node.pk),
         ("atoms:revocation", stage.atom.pk, receipt.operation.pk),
     ]
-    page.set_viewport_size({"width": width, "height": 900})
-    for name, *ids in pages:
-        answer = page.goto(alice.address(name, *ids))
-        assert answer is not None
-        assert answer.status == 200, name
-        for violation in Axe().run(page).response["violations"]:
-            found.append((name, width, violation["id"], violation["nodes"][0]["html"]))
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append((name, width, "wider than the screen", ""))
-    assert found == []
+    assert faults_at(page, [alice.address(*one) for one in pages], [width]) == []
     assert alice.complaints == []
 
 

@@ -240,7 +240,9 @@ class TestBrokenStarts:
         _one_clear_line(refused, "backup")
 
     def test_a_directory_that_cannot_be_written(self) -> None:
-        refused = Stack(Path("/proc/kms-portal"), free_port())  # where nobody makes directories, root no more than others
+        refused = Stack(
+            Path("/proc/kms-portal"), free_port()
+        )  # where nobody makes directories, root no more than others
         assert refused.ended() != 0
         _one_clear_line(refused, "cannot be used")
 
