@@ -19,6 +19,8 @@ from tests.customer import CustomersVault
 from tests.kmsruntime.container import Container, bring_your_own_vault
 from vaults.models import ContainerReport
 
+HELD = "pa55word-canary"  # what the fixture `held` saved as a password
+
 
 @dataclass
 class Byov:

@@ -1,5 +1,6 @@
 """Containers for the runtime's tests."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 
 from atoms.models import Atom
 from tests.customer import CustomersVault, start_customers_vault
-from tests.kmsruntime.container import Container
+from tests.kmsruntime.byov_machine import HELD, Byov
+from tests.kmsruntime.container import Container, save
 from tests.live import LivePortal
 
 
@@ -42,3 +44,27 @@ def another(portal: LivePortal, tmp_path: Path) -> Enrolled:
         return Container(portal, tmp_path / name).enrol(atom)
 
     return make
+
+
+@pytest.fixture
+def own_vault() -> Iterator[CustomersVault]:
+    """A customer's vault of this test alone, to be stopped, sealed or lost."""
+    server = start_customers_vault()
+    yield server
+    server.process.send_signal(signal.SIGCONT)
+    server.stop()
+
+
+@pytest.fixture
+def byov(enrolled: Container, customers_vault: CustomersVault, monkeypatch: pytest.MonkeyPatch) -> Byov:
+    """An enrolled container with nothing fetched yet; this process trusts the customer's CA as the container does."""
+    monkeypatch.setenv("VAULT_CACERT", str(customers_vault.ca))
+    return Byov(enrolled, customers_vault, enrolled.stage.atom)
+
+
+@pytest.fixture
+def held(byov: Byov) -> Byov:
+    """The same with a value, sealed with the hosted vault."""
+    save(byov.container.stage, password=HELD)
+    byov.container.sync()
+    return byov

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,14 @@ from atoms.models import Atom
 from kmscore.byov.customer import CustomerVault
 from kmsruntime.errors import CustomerVaultRefused, CustomerVaultUnavailable
 from operations.work import sweep
-from tests.customer import CustomersVault, start_customers_vault
-from tests.kmsruntime.byov_machine import Byov, unseal
+from tests.customer import CustomersVault
+from tests.kmsruntime.byov_machine import HELD, Byov, unseal
 from tests.kmsruntime.conftest import Enrolled
-from tests.kmsruntime.container import Container, save
+from tests.kmsruntime.container import save
 from tests.live import LivePortal
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
-HELD = "pa55word-canary"
-
-
-@pytest.fixture
-def byov(enrolled: Container, customers_vault: CustomersVault, monkeypatch: pytest.MonkeyPatch) -> Byov:
-    """An enrolled container with nothing fetched yet; this process trusts the customer's CA as the container does."""
-    monkeypatch.setenv("VAULT_CACERT", str(customers_vault.ca))
-    return Byov(enrolled, customers_vault, enrolled.stage.atom)
 
 
 @pytest.fixture
@@ -37,15 +28,6 @@ def held(byov: Byov) -> Byov:
     save(byov.container.stage, {"region": "eu"}, password=HELD, apiKey="another")
     byov.container.sync()
     return byov
-
-
-@pytest.fixture
-def own_vault() -> Iterator[CustomersVault]:
-    """A customer's vault of this test alone, to be stopped, sealed or lost."""
-    server = start_customers_vault()
-    yield server
-    server.process.send_signal(signal.SIGCONT)
-    server.stop()
 
 
 def settled(byov: Byov, revision: int, *, mode: str, wrapped: bool = False) -> None:

@@ -21,24 +21,14 @@ from kmsruntime.disk import credentials
 from kmsruntime.disk.state import read_state
 from kmsruntime.enrolment.enrol import NotYet
 from kmsruntime.errors import CustomerVaultRefused
-from tests.customer import CustomersVault, start_customers_vault
-from tests.kmsruntime.byov_machine import QUICK, Byov, assert_clean, logs_in, lying_open, secrets_of
+from tests.customer import CustomersVault
+from tests.kmsruntime.byov_machine import HELD, QUICK, Byov, assert_clean, logs_in, lying_open, secrets_of
 from tests.kmsruntime.container import Container, bring_your_own_vault, save
 from tests.live import ROOT
 from tests.servers import free_port
 from vaults.models import ContainerReport, Enrolment, SecretId
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
-HELD = "pa55word-canary"
-
-
-@pytest.fixture
-def held(enrolled: Container, customers_vault: CustomersVault, monkeypatch: pytest.MonkeyPatch) -> Byov:
-    """A container with a value, sealed with the hosted vault."""
-    monkeypatch.setenv("VAULT_CACERT", str(customers_vault.ca))
-    save(enrolled.stage, password=HELD)
-    enrolled.sync()
-    return Byov(enrolled, customers_vault, enrolled.stage.atom)
 
 
 @pytest.fixture
@@ -47,15 +37,6 @@ def wrapped(held: Byov) -> Byov:
     held.turn_on(wrapped=True)
     held.container.sync()
     return held
-
-
-@pytest.fixture
-def own_vault() -> Iterator[CustomersVault]:
-    """A customer's vault of this test alone, to be stopped."""
-    server = start_customers_vault()
-    yield server
-    server.process.send_signal(signal.SIGCONT)
-    server.stop()
 
 
 def without_portal(container: Container) -> None:

@@ -13,16 +13,14 @@ from operations import actions as operations
 from operations.models import Operation
 from operations.work import sweep
 from tests.conftest import Stage
-from tests.customer import CustomersVault
-from tests.kmsruntime.byov_machine import Byov, assert_clean
-from tests.kmsruntime.conftest import another, container, customers_vault, enrolled
-from tests.kmsruntime.container import Container, save
+from tests.kmsruntime.byov_machine import HELD, Byov, assert_clean
+from tests.kmsruntime.conftest import another, byov, container, customers_vault, enrolled, held
+from tests.kmsruntime.container import Container
 from vaults.keys.rekey import request_rekey
 from vaults.models import ContainerReport, KmsAccount
 
-__all__ = ["another", "container", "customers_vault", "enrolled"]
+__all__ = ["another", "byov", "container", "customers_vault", "enrolled", "held"]
 pytestmark = pytest.mark.django_db(transaction=True)
-HELD = "pa55word-canary"
 
 
 def asked(stage: Stage, *atoms: Atom) -> Operation:
@@ -127,15 +125,6 @@ def test_without_containers_or_without_kms_nothing_is_asked(stage: Stage) -> Non
 
 
 # -- the container -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def held(enrolled: Container, customers_vault: CustomersVault, monkeypatch: pytest.MonkeyPatch) -> Byov:
-    """A container with a value, sealed with the hosted vault."""
-    monkeypatch.setenv("VAULT_CACERT", str(customers_vault.ca))
-    save(enrolled.stage, password=HELD)
-    enrolled.sync()
-    return Byov(enrolled, customers_vault, enrolled.stage.atom)
 
 
 @pytest.mark.parametrize("mode", ["hosted", "plain", "wrapped"])
