@@ -68,6 +68,7 @@ check: $(TEST_STAMP) ## Format, lint, types, import rules, templates, settings, 
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@MYPYPATH=bench $(BIN)/mypy --explicit-package-bases --follow-imports silent bench/*.py
 	@$(BIN)/lint-imports
 	@$(BIN)/djlint templates --lint --quiet
 	@$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING

@@ -40,9 +40,9 @@ def write(atom: Any, user: Any) -> None:
 
     list(ContainerReport.objects.filter(node__atom=atom).exclude(node__state="revoked"))
     atom = Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk)
-    recipient = Recipient.objects.filter(pk=atom.pk).first()
+    recipient = Recipient.objects.get(pk=atom.pk)
     with transaction.atomic():
-        settings = KmsSettings.objects.select_for_update().filter(atom=atom).first()
+        settings = KmsSettings.objects.select_for_update().get(atom=atom)
         Recipient.objects.filter(pk=atom.pk).update(data_keys_made=F("data_keys_made"))
         key = DataKey.objects.create(recipient=recipient, document=0, key_version=1)
         file = atom.properties_file
@@ -51,7 +51,7 @@ def write(atom: Any, user: Any) -> None:
         settings.data_key, settings.changed_by = key, user
         settings.save()
         Account.objects.select_for_update().only("pk").get(pk=atom.account_id)
-        last = AuditEntry.objects.filter(account=atom.account_id).order_by("-seq").values_list("seq", "mac").first()
+        last = AuditEntry.objects.filter(account=atom.account_id).order_by("-seq").values_list("seq", "mac")[0]
         AuditEntry(
             account_id=atom.account_id,
             seq=last[0] + 1,
@@ -111,6 +111,7 @@ def prepared(atom: Any, count: int) -> Any:
     for number in range(1000, 1000 + count):
         text = PROPERTIES.format(number=number).encode()
         vault = read_properties("application.yaml", text).vault
+        assert vault is not None
         made.append((text, content_mac(atom, PropertiesUpload("application.yaml", vault, {})).hex()[:16]))
     return iter(made)
 

@@ -28,7 +28,7 @@ def bare_views() -> Any:
         found = ExtensionValue.objects.filter(environment=environment).values_list(
             "field__connection_id", "field__key", "revision", "data_key_id", "data_key__document", "sealed"
         )
-        body = [(*row[:5], base64.b64encode(row[5]).decode()) for row in found]
+        body = [(*row[:5], base64.b64encode(row[5] or b"").decode()) for row in found]
         return HttpResponse(orjson.dumps(body), content_type="application/json")
 
     @login_not_required

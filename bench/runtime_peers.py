@@ -16,13 +16,15 @@ import hvac
 import orjson
 import requests
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from runtime_scene import ACCOUNT, ATOM, Environment
+from runtime_scene import ACCOUNT, ATOM, BenchEnvironment
 
 from kmsruntime.disk.credentials import VaultLogin
 
 
 class BareLoop:
-    def __init__(self, portal: str, vault: str, environment: Environment, atom: VaultLogin, directory: Path) -> None:
+    def __init__(
+        self, portal: str, vault: str, environment: BenchEnvironment, atom: VaultLogin, directory: Path
+    ) -> None:
         self.portal, self.vault, self.environment, self.atom = portal, vault, environment, atom
         self.store, self.key = directory / "bare.store", directory / "bare.key"
 

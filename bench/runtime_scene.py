@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,19 +18,18 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from hosted import hosted_vault
+
 from kmscore.sealed import manifest
 from kmscore.sealed.envelope import seal
 from kmscore.sealed.manifest import manifest_place
 from kmscore.vaultclient.client import Vault, chunks
-from kmsportal.demo.directory import open_place
 from kmsportal.demo.servers import OpenBao
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import AtomCredentials, EnvironmentCredentials, VaultLogin
 from kmsruntime.disk.home import Config, Home
 from tests.by_hand import add_to_document, wrapped
-from tests.servers import free_port
 from vaults.hosted import layout
-from vaults.hosted.credentials import read_credentials
 from vaults.hosted.hvac_client import client_of
 from vaults.hosted.identities import ATOM_ROLE, ENVIRONMENT_ROLE, KEY_PARAMETERS
 
@@ -40,7 +38,7 @@ DOCUMENT_ENTRIES = 500
 
 
 @dataclass
-class Hosted:
+class Platform:
     """The vault, its address and the platform's logins by identity."""
 
     openbao: OpenBao
@@ -60,27 +58,19 @@ class Hosted:
 
 
 @contextmanager
-def hosted_vault() -> Iterator[Hosted]:
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        place = open_place(Path(directory), free_port())
-        openbao = OpenBao(place, free_port(), free_port())
-        openbao.first_start()
-        try:
-            openbao.make()
-            files, vault, identities = place.directory("credentials"), Vault(openbao.address), {}
-            for file in ("web.json", "worker.json"):
-                for name, one in read_credentials(files / file).identities.items():
-                    identities[name] = vault.with_token(vault.login("platform", one.role_id, one.secret_id).token)
-            for mount in ("intransit", "atrest"):
-                identities["provisioner"].call("POST", f"{mount}/keys/{ATOM}", KEY_PARAMETERS)
-            layout.create_role(client_of(identities["provisioner"]), "atoms", ATOM, ATOM_ROLE)
-            yield Hosted(openbao, identities)
-        finally:
-            openbao.child.ask_to_stop()
-            openbao.child.stop()
+def platform() -> Iterator[Platform]:
+    """The hosted vault with the keys and the role of one Atom."""
+    with hosted_vault() as hosted:
+        vault, identities = Vault(hosted.openbao.address), {}
+        for name, one in hosted.logins.items():
+            identities[name] = vault.with_token(vault.login("platform", one.role_id, one.secret_id).token)
+        for mount in ("intransit", "atrest"):
+            identities["provisioner"].call("POST", f"{mount}/keys/{ATOM}", KEY_PARAMETERS)
+        layout.create_role(client_of(identities["provisioner"]), "atoms", ATOM, ATOM_ROLE)
+        yield Platform(hosted.openbao, identities)
 
 
-def login_of(hosted: Hosted, mount: str, recipient: str) -> VaultLogin:
+def login_of(hosted: Platform, mount: str, recipient: str) -> VaultLogin:
     """A real login, taken the way an enrolment does."""
     path, nobody = f"auth/{mount}/role/{recipient}", Vault(hosted.address)
     role = wrapped(hosted.identities["provisioner"], "GET", f"{path}/role-id", seconds=300)
@@ -103,7 +93,7 @@ class BenchEnvironment:
     answer: bytes
 
 
-def environment(hosted: Hosted, count: int) -> BenchEnvironment:
+def environment(hosted: Platform, count: int) -> BenchEnvironment:
     recipient = str(uuid.uuid4())
     hosted.identities["provisioner"].call("POST", f"intransit/keys/{recipient}", KEY_PARAMETERS)
     layout.create_role(client_of(hosted.identities["provisioner"]), "environments", recipient, ENVIRONMENT_ROLE)
@@ -139,7 +129,7 @@ def environment(hosted: Hosted, count: int) -> BenchEnvironment:
     return BenchEnvironment(recipient, count, login_of(hosted, "environments", recipient), orjson.dumps(answer))
 
 
-def _data_keys(hosted: Hosted, recipient: str, count: int) -> list[tuple[str, bytes]]:
+def _data_keys(hosted: Platform, recipient: str, count: int) -> list[tuple[str, bytes]]:
     """Made by the vault and stored in its documents, as saves do."""
     web = hosted.identities["web"]
     with ThreadPoolExecutor(4) as pool:
@@ -151,7 +141,7 @@ def _data_keys(hosted: Hosted, recipient: str, count: int) -> list[tuple[str, by
     return [(key_id, key.plaintext) for key_id, key in keys]
 
 
-def container(directory: Path, hosted: Hosted, environment: BenchEnvironment, portal: str, vault: str) -> Home:
+def container(directory: Path, hosted: Platform, environment: BenchEnvironment, portal: str, vault: str) -> Home:
     """An enrolled container's directory."""
     home = Home(directory)
     home.prepare()

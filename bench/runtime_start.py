@@ -20,7 +20,7 @@ from pathlib import Path
 import scene
 from runtime_network import running
 from runtime_peers import BareLoop, OneCallPerSecret
-from runtime_scene import Environment, Hosted, container, environment, hosted_vault
+from runtime_scene import BenchEnvironment, Platform, container, environment, platform
 
 from kmsruntime.container import Container
 from kmsruntime.disk import credentials
@@ -50,7 +50,12 @@ def cold_until_durable(home: Home) -> float:
     durable: list[float] = []
     keys = synchroniser.sealed_state.file._keys
     keep_only = keys.keep_only  # the first thing after the store is durable: the old key's file goes
-    keys.keep_only = lambda key_id: (durable.append(time.perf_counter()), keep_only(key_id))[1]  # type: ignore[method-assign]
+
+    def keep_only_timed(key_id: str) -> None:
+        durable.append(time.perf_counter())
+        keep_only(key_id)
+
+    keys.keep_only = keep_only_timed  # type: ignore[method-assign]
     synchroniser.sync()
     return durable[0] - start
 
@@ -76,7 +81,7 @@ def measured(runs: int, *functions: Callable[[], float | None | object]) -> list
     return [statistics.median(kept) for kept in times]
 
 
-def bench(hosted: Hosted, held: Environment, stack: ExitStack) -> None:
+def bench(hosted: Platform, held: BenchEnvironment, stack: ExitStack) -> None:
     count, runs = held.count, RUNS.get(held.count, 11)
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
     answer = directory / "answer"
@@ -113,7 +118,7 @@ def bench(hosted: Hosted, held: Environment, stack: ExitStack) -> None:
     )
 
 
-def one_by_one(home: Home, portal: str, hosted: Hosted, bare: BareLoop) -> float:
+def one_by_one(home: Home, portal: str, hosted: Platform, bare: BareLoop) -> float:
     """How many times as long one hvac call per secret takes; beyond SAMPLE secrets extrapolated from so many, and said."""
     held = bare.environment
     naive = OneCallPerSecret(portal, hosted.address, held, bare.atom, home.directory)
@@ -128,7 +133,7 @@ def one_by_one(home: Home, portal: str, hosted: Hosted, bare: BareLoop) -> float
 
 def main() -> None:
     counts = [int(word) for word in sys.argv[1:]] or list(RUNS)
-    with hosted_vault() as hosted:
+    with platform() as hosted:
         for count in counts:
             with ExitStack() as stack:
                 bench(hosted, environment(hosted, count), stack)

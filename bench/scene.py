@@ -7,7 +7,6 @@ a machine's milliseconds say little about another's.
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,42 +21,28 @@ PASSWORD = "correct horse battery staple"  # of the bench's own user
 @contextmanager
 def portal() -> Iterator[Any]:
     """Start the vault, set Django up on a database of its own; yields the OpenBao."""
-    from kmsportal.demo.directory import open_place
-    from kmsportal.demo.servers import OpenBao
-    from tests.servers import free_port
-    from vaults.hosted.credentials import Credentials, read_credentials, write_credentials
+    from hosted import hosted_vault
 
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        place = open_place(Path(directory), free_port())
-        openbao = OpenBao(place, free_port(), free_port())
-        openbao.first_start()
-        try:
-            openbao.make()
-            files = place.directory("credentials")
-            every = {
-                name: one
-                for file in ("web.json", "worker.json")
-                for name, one in read_credentials(files / file).identities.items()
-            }
-            write_credentials(files / "all.json", Credentials(1, every))
-            os.environ |= {
-                "DJANGO_SETTINGS_MODULE": "tests.settings",
-                "KMS_VAR": directory,
-                "KMS_DATABASE_URL": f"sqlite:///{place.database}",
-                "KMS_VAULT_ADDR": openbao.address,
-                "KMS_VAULT_CREDENTIALS": str(files / "all.json"),
-                "KMS_LOG_LEVEL": "ERROR",
-            }
-            import django
-            from django.core.management import call_command
+    from vaults.hosted.credentials import Credentials, write_credentials
 
-            django.setup()
-            call_command("migrate", verbosity=0)
-            call_command("createcachetable", verbosity=0)
-            yield openbao
-        finally:
-            openbao.child.ask_to_stop()
-            openbao.child.stop()
+    with hosted_vault() as hosted:
+        everything = hosted.place.directory("credentials") / "all.json"
+        write_credentials(everything, Credentials(1, hosted.logins))
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "KMS_VAR": str(hosted.place.var),
+            "KMS_DATABASE_URL": f"sqlite:///{hosted.place.database}",
+            "KMS_VAULT_ADDR": hosted.openbao.address,
+            "KMS_VAULT_CREDENTIALS": str(everything),
+            "KMS_LOG_LEVEL": "ERROR",
+        }
+        import django
+        from django.core.management import call_command
+
+        django.setup()
+        call_command("migrate", verbosity=0)
+        call_command("createcachetable", verbosity=0)
+        yield hosted.openbao
 
 
 def account(name: str, *, kms: bool) -> Any:

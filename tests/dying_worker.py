@@ -9,10 +9,9 @@ Answers `died` or the number of steps there were.
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
@@ -21,11 +20,10 @@ import django  # noqa: E402
 django.setup()
 
 from django.core.management import call_command  # noqa: E402
-from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 
-from kmscore.vaultclient.http import HttpClient  # noqa: E402
 from operations.queue import SWEPT  # noqa: E402
 from operations.work import sweep  # noqa: E402
+from tests.stepping import call_at_steps  # noqa: E402
 
 count, die_at = 0, 0
 
@@ -37,18 +35,7 @@ def step() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def around(function: Callable[..., Any]) -> Callable[..., Any]:
-    def stepping(*args: Any, **kwargs: Any) -> Any:
-        step()
-        result = function(*args, **kwargs)
-        step()
-        return result
-
-    return stepping
-
-
-HttpClient.request = around(HttpClient.request)  # type: ignore[method-assign]
-BaseDatabaseWrapper._commit = around(BaseDatabaseWrapper._commit)  # type: ignore[attr-defined]
+call_at_steps(step)
 
 
 def work(at: int, queues: Sequence[str], answer: int) -> None:

@@ -18,9 +18,8 @@ from django.core.wsgi import get_wsgi_application  # noqa: E402
 portal = get_wsgi_application()
 
 from django.db import connection  # noqa: E402
-from django.db.backends.base.base import BaseDatabaseWrapper  # noqa: E402
 
-from kmscore.vaultclient.http import HttpClient  # noqa: E402
+from tests.stepping import call_at_steps  # noqa: E402
 
 steps = threading.local()
 
@@ -33,18 +32,7 @@ def step() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def around(function: Callable[..., Any]) -> Callable[..., Any]:
-    def stepping(*args: Any, **kwargs: Any) -> Any:
-        step()
-        result = function(*args, **kwargs)
-        step()
-        return result
-
-    return stepping
-
-
-HttpClient.request = around(HttpClient.request)  # type: ignore[method-assign]
-BaseDatabaseWrapper._commit = around(BaseDatabaseWrapper._commit)  # type: ignore[attr-defined]
+call_at_steps(step)
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -107,18 +107,23 @@ def test_a_worker_that_slept_through_its_lease_destroys_no_new_key(
     assert not stage.account.recipients.exclude(shredded_at=None).exists()
 
 
+def put_back(earlier: dict[str, Any], days_later: int) -> None:
+    """Write a row as it was, let the days pass and have shredding look: it sees that the row is not of today."""
+    later = timezone.now() + timedelta(days=days_later)
+    with patch("django.utils.timezone.now", lambda: later):
+        KmsAccount.objects.update(**earlier)
+        shred.ask_for_what_is_due()
+        sweep(queues=["shred"])
+    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+
+
 def test_a_genuine_row_of_an_earlier_day_destroys_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, password="kept")
     disabled(stage)
     earlier = KmsAccount.objects.values("state", "since", "ends_at", "mac").get(account=stage.account)
     enable_kms(stage.account, actor=stage.alice)
     settle()
-    later = timezone.now() + timedelta(days=60)
-    with patch("django.utils.timezone.now", lambda: later):
-        KmsAccount.objects.update(**earlier)
-        shred.ask_for_what_is_due()
-        sweep(queues=["shred"])
-    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+    put_back(earlier, days_later=60)
     assert key_exists(hosted_vault, stage.production.pk)
 
 
@@ -163,12 +168,7 @@ def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hos
     enable_kms(stage.account, actor=stage.alice)
     disable_kms(stage.account, days=90, actor=stage.alice)
     settle()
-    later = timezone.now() + timedelta(days=8)
-    with patch("django.utils.timezone.now", lambda: later):
-        KmsAccount.objects.update(**earlier)
-        shred.ask_for_what_is_due()
-        sweep(queues=["shred"])
-    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+    put_back(earlier, days_later=8)
     assert key_exists(hosted_vault, stage.production.pk)
 
 
