@@ -73,13 +73,13 @@ def queries_of(request: Any, atom_id: Any) -> list[Any]:
 
     from atoms.models import Atom, Environment, Node
     from operations.models import Operation
-    from vaults.models import Enrolment, KmsAccount, LoginAlarm, Recipient
+    from vaults.models import Enrolment, LoginAlarm, Recipient
     from vaults.panel.settings import SETTINGS
 
     member = request.membership
-    atom = Atom.objects.visible_to(member).select_related("attachment__environment", *SETTINGS).get(pk=atom_id)
+    related = ("attachment__environment", "account__kms", *SETTINGS)
+    atom = Atom.objects.visible_to(member).select_related(*related).get(pk=atom_id)
     rows: list[Any] = [
-        list(KmsAccount.objects.filter(account=atom.account_id)),
         list(LoginAlarm.objects.filter(account=atom.account_id, role=str(atom.pk), closed_at=None)),
         list(atom.nodes.exclude(state="revoked").select_related("report__environment")),
         list(Recipient.objects.filter(pk=atom.attachment.environment_id)[:1]),
