@@ -11,7 +11,7 @@ from tests.browser import steps
 from tests.browser.accessibility import faults_at
 from tests.browser.visit import enrolled, save_as
 from tests.conftest import PASSWORD
-from tests.kmsportal.test_support import page_of, rows
+from tests.kmsportal.support.records import page_of, rows
 from tests.live import LivePortal
 from vaults.models import KmsSettings, LoginAlarm
 

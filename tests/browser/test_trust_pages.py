@@ -11,7 +11,7 @@ from atoms import revocation
 from atoms.models import Node
 from tests.browser.accessibility import faults_at
 from tests.browser.visit import Visit, enrolled, save_as
-from tests.vaults.logins.test_watch import forged
+from tests.vaults.logins.made_logins import forged
 from vaults.logins import watch
 from vaults.models import LoginAlarm, SelfCheckResult
 

@@ -13,7 +13,7 @@ from operations.models import Operation
 from operations.work import sweep
 from tests.conftest import HostedVault, Stage
 from tests.vaults.keys.dying import dying_worker, killed_at_every_step, leases_end
-from tests.vaults.logins.test_watch import forged
+from tests.vaults.logins.made_logins import forged
 from vaults.hosted import calls
 from vaults.keys import rekey
 from vaults.logins import alarms, enrolment

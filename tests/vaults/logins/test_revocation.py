@@ -25,7 +25,7 @@ from tests.conftest import HostedVault, Stage
 from tests.kmsruntime.container import Container, save
 from tests.live import LivePortal
 from tests.vaults.keys.dying import dying_worker, killed_at_every_step
-from tests.vaults.logins.test_watch import enrolled, forged
+from tests.vaults.logins.made_logins import enrolled, forged
 from vaults.hosted import calls
 from vaults.hosted.calls import drop_tokens
 from vaults.models import SecretId

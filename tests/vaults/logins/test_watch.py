@@ -13,60 +13,22 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.models import AuditEntry, Membership, MembershipRole
-from atoms import actions as atoms
 from atoms.models import Node
 from kmscore.vaultclient.answers import VaultRefused, VaultUnavailable
 from kmscore.vaultclient.client import Vault
-from operations.models import Operation
-from operations.work import sweep
 from tests.by_hand import wrapped
-from tests.conftest import HostedVault, Stage, forget_roles
+from tests.conftest import HostedVault, Stage
+from tests.vaults.logins.made_logins import METADATA, enrolled, forged, look, the_alarm
 from vaults.hosted import calls
 from vaults.hosted.calls import drop_tokens
-from vaults.logins import alarms, enrolment, watch
-from vaults.logins.watch import Scan
+from vaults.logins import alarms, watch
 from vaults.models import Enrolment, LoginAlarm, LoginWatch, SecretId
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
-METADATA = {"atom": "made up", "node": "made up"}
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    monkeypatch.setattr(watch, "PAUSE_SECONDS", 0)
-    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(hosted_vault: HostedVault) -> None:
-    forget_roles(hosted_vault)
-
-
-def forged(mount: str, recipient: object, metadata: dict[str, str] | None = None) -> str:
-    """What issuer and provisioner can do together, past the portal; returns the accessor."""
-    calls.wrapped_role_id(mount, recipient, 60)
-    return calls.wrapped_secret_id(mount, recipient, metadata or METADATA, 60).accessor
-
-
-def enrolled(stage: Stage) -> Node:
-    """A node with a login each, as the portal makes them, without a machine."""
-    token = atoms.create_installer_token(stage.atom, minutes=30, actor=stage.alice)[1]
-    begun = enrolment.begin(token, sync_hash=b"1" * 32, settings_hash=b"2" * 32, host_name="host1", version="1")
-    sweep()
-    found = Enrolment.objects.select_related("node__atom__account__kms").get(pk=begun.pk)
-    assert enrolment.deliver(found)
-    Node.objects.filter(pk=found.node_id).update(state=Node.State.ENROLLED)
-    return found.node
-
-
-def the_alarm() -> LoginAlarm:
-    return LoginAlarm.objects.get()
-
-
-def look() -> Scan:
-    found = watch.scan()
-    assert found is not None
-    return found
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.postgres,
+    pytest.mark.usefixtures("impatient", "nothing_left"),
+]
 
 
 def test_enrolled_containers_raise_no_alarm(stage: Stage) -> None:
@@ -257,103 +219,6 @@ def test_sweep_looks_too(stage: Stage) -> None:
     call_command("sweep")
     assert LoginAlarm.objects.count() == 1
     assert watch.scan_if_due() is None
-
-
-# -- what people do about it --------------------------------------------------------------------------------------------
-
-
-def path(stage: Stage, alarm: LoginAlarm, act: str) -> str:
-    return f"/accounts/{stage.account.code}/kms/logins/{alarm.pk}/{act}/"
-
-
-def test_an_administrator_destroys_it_and_then_closes_the_alarm(stage: Stage) -> None:
-    accessor = forged("environments", stage.production.pk)
-    look()
-    alarm, alice = the_alarm(), stage.cast.client("alice")
-    assert "Destroy 1 login" in alice.get(path(stage, alarm, "destroy")).content.decode()
-    for _ in range(2):
-        assert alice.post(path(stage, alarm, "destroy")).status_code == 302
-    assert Operation.objects.filter(kind=alarms.DESTROY).count() == 1
-    sweep()
-    assert Operation.objects.get(kind=alarms.DESTROY).state == Operation.State.DONE
-    assert calls.look_up_secret_id("environments", stage.production.pk, accessor) is None
-    assert the_alarm().destroyed_at is not None
-    page = alice.get(f"/accounts/{stage.account.code}/kms/").content.decode()
-    assert "that nobody enrolled was destroyed" in page
-    assert alice.post(path(stage, alarm, "close"), {"note": ""}).status_code == 200
-    assert alice.post(path(stage, alarm, "close"), {"note": "a drill"}).status_code == 302
-    assert "a drill" in AuditEntry.objects.get(action="ALARM_CLOSED").message
-    look()
-    assert LoginAlarm.objects.filter(closed_at=None).count() == 0
-    assert [entry.action for entry in AuditEntry.objects.filter(action__startswith="ALARM").order_by("seq")] == [
-        "ALARM",
-        "ALARM_DESTROY",
-        "ALARM_DESTROYED",
-        "ALARM_CLOSED",
-    ]
-
-
-def test_destroying_twice_is_as_good_as_once(stage: Stage) -> None:
-    forged("environments", stage.production.pk)
-    look()
-    for _ in range(2):
-        operation = alarms.request_destruction(the_alarm(), actor=stage.alice)
-        sweep()
-        operation.refresh_from_db()
-        assert operation.state == Operation.State.DONE
-    assert AuditEntry.objects.filter(action="ALARM_DESTROYED").count() == 1
-
-
-def test_a_forged_alarm_destroys_nobodys_login(stage: Stage) -> None:
-    node = enrolled(stage)
-    real = SecretId.objects.filter(node=node).first()
-    assert real is not None
-    slipped = LoginAlarm(account=stage.account, mount=real.mount, role=str(real.recipient_id), accessor=real.accessor)
-    LoginAlarm.objects.bulk_create([slipped])
-    assert stage.cast.client("alice").post(path(stage, slipped, "destroy")).status_code == 403
-    assert calls.look_up_secret_id(real.mount, real.recipient_id, real.accessor) is not None
-
-
-def test_a_member_sees_no_alarm_of_an_environment_he_does_not_see(stage: Stage) -> None:
-    from accounts.models import Role
-
-    forged("environments", stage.production.pk)
-    look()
-    bob, page = stage.cast.client("bob"), f"/accounts/{stage.account.code}/kms/"
-    assert "can log in as Production" in bob.get(page).content.decode()
-    atoms.set_environment_roles(stage.production, [Role.objects.get(name="Support")], actor=stage.alice)
-    assert "can log in as" not in bob.get(page).content.decode()
-    assert "can log in as Production" in stage.cast.client("alice").get(page).content.decode()
-    alarms.request_destruction(the_alarm(), actor=stage.alice)
-    assert "Production" not in bob.get(f"/accounts/{stage.account.code}/operations/").content.decode()
-
-
-def test_administrators_are_told_on_every_page(stage: Stage) -> None:
-    forged("environments", stage.production.pk)
-    look()
-    page = f"/accounts/{stage.account.code}/atoms/"
-    assert "1 alarm" in stage.cast.client("alice").get(page).content.decode()
-    assert "1 alarm" not in stage.cast.client("bob").get(page).content.decode()
-    assert (
-        "1 alarm" not in stage.cast.client("charlie").get(f"/accounts/{stage.cast.other.code}/atoms/").content.decode()
-    )
-
-
-def test_the_page_asks_as_many_queries_for_one_alarm_as_for_twenty(
-    stage: Stage, django_assert_max_num_queries: Any
-) -> None:
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
-    alice, page, counted = stage.cast.client("alice"), f"/accounts/{stage.account.code}/kms/", []
-    for number in (1, 19):
-        for _ in range(number):
-            forged("environments", stage.production.pk)
-        look()
-        with CaptureQueriesContext(connection) as queries:
-            alice.get(page, headers={"hx-request": "true"})
-        counted.append(len(queries))
-    assert counted[0] == counted[1]
 
 
 # -- least privilege ----------------------------------------------------------------------------------------------------
