@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import transaction
 from django.utils import timezone
@@ -121,9 +122,9 @@ def fields_of(account: Account) -> list[Field]:
     return list(Field.objects.filter(connection__account=account).select_related("connection"))
 
 
-def versions_of(account: Account) -> dict[uuid.UUID, str]:
-    """Of each connection, Connection.version. Read before the fields, it tells later whether these still are what they were."""
-    return {connection.pk: connection.version for connection in account.connections.only("pk", "changed_at")}
+def versions_of(account: Account) -> dict[uuid.UUID, datetime]:
+    """Of each connection, when it was changed. Read before the fields, it tells later whether these still are what they were."""
+    return dict(account.connections.values_list("pk", "changed_at"))
 
 
 def saves_since(environment: Environment, revision: int) -> list[Save]:
@@ -142,7 +143,7 @@ def _check_revision(environment: Environment, expected: int) -> None:
         raise StaleRevision(saves_since(environment, expected))
 
 
-def _check_versions(environment: Environment, expected: dict[uuid.UUID, str]) -> None:
+def _check_versions(environment: Environment, expected: dict[uuid.UUID, datetime]) -> None:
     """The environment is locked, and no connection changes without that: the fields planned with stay what they are."""
     if versions_of(environment.account) != expected:
         raise StaleRevision([])

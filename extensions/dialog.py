@@ -12,6 +12,7 @@ button of the question that is asked where it was not read or is no longer true.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from extensions.models import MAX_SAVE_BYTES, MAX_SAVE_FIELDS, ExtensionValue, Field, ProcessProperty
 from extensions.plan import NO_COMPONENT_VALUE, FieldChange, PropertyChange
@@ -35,6 +36,7 @@ class FieldRow:
     error: str = ""
     retype: bool = False  # a secret was typed and, never being sent back, must be typed again
     clears: bool = False  # a refused save had asked to remove the stored value
+    posted_token: str = ""  # of what was read before that; a page that is shown again does not make it newer
     hidden: bool = False  # by the filter; its inputs are posted all the same
 
     @property
@@ -60,6 +62,13 @@ class FieldRow:
     def removal(self) -> Removal | None:
         """What removing the stored value would do; None when none is stored."""
         return Removal(self.field, self.held.revision, self.holders) if self.held and self.is_set else None
+
+    @property
+    def clear_token(self) -> str:
+        """What the box sends: of what is read before it is ticked, so a box that came ticked keeps what it had."""
+        if self.clears:
+            return self.posted_token
+        return self.removal.token if self.removal else ""
 
     @property
     def is_lost(self) -> bool:
@@ -210,6 +219,7 @@ class ExtensionsForm:
         typed = data.get(f"secret.{key}" if row.field.encrypted else f"value.{key}")
         row.retype = bool(row.field.encrypted and typed)
         row.clears = f"clear.{key}" in data
+        row.posted_token = self._answered.get(key) or data.get(f"clear.{key}", "")
         try:
             if row.field.encrypted:
                 if wants_component:  # a page from before, or no page of ours
@@ -220,11 +230,13 @@ class ExtensionsForm:
             row.error = str(error)
             return 0
 
-    def _is_confirmed(self, row: FieldRow, data: Mapping[str, str]) -> bool:
-        key, removal = str(row.field.pk), row.removal
-        by_button = dict(part.partition("=")[::2] for part in data.get("confirmed", "").split())
-        tokens = (data.get(f"clear.{key}", ""), by_button.get(key, ""))
-        return removal is None or any(map(removal.is_confirmed_by, tokens))
+    @cached_property
+    def _answered(self) -> dict[str, str]:
+        """The tokens of the question's button, by field."""
+        return dict(part.partition("=")[::2] for part in (self.data or {}).get("confirmed", "").split())
+
+    def _is_confirmed(self, row: FieldRow) -> bool:
+        return row.removal is None or row.removal.is_confirmed_by(row.posted_token)
 
     def _read_secret(self, row: FieldRow, typed: str, data: Mapping[str, str]) -> int:
         if typed:
@@ -237,7 +249,7 @@ class ExtensionsForm:
             raise BadValue("Type this secret again: it was not kept. To leave what is stored, save once more.")
         if row.clears and row.held is not None:
             self.field_changes.append(FieldChange(row.field, "clear"))
-            if not self._is_confirmed(row, data):
+            if not self._is_confirmed(row):
                 self.unconfirmed.append(row)
         return 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,40 +16,42 @@ from typing import IO, Final
 LEFT_SECONDS: Final = 3600.0  # no write takes so long: what is older has no writer any more
 
 
-def write_durably(path: Path, *parts: bytes) -> None:
-    """Replace the file's content; its owner alone may read and write it (0600).
+Owner = tuple[int, int]  # ids of a user and a group
 
-    Root writes for the one whose file it is, or, when it is new, whose directory. Raises OSError; then, on a full disk too,
-    what was there is unharmed and nothing is left beside it.
+
+def write_durably(path: Path, *parts: bytes, owner: Owner | None = None, synced: bool = True) -> None:
+    """Replace the file's content; its owner alone may read and write it (0600). A link of that name is replaced itself.
+
+    owner: whom root gives it; None keeps it ours. synced: False for what a power cut may take. Raises OSError; then, on a
+    full disk too, what was there is unharmed and nothing is left beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")  # tempfile takes 5 ms to import: each `exec`
     with _opened(path.parent) as directory:  # first: a directory that cannot be synced keeps what it has
         try:
-            with _made(temporary, owner_of(path)) as file:
+            with _made(temporary, owner) as file:
                 file.write(b"".join(parts))
-                _sync_file(file)
+                if synced:
+                    _sync_file(file)
             _remove_leftovers(path, temporary)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        os.fsync(directory)
+        if synced:
+            os.fsync(directory)
 
 
-def owner_of(path: Path) -> tuple[int, int] | None:
-    """User and group whom root has to give what it writes there, lest they cannot read it; None for nobody else.
+def owner_of_directory(directory: Path) -> Owner | None:
+    """Whom root has to give what it writes there, lest they cannot read it: only for what is that directory's own affair.
 
-    Not in a directory where anybody may put a file of that name.
+    None for everybody but root, and for root's own directories. Whoever owns a directory can put links and files of any
+    name into it, so nothing is learned from those. Raises OSError.
     """
     if os.geteuid() != 0:
         return None
-    directory = path.parent.stat()
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        found = directory
-    return None if found.st_uid == 0 or directory.st_mode & stat.S_IWOTH else (found.st_uid, found.st_gid)
+    found = directory.stat()
+    return None if found.st_uid == 0 else (found.st_uid, found.st_gid)
 
 
 def _remove_leftovers(path: Path, own: Path) -> None:
@@ -68,23 +69,24 @@ def _remove_leftovers(path: Path, own: Path) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
+def new_file(path: Path, *, owner: Owner | None = None) -> Iterator[IO[bytes]]:
     """A file that was not there (0600), durable at the end of the block, its name too. Raises OSError."""
-    with _made(path, owner_of(path)) as file:
+    with _made(path, owner) as file:
         yield file
         _sync_file(file)
     sync(path.parent)
 
 
-def _made(path: Path, owner: tuple[int, int] | None) -> IO[bytes]:
-    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-    if owner is not None:
-        try:
-            os.fchown(file.fileno(), *owner)
-        except OSError:
-            file.close()
-            raise
-    return file
+def _made(path: Path, owner: Owner | None) -> IO[bytes]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)  # whatever the umask took away
+        if owner is not None:
+            os.fchown(descriptor, *owner)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "wb")
 
 
 def _sync_file(file: IO[bytes]) -> None:

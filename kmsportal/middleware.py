@@ -93,15 +93,16 @@ def unsent(get_response: Next) -> Next:
     """Says that nothing was changed, once, on the page that signing in led back to."""
 
     def middleware(request: Any) -> HttpResponse:
-        if UNSENT not in request.COOKIES or request.method != "GET" or not request.user.is_authenticated:
+        if UNSENT not in request.COOKIES or not request.user.is_authenticated:
             return get_response(request)
         posted = request.get_signed_cookie(UNSENT, default="", salt=UNSENT, max_age=UNSENT_SECONDS)
         if posted and posted != request.path:
             return get_response(request)
-        if posted:
+        if posted and request.method == "GET":
             messages.warning(request, NOTHING_CHANGED)
         response = get_response(request)
-        response.delete_cookie(UNSENT, samesite="Lax")
+        if request.method in ("GET", "POST"):  # told; or sent again, so that it is not true any more
+            response.delete_cookie(UNSENT, samesite="Lax")
         return response
 
     return middleware

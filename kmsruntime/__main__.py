@@ -165,10 +165,19 @@ class _Parser(argparse.ArgumentParser):
     """Its errors name options and never quote what was typed: a token among the arguments must not end in a journal."""
 
     surplus = "there are arguments or options that it does not take"
+    intermixed = False  # whether options may stand between its arguments, which argparse does not allow by itself
+    _stepping = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, surplus = super().parse_known_args(args, namespace)
-        if surplus:
+        if self.intermixed and not self._stepping and "--" not in args:
+            self._stepping = True  # it comes here twice more: for the options, then for the arguments
+            try:
+                found, surplus = self.parse_known_intermixed_args(args, namespace)
+            finally:
+                self._stepping = False
+        else:
+            found, surplus = super().parse_known_args(args, namespace)
+        if surplus and not self._stepping:
             self.error(self.surplus)
         return found, surplus
 
@@ -222,6 +231,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--poll", type=_seconds(*_POLL_SECONDS), metavar="SECONDS", default=5.0, help="Between two questions (5)."
     )
     added = command("get", get)
+    added.intermixed = True
     added.add_argument("connection", metavar="CONNECTION", nargs="?", default="", help="The connection's name or id.")
     added.add_argument("field", metavar="FIELD", nargs="?", default="", help="The field's id.")
     text = "A process property instead of a connection's field."
@@ -254,7 +264,8 @@ def _exec_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, action=_Program, help=text)
 
 
-def _allow_vault_options(parser: argparse.ArgumentParser) -> None:
+def _allow_vault_options(parser: _Parser) -> None:
+    parser.intermixed = True
     parser.add_argument("addresses", metavar="ADDRESS", nargs="*", help="https://host:port")
     text = "A variable that a properties file may ask for, besides the three usual."
     _repeated(parser, "--allow-env", "NAME", text)
@@ -310,7 +321,11 @@ def say(line: str) -> None:
 def main() -> NoReturn:
     """The console script. Every RuntimeProblem is one line and its exit code; no text of another exception is shown."""
     try:
-        options = build_parser().parse_args(sys.argv[1:] or ["--help"])
+        parser = build_parser()
+        if not sys.argv[1:]:
+            parser.print_help(sys.stderr)
+            sys.exit(EXIT_CODES["usage"])
+        options = parser.parse_args()
         options.function(options)
     except RuntimeProblem as problem:
         print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)

@@ -16,7 +16,7 @@ from extensions.models import ExtensionValue, Field
 from extensions.removal import holders_of
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultError
-from vaults.models import KmsAccount
+from vaults.panel.status import account_status
 
 FILTERS = ("all", "missing", "set")
 
@@ -105,7 +105,7 @@ def _page(
     context = environment_page(request, environment, "extensions") | {
         "form": form,
         "can_edit": request.may(Privilege.ATOM_MANAGEMENT),
-        "kms_active": KmsAccount.is_active(request.account),
+        "inactive": account_status(request.account),
         "show": show,
         "chosen": chosen,
         "sought": sought,

@@ -129,6 +129,14 @@ def text_of(data: Mapping[str, Any], name: str) -> str:
     return str(data[name])
 
 
+def list_of(data: Mapping[str, Any], name: str) -> list[Any]:
+    """A list within an object."""
+    found = data.get(name)
+    if not isinstance(found, list):
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return found
+
+
 def version_of(data: Mapping[str, Any], ciphertext: str) -> int:
     """Of the transit key: `key_version`, or what the ciphertext begins with: "vault:v3:…"."""
     found = data.get("key_version")

@@ -12,7 +12,7 @@ import re
 import socket
 import time
 from functools import partial
-from http.client import HTTPResponse, parse_headers
+from http.client import HTTPResponse, IncompleteRead, parse_headers
 from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool
@@ -59,12 +59,29 @@ class _TimelyReader(io.RawIOBase):
         super().close()
 
 
+class _Lines(io.BufferedReader):
+    """Knows whether a line was asked for that broke off: the standard library takes the end of what came for the end of the
+    headers."""
+
+    broke_off = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        self.broke_off |= not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size)
+        return line
+
+
 class _TimelyResponse(HTTPResponse):
     """Status line, headers and body together arrive within `seconds`, and are no more than `allowed` bytes."""
 
     def __init__(self, sock: socket.socket, *positional: Any, seconds: float, allowed: float, **named: Any) -> None:
         super().__init__(sock, *positional, **named)
-        self.fp = io.BufferedReader(_TimelyReader(self.fp.detach(), sock, seconds, allowed))
+        self.fp = self._lines = _Lines(_TimelyReader(self.fp.detach(), sock, seconds, allowed))
+
+    def begin(self) -> None:
+        super().begin()
+        if self._lines.broke_off:
+            raise IncompleteRead(b"")
 
     def _read_status(self) -> tuple[str, int, str]:
         """Of the final answer. Interim ones (1xx) say nothing of it; but nobody here asked for another protocol."""

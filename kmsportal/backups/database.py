@@ -77,7 +77,7 @@ def put_back_sqlite(source: Path, target: Path, aside: str) -> Path | None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.restored")
     fresh.unlink(missing_ok=True)
-    with durable.new_file(fresh) as file:
+    with durable.new_file(fresh, owner=durable.owner_of_directory(target.parent)) as file:
         record.copied(source, file.write)
     kept = target.with_name(f"{target.name}.{aside}") if target.exists() else None
     if kept is not None:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kmscore.durable import write_durably
+from kmscore.durable import owner_of_directory, write_durably
 from vaults.restore.account import Restore
 
 FILE = "restored.json"
@@ -24,7 +24,7 @@ def note(var: Path, parts: Collection[str], taken_at: datetime) -> Restore:
         "restored_at": restore.restored_at.isoformat(),
     }
     var.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_durably(var / FILE, json.dumps(document).encode() + b"\n")
+    write_durably(var / FILE, json.dumps(document).encode() + b"\n", owner=owner_of_directory(var))
     return restore
 
 

@@ -45,18 +45,24 @@ def is_shared(path: Path) -> bool:
     return found in (home, found.parent) or bool(found.stat().st_mode & stat.S_ISVTX)
 
 
-def write_durably(path: Path, parts: Sequence[bytes]) -> None:
-    """Replace the file's content (mode 0600) so that a crash at any moment leaves old or new. Raises StorageFailed."""
+def write_durably(path: Path, parts: Sequence[bytes], *, synced: bool = True) -> None:
+    """Replace the file's content (mode 0600) so that a crash at any moment leaves old or new. Raises StorageFailed.
+
+    Root writes for the owner of the directory: a container's files are nobody else's.
+    """
     try:
-        durable.write_durably(path, *parts)
+        durable.write_durably(path, *parts, owner=durable.owner_of_directory(path.parent), synced=synced)
     except OSError as error:
         raise _failed(path, error) from None
 
 
 def read_private(path: Path) -> bytes | None:
-    """The file's content, None when there is no such file. Raises StorageFailed, also for a file others can read."""
+    """The file's content, None when there is no such file. Raises StorageFailed, also for a link and a file others can read.
+
+    Of a link it is not known whose file it names: root would read one that the directory's owner may not.
+    """
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_mode & 0o077:
                 raise StorageFailed("file_open_to_others", f"Others may read {path}; run: chmod 600 {path}")
             return file.readall()
@@ -99,10 +105,9 @@ def locked(path: Path, *, wait: float, sentence: str) -> Iterator[None]:
     The kernel drops the lock with the process, so a killed run never blocks the next one.
     """
     try:
-        owner = durable.owner_of(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if owner is not None:
-            os.fchown(descriptor, *owner)
+        with suppress(FileExistsError), durable.new_file(path, owner=durable.owner_of_directory(path.parent)):
+            pass
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise _failed(path, error) from None
     try:
@@ -129,4 +134,6 @@ def _failed(path: Path, error: OSError) -> StorageFailed:
         return StorageFailed(
             "disk_full", f"No space left to write {path}: free some and run this again; what was there is unharmed."
         )
+    if error.errno == errno.ELOOP:
+        return StorageFailed("storage_failed", f"{path} is a link: put the file itself there.")
     return StorageFailed("storage_failed", f"{path} cannot be used: {error.strerror or 'input/output error'}.")

@@ -129,9 +129,9 @@ def read_document(path: Path) -> dict[str, Any] | None:
     return document
 
 
-def write_document(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON object durably, with the format's number."""
-    files.write_durably(path, [orjson.dumps({"format": FORMAT} | document)])
+def write_document(path: Path, document: dict[str, Any], *, synced: bool = True) -> None:
+    """Write a JSON object with the format's number, durably unless a power cut may take it. Raises StorageFailed."""
+    files.write_durably(path, [orjson.dumps({"format": FORMAT} | document)], synced=synced)
 
 
 def damaged(path: Path) -> StoreDamaged:

@@ -5,15 +5,11 @@ Written without fsync: losing it costs one repeated report.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import orjson
-
-from kmscore import durable
-from kmsruntime.disk.home import FORMAT, Home, read_document
+from kmsruntime.disk.home import Home, read_document, write_document
 from kmsruntime.errors import RuntimeProblem
 
 OK = "ok"
@@ -54,15 +50,8 @@ def read_state(home: Home) -> State:
 
 def write_state(home: Home, state: State) -> None:
     """Best effort: what is wrong with the disk is told by the writes that matter."""
-    temporary = home.state.with_name(f".{home.state.name}.{os.getpid()}.new")
-    with suppress(OSError):
-        owner = durable.owner_of(home.state)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            if owner is not None:
-                os.fchown(descriptor, *owner)
-            file.write(orjson.dumps({"format": FORMAT} | asdict(state)))
-        temporary.replace(home.state)
+    with suppress(RuntimeProblem):
+        write_document(home.state, asdict(state), synced=False)
 
 
 def judged(state: State, verdict: str, sentence: str, at: int) -> State:

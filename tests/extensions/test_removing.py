@@ -35,7 +35,14 @@ def report(stage: Stage, revision: int, state: str = "enrolled") -> None:
 
 def token(page: str, stage: Stage, key: str = "password") -> str:
     """What the box of a field sends."""
-    found = re.search(rf'name="clear\.{stage.field(key).pk}" value="([^"]+)"', page)
+    found = re.search(rf'name="clear\.{stage.field(key).pk}" value="([^"]*)"', page)
+    assert found is not None
+    return found[1]
+
+
+def answer_of(page: str) -> str:
+    """What the question's button sends."""
+    found = re.search(r'name="confirmed" value="([^"]+)"', page)
     assert found is not None
     return found[1]
 
@@ -85,10 +92,8 @@ def test_the_page_says_what_follows_beside_the_box_that_confirms_it(dialog: Dial
 def test_the_question_is_confirmed_for_all_that_it_names(dialog: Dialog) -> None:
     asked = {"clear_password": "on", "clear_apiKey": "on"}
     question = dialog.post(htmx=True, **asked).content.decode()
-    confirmed = re.search(r'name="confirmed" value="([^"]+)"', question)
     assert "Remove 2 values and save" in words(question)
-    assert confirmed is not None
-    assert dialog.post(htmx=True, confirmed=confirmed[1], **asked).status_code == 200
+    assert dialog.post(htmx=True, confirmed=answer_of(question), **asked).status_code == 200
     assert not is_stored(dialog.stage)
     assert not is_stored(dialog.stage, "apiKey")
 
@@ -101,13 +106,26 @@ def test_a_secret_to_be_typed_again_is_not_left_out_quietly(dialog: Dialog, bad:
     asked = re.findall(r'<input type="hidden" name="(retype\.[^"]+)" value="1">', page)
     assert asked == [f"retype.{dialog.stage.field('apiKey').pk}"]
     again = {asked[0]: "1", "clear_password": token(page, dialog.stage)}
-    answer = dialog.post(**again)
+    answer = dialog.post(**again, **({} if bad else {"confirmed": answer_of(page)}))
     assert answer.status_code == 422
     assert "Type this secret again: it was not kept." in words(answer.content.decode())
     assert (is_stored(dialog.stage), dialog.revision()) == (True, 1)
     assert "retype." not in answer.content.decode(), "saving once more leaves what is stored"
-    assert dialog.post(**again, secret_apiKey="typed again").status_code == 302
+    again["clear_password"] = token(answer.content.decode(), dialog.stage)
+    assert dialog.post(**again, secret_apiKey="typed again").status_code == 302, "the question is not asked twice"
     assert ("apiKey", 2) in dialog.holds()
+
+
+@pytest.mark.parametrize("sent", ["on", ""])
+def test_a_page_that_comes_back_confirms_nothing_by_itself(dialog: Dialog, sent: str) -> None:
+    """An attack that succeeded: another mistake hid the question, and mending that sent a box ticked with a new token."""
+    wrong = {"property.0.name": "", "property.0.value": "a property without a name"}
+    page = dialog.post(clear_password=sent, **wrong).content.decode()
+    mended = dialog.post(clear_password=token(page, dialog.stage))
+    assert (mended.status_code, is_stored(dialog.stage)) == (422, True)
+    assert "Not saved yet: remove 1 stored value" in words(mended.content.decode())
+    again = dialog.post(clear_password=token(mended.content.decode(), dialog.stage))
+    assert (again.status_code, is_stored(dialog.stage)) == (422, True), "Save beside the question is no answer to it"
 
 
 def test_what_is_confirmed_for_one_value_removes_no_other(dialog: Dialog) -> None:
@@ -138,7 +156,8 @@ def test_it_asks_again_when_others_would_lose_it_than_was_shown(dialog: Dialog) 
     answer = dialog.post(clear_password=read)
     assert answer.status_code == 422
     assert "No container has it." in words(answer.content.decode())
-    assert dialog.post(clear_password=token(answer.content.decode(), dialog.stage)).status_code == 302
+    confirmed = answer_of(answer.content.decode())
+    assert dialog.post(clear_password=read, confirmed=confirmed).status_code == 302
 
 
 def test_a_container_that_holds_an_earlier_revision_is_not_counted(dialog: Dialog) -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from atoms.models import Environment
 from extensions.actions import StaleRevision, save_extensions
@@ -147,3 +149,22 @@ def test_who_is_never_first_is_told_to_try_again(stage: Stage, hosted_vault: Hos
         edit(stage, fields)
     assert refused.value.code == "saved_meanwhile"
     assert Field.objects.get(key="host").component_value == "db.example.com"
+
+
+def test_a_save_asks_the_same_however_many_connections_there_are(stage: Stage, hosted_vault: HostedVault) -> None:
+    """Each connection was once asked for its account, and one deleted meanwhile was an error of the server."""
+    counts = []
+    for number, more in enumerate([0, 0, 8]):
+        for name in range(more):
+            field = FieldSpec(None, "key", "Key", False, True, "")
+            save_connection(stage.account, None, name=f"More {name}", fields=[field], actor=stage.alice)
+        stage.production.refresh_from_db()
+        with CaptureQueriesContext(connection) as queries:
+            save_extensions(
+                stage.production,
+                [FieldChange(stage.field("user"), "plain", f"value {number}")],
+                expected_revision=stage.production.extensions_revision,
+                actor=stage.alice,
+            )
+        counts.append(len(queries))
+    assert counts[1] == counts[2]

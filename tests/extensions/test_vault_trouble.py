@@ -18,6 +18,7 @@ from tests.faulty_vault import failing_at
 from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
 from tests.servers import free_port, start_openbao
 from vaults.hosted.calls import drop_tokens
+from vaults.keys.disable import disable_kms
 from vaults.models import DataKey, KmsAccount
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -144,6 +145,18 @@ def test_an_account_without_kms_says_why_and_saves_plain_values(stage: Stage) ->
     assert "The Key Management Service of this account is not active." in answer.content.decode()
     assert dialog.holds() == set()
     assert dialog.post(value_user="plain is fine").status_code == 302
+
+
+def test_while_kms_is_disabled_the_page_says_so_and_who_can_enable_it(stage: Stage) -> None:
+    """It once told administrators to ask the operator, and that plain values can be saved, which they cannot."""
+    disable_kms(stage.account, days=30, actor=stage.alice)
+    page = Dialog(stage).page()
+    assert "Nothing can be saved" in page
+    assert "An administrator can enable it again under Keys, until" in page
+    assert "Plain values can be saved" not in page
+    answer = Dialog(stage).post(value_user="plain")
+    assert answer.status_code == 422
+    assert "nothing can be sealed until it is enabled again" in answer.content.decode()
 
 
 def test_an_environment_whose_key_is_not_made_yet_says_so(stage: Stage) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import time_machine
 from kmscore.durable import LEFT_SECONDS, new_file, write_durably
 from kmsportal.backups import record, restored
 from kmsruntime.disk import files
-from kmsruntime.disk.home import Home
+from kmsruntime.disk.home import Config, Home
 from kmsruntime.disk.state import State, write_state
+from kmsruntime.errors import RuntimeProblem, StorageFailed
 from tests.live import ROOT
 from vaults.hosted.credentials import Credential, Credentials, write_credentials
 
@@ -33,6 +34,11 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "portal": lambda path: write_durably(path, b"one"),
     "restore's note": lambda path: restored.note(path.parent, ["database"], NOW),
     "backup's record": lambda path: record.write(path.parent, record.BackupRecord(NOW, 2, "", {}, {})),
+}
+OWNED: dict[str, Callable[[Path], object]] = {  # in whose directory, that one's file
+    "container": lambda path: files.write_durably(path, [b"one"]),
+    "state": lambda path: write_state(Home(path.parent), State()),
+    "restore": lambda path: restored.note(path.parent, ["database"], NOW),
 }
 
 
@@ -129,42 +135,93 @@ def owner(path: Path) -> tuple[int, int]:
 
 
 @root_only
-@pytest.mark.parametrize("name", ["credentials", "container", "portal"])
-def test_root_writes_for_the_one_whose_file_or_directory_it_is(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["container", "state", "restore"])
+def test_root_writes_for_the_owner_of_a_directory_that_is_one_affair(name: str, tmp_path: Path) -> None:
     path = tmp_path / "theirs" / "file.json"
     path.parent.mkdir()
+    OWNED[name](path)
+    assert {owner(one) for one in path.parent.iterdir()} == {(0, 0)}
     os.chown(path.parent, NOBODY, NOBODY)
-    WRITERS[name](path)
-    assert owner(path) == (NOBODY, NOBODY), "a new file"
-    os.chown(path.parent, 0, 0)
-    os.chown(path, NOBODY, NOBODY - 1)
-    WRITERS[name](path)
-    assert owner(path) == (NOBODY, NOBODY - 1), "a file that was there"
-    os.chown(path.parent, NOBODY, NOBODY)
-    os.chown(path, 0, 0)
-    WRITERS[name](path)
-    assert owner(path) == (0, 0), "our own"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    OWNED[name](path)
+    assert {owner(one) for one in path.parent.iterdir()} == {(NOBODY, NOBODY)}
 
 
 @root_only
-def test_root_makes_no_file_that_the_directorys_owner_cannot_open(tmp_path: Path) -> None:
+def test_root_makes_no_lock_that_the_directorys_owner_cannot_open(tmp_path: Path) -> None:
     os.chown(tmp_path, NOBODY, NOBODY)
-    with new_file(tmp_path / "key"), files.locked(tmp_path / "lock", wait=0, sentence=""):
-        write_state(Home(tmp_path), State())
-    assert {path.name: owner(path) for path in tmp_path.iterdir()} == dict.fromkeys(
-        ("key", "lock", "state.json"), (NOBODY, NOBODY)
-    )
+    with files.locked(tmp_path / "lock", wait=0, sentence=""):
+        assert owner(tmp_path / "lock") == (NOBODY, NOBODY)
 
 
 @root_only
-def test_root_gives_nothing_to_whoever_was_there_first(tmp_path: Path) -> None:
-    tmp_path.chmod(0o1777)
-    path = tmp_path / "file"
-    path.touch()
-    os.chown(path, NOBODY, NOBODY)
-    write_durably(path, b"secret")
+def test_a_credentials_file_stays_with_whom_root_gave_it_to(tmp_path: Path) -> None:
+    path = tmp_path / "web.json"
+    write_credentials(path, CREDENTIALS)
     assert owner(path) == (0, 0)
+    os.chown(path, NOBODY, NOBODY - 1)
+    write_credentials(path, CREDENTIALS)
+    assert owner(path) == (NOBODY, NOBODY - 1)
+
+
+@root_only
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode"),
+    [(NOBODY, NOBODY, 0o700), (0, NOBODY, 0o770), (0, 0, 0o1777)],
+    ids=["theirs", "group", "all"],
+)
+def test_root_gives_no_credentials_to_whoever_could_be_there_first(
+    uid: int, gid: int, mode: int, tmp_path: Path
+) -> None:
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    os.chown(directory, uid, gid)
+    directory.chmod(mode)
+    (directory / "worker.json").touch()
+    os.chown(directory / "worker.json", NOBODY, NOBODY)
+    for name in ("worker.json", "shredder.json"):
+        write_credentials(directory / name, CREDENTIALS)
+        assert owner(directory / name) == (0, 0), name
+
+
+@root_only
+@pytest.mark.parametrize("name", ["lock", "run.lock", "state.json", "config.json", "store", ".state.json.1.new"])
+def test_no_link_in_somebodys_directory_leads_root_to_a_file_of_others(name: str, tmp_path: Path) -> None:
+    """Attacks that succeeded: root's own file became the directory owner's, or was overwritten, by any command of root's."""
+    victim = tmp_path / "shadow"
+    victim.write_bytes(b"root's own")
+    victim.chmod(0o600)
+    home = Home(tmp_path / "theirs")
+    home.directory.mkdir()
+    config = Config(portal="https://portal.example", vault="https://vault.example")
+    home.write_config(config)
+    os.chown(home.directory, NOBODY, NOBODY)
+    (home.directory / name).unlink(missing_ok=True)
+    (home.directory / name).symlink_to(victim)
+    for act in (home.lock, home.only_daemon):
+        with suppress(RuntimeProblem), act():
+            write_state(home, State())
+    with suppress(RuntimeProblem):
+        home.read_config()
+    with suppress(RuntimeProblem):
+        home.write_config(config)
+    assert (owner(victim), victim.read_bytes()) == ((0, 0), b"root's own")
+
+
+def test_a_link_is_refused_where_a_private_file_belongs(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"{}")
+    (tmp_path / "real").chmod(0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(StorageFailed, match="is a link"):
+        files.read_private(tmp_path / "link")
+
+
+def test_whatever_the_umask_is_the_owner_can_read_it(tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        write_durably(tmp_path / "file", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_write_of_that_file(tmp_path: Path) -> None:

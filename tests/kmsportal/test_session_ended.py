@@ -56,6 +56,16 @@ def test_a_page_with_script_stays_where_it_is(stage: Stage, route: str) -> None:
     assert "unsent" not in client.cookies
 
 
+def test_what_was_sent_again_and_arrived_is_not_said_to_be_unsent(stage: Stage) -> None:
+    """Once it was: a save beside "Nothing was changed", for a browser that had its session again meanwhile."""
+    client, url = Client(), url_of(stage, "extensions:environment_extensions")
+    client.post(url, {"name": "typed"})
+    client.force_login(stage.alice, "allauth.account.auth_backends.AuthenticationBackend")
+    form = {"expected_revision": "0", f"value.{stage.field('user').pk}": "typed"}
+    assert client.post(url, form).status_code == 302
+    assert SAID not in unescape(client.get(url).content.decode())
+
+
 def test_a_page_from_before_one_signed_in_again_gets_the_token_of_now(stage: Stage) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(stage.alice)

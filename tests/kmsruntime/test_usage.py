@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kmsruntime.disk.home import Config, Home
 from tests.live import ROOT
 
 CANARY = "canary-token"
@@ -60,6 +61,36 @@ def test_a_wrong_command_line_is_said_without_what_was_typed(tmp_path: Path, wor
     assert says in done.stderr.splitlines()[-1]
     assert "canary" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("A", "--property", "", "B"),
+        ("--property", "", "A", "B"),
+        ("A", "B", "--property", ""),
+        ("--", "A", "B"),
+        ("--", "-A", "B"),
+    ],
+)
+def test_options_stand_before_between_or_behind_the_arguments(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = command(tmp_path, "get", *words)
+    assert "not_enrolled" in done.stderr, "it was understood, and nothing is held here"
+
+
+def test_several_vaults_are_allowed_with_an_option_between_them(tmp_path: Path) -> None:
+    home = Home(tmp_path / "kms")
+    home.directory.mkdir()
+    home.write_config(Config("https://portal.example", "https://vault.example"))
+    done = command(tmp_path, "allow-vault", "https://a.example", "--dir", str(home.directory), "https://b.example")
+    assert done.returncode == 0, done.stderr
+    assert home.read_config().allow_vaults == ("https://a.example:443", "https://b.example:443")
+
+
+def test_without_a_command_the_commands_are_shown(tmp_path: Path) -> None:
+    done = command(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "allow-vault" in done.stderr
 
 
 @pytest.mark.parametrize("directory", ["/tmp/a%sb", "/tmp/100%", "/tmp/%(prog)s", "/tmp/a\nb"])

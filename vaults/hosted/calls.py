@@ -21,6 +21,7 @@ from kmscore.vaultclient.answers import (
     VaultMisconfigured,
     VaultRefused,
     data_key_of,
+    list_of,
     member_of,
     text_of,
     version_of,
@@ -286,7 +287,7 @@ def _secret_ids(client: Client, mount: str, role: str) -> list[str]:
 
 def _keys(listed: Callable[[], dict[str, Any]]) -> list[str]:
     try:
-        found = listed().get("data", {}).get("keys", [])
+        found = list_of(member_of(listed(), "data"), "keys")
     except VaultRefused as refusal:
         if refusal.status not in (400, 404):  # nothing there; the role does not exist
             raise
@@ -300,8 +301,7 @@ def look_up_secret_id(mount: str, recipient: object, accessor: str) -> dict[str,
     def call(client: Client) -> dict[str, Any] | None:
         try:
             answer = client.auth.approle.read_secret_id_accessor(str(recipient), accessor, mount_point=mount)
-            found = answer.get("data")
-            return found if isinstance(found, dict) else {}
+            return member_of(answer, "data")
         except VaultError as error:
             failure = error
         if failure.status == 404:

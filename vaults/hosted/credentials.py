@@ -6,8 +6,10 @@ where expires is ISO 8601 in UTC.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, Final
 import orjson
 from hvac import Client
 
-from kmscore.durable import write_durably
+from kmscore.durable import Owner, write_durably
 from kmscore.vaultclient.answers import VaultRefused, member_of, text_of
 from kmscore.vaultclient.mounts import PLATFORM
 from vaults.hosted.layout import LAYOUT_VERSION
@@ -55,13 +57,28 @@ class Credentials:
 
 
 def write_credentials(path: Path, credentials: Credentials) -> None:
-    """Write a file, 0600, durably: a reader sees the old one or the new one. Raises OSError."""
+    """Write a file, 0600, durably: a reader sees the old one or the new one. Raises OSError.
+
+    Root makes it root's; one that is there already stays with whom it was given to, where nobody but root could have put it.
+    """
     identities = {
         name: {"role_id": one.role_id, "secret_id": one.secret_id, "expires": one.expires.isoformat()}
         for name, one in credentials.identities.items()
     }
     document = {"format": FORMAT, "layout": credentials.layout, "identities": identities}
-    write_durably(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    write_durably(path, orjson.dumps(document, option=orjson.OPT_INDENT_2), owner=_given_to(path))
+
+
+def _given_to(path: Path) -> Owner | None:
+    """The process whose file it is, by root's own word."""
+    directory = path.parent.stat()
+    if os.geteuid() != 0 or directory.st_uid != 0 or directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return None
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode):
+            return found.st_uid, found.st_gid
+    return None
 
 
 def read_credentials(path: Path) -> Credentials:

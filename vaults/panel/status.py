@@ -3,29 +3,20 @@
 import hashlib
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from accounts.models import Account
 from atoms.models import Atom, Environment, Node
-from kmscore.byov import token, verdicts
 from kmscore.byov.customer import key_name
 from operations.models import Operation
 from vaults.models import ContainerReport, Enrolment, KmsAccount, KmsSettings, LoginAlarm, PropertiesFile, Recipient
+from vaults.panel.checks import Checks, is_pending
 from vaults.panel.settings import file_of, settings_of
 from vaults.selfcheck import SelfCheckLine, selfcheck_line
 
-STATES = {"ok": "pass", "failed": "fail", "warning": "warn", "skipped": "skipped"}
 WELL = ("ok", "switch_pending", "detached")  # verdicts that are told elsewhere or nowhere
-
-
-def is_pending(node: Node, settings: KmsSettings) -> bool:
-    """Whether the switch to the present settings is not done there yet; the first settings need none."""
-    report: ContainerReport | None = getattr(node, "report", None)
-    return settings.revision > 1 and (report is None or report.settings_revision < settings.revision)
 
 
 def is_mismatched(report: ContainerReport, settings: KmsSettings) -> bool:
@@ -44,64 +35,6 @@ class Status:
     since: object = None
     mend: str = ""
     command: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StepLine:
-    """One step of a container's checks, in the words of ui/_steps.html."""
-
-    state: str
-    title: str
-    detail: str
-    command: str
-    id: str
-    at: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class TokenState:
-    """How long the customer's token works, as a container last saw it. tone: ok, warn or bad; ends: a time or None.
-
-    broken: it is not accepted or not renewed any more, which is the panel's state and not only a warning.
-    """
-
-    sentence: str
-    tone: str
-    ends: datetime | None
-    looked_up_at: datetime | None
-    mend: str
-    broken: bool = False
-
-
-class Checks:
-    """What one container's checks of the customer's vault gave; put into words when it is asked for."""
-
-    def __init__(self, atom: Atom, node: Node, settings: KmsSettings, file: PropertiesFile | None) -> None:
-        self.node, self.report = node, node.report
-        self.pending = is_pending(node, settings)  # its store is not sealed for the present settings yet
-        self._atom, self._settings, self._file = atom, settings, file
-
-    @cached_property
-    def steps(self) -> list[StepLine]:
-        made = [step for step in self.report.preflight if step["state"] != "skipped"]
-        return [_line(self._atom, self.node, step, self._settings, self._file) for step in made]
-
-    @property
-    def skipped(self) -> int:
-        """How many more wait for the failed one."""
-        return len(self.report.preflight) - len(self.steps)
-
-    @cached_property
-    def failed(self) -> StepLine | None:
-        return next((line for line in self.steps if line.state == "fail"), None)
-
-    @cached_property
-    def token(self) -> TokenState | None:
-        return _token(self._atom, self.report)
-
-    @property
-    def warnings(self) -> list[StepLine]:
-        return [line for line in self.steps if line.state == "warn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,59 +134,6 @@ def _alarms(atom: Atom, environment: Environment | None) -> QuerySet[LoginAlarm]
     return LoginAlarm.objects.filter(account=atom.account_id, role__in=roles, closed_at=None)
 
 
-# -- what the container found at the customer's vault -------------------------------------------------------------------
-
-
-def _line(atom: Atom, node: Node, told: dict[str, Any], settings: KmsSettings, file: PropertiesFile | None) -> StepLine:
-    """A container reports codes; the words are ours, so that no container writes on this page."""
-    facts = file.facts if file else {}
-    step = verdicts.Step(told["step"], told["state"], told["code"], told["detail"])
-    said = verdicts.explain(
-        step,
-        key=key_name(atom.account.code, str(atom.pk)),
-        namespace=str(facts.get("namespace", "")),
-        uri=str(facts.get("uri", "")),
-        wrapped=settings.wrapped,
-    )
-    plain = step.state in ("ok", "skipped")
-    return StepLine(
-        STATES[step.state],
-        said.title,
-        "" if plain else said.sentence,
-        "" if plain else said.command,
-        f"step-{node.pk}-{step.id}",
-    )
-
-
-def _token(atom: Atom, report: ContainerReport) -> TokenState | None:
-    told = report.token
-    if report.source != KmsSettings.Mode.BYOV or not told:
-        return None
-    looked = _moment(told.get("looked_up_at"))
-    mend = "Make a periodic orphan token (see Policy and commands) and upload a file with it."
-    if told.get("problem") or told.get("dropped"):
-        step = verdicts.Step("token", "failed", str(told.get("problem") or "token_invalid"), "")
-        said = verdicts.explain(step, key=key_name(atom.account.code, str(atom.pk)))
-        dropped = bool(told.get("dropped"))
-        return TokenState(said.sentence, "bad" if dropped else "warn", None, looked, mend, broken=dropped)
-    names = ("renews_every", "next_renewal", "ends", "because", "certain")
-    found = token.Forecast(*(told.get(name) for name in names))
-    now = timezone.now().timestamp()
-    level = token.warning_level(found.ends, now)
-    tone = {0: "ok", 1: "bad"}.get(level, "warn")
-    sentence = token.sentence_of(found, now)
-    return TokenState(
-        f"{sentence[:1].upper()}{sentence[1:]}.", tone, _moment(found.ends), looked, mend if level else ""
-    )
-
-
-def _moment(seconds: object) -> datetime | None:
-    """Of a moment that a container told; nothing that is not a date."""
-    if not isinstance(seconds, int) or not 0 < seconds < 1 << 34:
-        return None
-    return datetime.fromtimestamp(seconds, UTC)
-
-
 # -- the state, in one sentence -----------------------------------------------------------------------------------------
 
 
@@ -262,6 +142,24 @@ def status_of(atom: Atom, environment: Environment | None, nodes: list[Node]) ->
     settings, its nodes with report and self-check. What the properties file would add to a sentence is left out."""
     checks = [Checks(atom, node, settings_of(atom), None) for node in nodes if hasattr(node, "report")]
     return _doubted(_status(atom, environment, nodes, checks), selfchecks_of(atom, nodes))
+
+
+def account_status(account: Account) -> Status | None:
+    """Why nothing can be sealed in this account, and the way on; None while its Key Management Service is active."""
+    kms = getattr(account, "kms", None)
+    if kms is None:
+        sentence = "The Key Management Service of this account was never activated."
+        return Status("info", "Off", sentence, None, "Ask the portal's operator to activate it.")
+    if kms.state == KmsAccount.State.ACTIVE:
+        return None
+    if kms.state == KmsAccount.State.DISABLED and kms.ends_at is not None:
+        sentence = (
+            "The Key Management Service of this account is disabled: its containers are cut off, its keys are kept."
+        )
+        mend = f"An administrator can enable it again under Keys, until {kms.ends_at:%-d %B %Y}."
+        return Status("warn", "Disabled", sentence, kms.since, mend)
+    mend = "Under Keys an administrator can activate it with new keys. Then its values have to be entered again."
+    return Status("bad", "Shredded", "The keys of this account are destroyed.", kms.since, mend)
 
 
 def selfchecks_of(atom: Atom, nodes: list[Node]) -> list[SelfCheckLine]:
@@ -273,12 +171,9 @@ def selfchecks_of(atom: Atom, nodes: list[Node]) -> list[SelfCheckLine]:
 def _status(atom: Atom, environment: Environment | None, nodes: list[Node], checks: list[Checks]) -> Status:
     """The first thing that is not as it should be, else that all is well."""
     settings, reports = settings_of(atom), [found.report for found in checks]
-    kms = getattr(atom.account, "kms", None)
-    if kms is None:
-        sentence = "The Key Management Service of this account was never activated."
-        return Status("info", "Off", sentence, None, "Ask the portal's operator to activate it.")
-    if kms.state != KmsAccount.State.ACTIVE:
-        return _ended_status(kms)
+    inactive = account_status(atom.account)
+    if inactive is not None:
+        return inactive
     if atom.provisioned_at is None:
         return Status("info", "Preparing", "The hosted vault is making this Atom's keys.", atom.created_at)
     enrolled = [node for node in nodes if node.state == Node.State.ENROLLED]
@@ -309,18 +204,6 @@ def _doubted(status: Status, selfchecks: list[SelfCheckLine]) -> Status:
     if status.tone != "ok" and not on_its_way:
         return status
     return Status(first.tone, first.word, f"{first.node}: {first.sentence}", first.since or first.at, first.mend)
-
-
-def _ended_status(kms: KmsAccount) -> Status:
-    """Disabled, with the way back; or shredded, without one."""
-    if kms.state == KmsAccount.State.DISABLED and kms.ends_at is not None:
-        sentence = (
-            "The Key Management Service of this account is disabled: its containers are cut off, its keys are kept."
-        )
-        mend = f"An administrator can enable it again under Keys, until {kms.ends_at:%-d %B %Y}."
-        return Status("warn", "Disabled", sentence, kms.since, mend)
-    mend = "Under Keys an administrator can activate it with new keys. Then its values have to be entered again."
-    return Status("bad", "Shredded", "The keys of this account are destroyed.", kms.since, mend)
 
 
 def _pending_status(settings: KmsSettings, enrolled: list[Node], checks: list[Checks]) -> Status | None:

@@ -219,6 +219,25 @@ def test_a_flood_ends_at_the_allowance_and_not_at_the_deadline(name: str) -> Non
         assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HTTP/1.1 204",
+        b"HTTP/1.1 204 No Content\r\n",
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Ty",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n",
+        OK,
+    ],
+)
+def test_an_answer_that_broke_off_is_none(sent: bytes) -> None:
+    """Attacks that succeeded: half a head was an answer without content, and a list of the vault's without entries."""
+    with saying(sent) as address:
+        assert code_of(address, LIMITS) == "unreachable"
+
+
 @pytest.mark.parametrize("size", [b"-1", b"ffffffff"])
 @pytest.mark.parametrize("how", ["write=lambda piece: None", ""])
 def test_no_framing_brings_much_into_memory(size: bytes, how: str) -> None:
