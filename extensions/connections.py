@@ -93,7 +93,7 @@ class ValuesWouldBeLost(Refused):
 
 def losses_with(connection: Connection) -> Losses:
     """What environments would lose with a connection."""
-    return _losses(_changed_plans(connection.account, _fields_without(connection), None))
+    return _losses(_changed_plans(connection.account, _fields_without(connection)))
 
 
 def save_connection(
@@ -117,11 +117,14 @@ def save_connection(
         _check_version(connection, expected_version)
     _check_once([*(spec.id for spec in fields if spec.id), *set(deleted)])
     existing = {field.pk: field for field in connection.fields.all()} if connection else {}
+    secrets_before = _secrets(existing.values())
     renamed = connection is not None and connection.name != name
     target = connection or Connection(account=account)
     target.name = name
     wanted = [_field(target, existing, spec, position) for position, spec in enumerate(fields)]
     unmentioned = existing.keys() - {field.pk for field in wanted} - set(deleted)
+    kept = [*wanted, *(existing[pk] for pk in unmentioned)]
+    relisted = (renamed and any(field.extensible for field in kept)) or _secrets(kept) != secrets_before
 
     def write() -> None:
         if connection is not None:
@@ -145,7 +148,7 @@ def save_connection(
         stay = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
         return [*stay, *wanted]
 
-    _publish(account, fields_after, write, actor, consent, renamed=target.pk if renamed else None)
+    _publish(account, fields_after, write, actor, consent, relisted=relisted)
     return target
 
 
@@ -164,7 +167,14 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
         )
         Connection.objects.filter(pk=connection.pk).delete()
 
-    _publish(account, lambda: _fields_without(connection), write, actor, consent, renamed=None)
+    _publish(
+        account,
+        lambda: _fields_without(connection),
+        write,
+        actor,
+        consent,
+        relisted=bool(_secrets(connection.fields.all())),
+    )
 
 
 def _fields_without(connection: Connection) -> list[Field]:
@@ -216,7 +226,7 @@ def _publish(
     write: Callable[[], None],
     actor: User,
     consent: Consent,
-    renamed: uuid.UUID | None,
+    relisted: bool,
 ) -> None:
     """Write a connection's change and the new content of every environment it changes, in one transaction.
 
@@ -225,7 +235,7 @@ def _publish(
     """
     for _ in range(3):
         versions, environments = versions_of(account), _environments(account)
-        plans = list(_changed_plans(account, fields_after(), renamed))
+        plans = list(_changed_plans(account, fields_after(), relisted=relisted))
         _check_consent(_losses(plans), consent)  # plans are written only if they still hold then, so this does too
         keys = [save_key_for(plan) for plan in plans]
         try:
@@ -286,10 +296,15 @@ def _check_consent(losses: Losses, consent: Consent) -> None:
         raise ValuesWouldBeLost(losses)
 
 
-def _changed_plans(account: Account, fields: list[Field], renamed: uuid.UUID | None) -> Iterable[Plan]:
+def _secrets(fields: Iterable[Field]) -> set[uuid.UUID]:
+    """The encrypted ones that environments extend: each is listed for the containers, with a value or as missing."""
+    return {field.pk for field in fields if field.encrypted and field.extensible}
+
+
+def _changed_plans(account: Account, fields: list[Field], *, relisted: bool = False) -> Iterable[Plan]:
     published = account.environments.filter(extensions_revision__gt=0).select_related("account__kms")
     for environment in published:
         plan = plan_save(environment, fields)
-        plan.renamed = renamed is not None and any(path[1] == str(renamed) for path in plan.held)
+        plan.relisted = relisted
         if not plan.is_empty:
             yield plan

@@ -61,13 +61,13 @@ class Plan:
     written: dict[Path, HeldValue] = field(default_factory=dict)
     secrets: dict[Path, Secret] = field(default_factory=dict, repr=False)
     removed: dict[Path, HeldValue] = field(default_factory=dict)
-    renamed: bool = False
+    relisted: bool = False  # the list reads otherwise, though no row changes
     asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
 
     @property
     def is_empty(self) -> bool:
         """Nothing would change. The first save of an environment always changes something: it publishes."""
-        return not (self.written or self.removed or self.renamed) and self.revision > 1
+        return not (self.written or self.removed or self.relisted) and self.revision > 1
 
     def put(self, held: HeldValue, secret: Secret | None = None) -> None:
         held = replace(held, revision=self.revision)
@@ -187,13 +187,15 @@ def _apply_property(plan: Plan, change: PropertyChange) -> None:
 
 
 def _reconcile(plan: Plan, fields: Sequence[Field]) -> None:
-    """Make what is held agree with the fields: gone ones leave, plain ones follow the component unless overridden."""
+    """Make what is held agree with the fields: gone ones leave, plain ones follow the component unless overridden, and
+    encrypted ones without a value are missing."""
     extensible = {one.path: one for one in fields if one.extensible}
     for path in [path for path in plan.held if path[0] == "connection" and path not in extensible]:
         plan.remove(path)
     for path, wanted in extensible.items():
         current = plan.held.get(path)
-        if not wanted.encrypted and (
-            current is None or (current.form == "component" and current.plain != wanted.component_value)
-        ):
+        if wanted.encrypted:
+            if current is None:  # listed, so that the containers can say what is missing; no row says so
+                plan.held[path] = replace(_of(wanted, "component"), revision=plan.revision)
+        elif current is None or (current.form == "component" and current.plain != wanted.component_value):
             plan.put(_of(wanted, "component", wanted.component_value))

@@ -47,6 +47,7 @@ def test_the_manifest_lists_everything_the_environment_holds(stage: Stage, hoste
     found = {entry.path[-1]: (entry.form, entry.revision, entry.digest) for entry in listing.entries}
     assert found == {
         "password": ("sealed", 1, str(row.data_key_id)),
+        "apiKey": ("missing", 1, ""),
         "user": ("plain", 1, digest("orders")),
         "host": ("plain", 1, digest("db.example.com")),
         "region": ("plain", 1, digest("eu")),

@@ -150,17 +150,12 @@ def leave_to_the_component(stage: Stage, key: str) -> None:
 
 
 def save(stage: Stage, properties: dict[str, str | None] | None = None, **fields: str | None) -> Saved:
-    """Save in the stage's production environment: a text sets, None clears.
-
-    "missing" puts an encrypted field into the state that a save could leave it in when it was taken for the component's.
-    """
+    """Save in the stage's production environment: a text sets, None clears."""
     changes = []
     for key, value in fields.items():
         row = stage.field(key)
         if value is None:
             changes.append(FieldChange(row, "clear"))
-        elif value == "missing":
-            leave_to_the_component(stage, key)
         elif row.encrypted:
             changes.append(FieldChange(row, "secret", Secret(value)))
         else:

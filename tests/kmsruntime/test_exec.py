@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def holding(enrolled: Container) -> Container:
-    save(enrolled.stage, {"region": "eu"}, password="line one\nline two ü\n", user="orders", apiKey="missing")
+    save(enrolled.stage, {"region": "eu"}, password="line one\nline two ü\n", user="orders")
     enrolled.sync()
     return enrolled
 

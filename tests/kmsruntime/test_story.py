@@ -62,8 +62,10 @@ def test_a_value_that_was_cleared_leaves_the_container(enrolled: Container) -> N
     enrolled.sync()
     save(enrolled.stage, {"region": None}, apiKey=None)
     enrolled.sync()
+    values = enrolled.values()
     labels = {"Orders database/host", "Orders database/user", "Orders database/password"}  # host and user have defaults
-    assert set(enrolled.values()) == labels
+    assert values.pop("Orders database/apiKey") == "missing"
+    assert set(values) == labels
 
 
 def test_saves_that_cross_a_sync_are_no_trouble(enrolled: Container) -> None:

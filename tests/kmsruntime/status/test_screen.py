@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atoms.models import Environment
+from extensions.connections import FieldSpec, delete_connection, save_connection
 from extensions.models import Connection
 from kmsruntime.status.screen import gather, screen
 from tests.kmsruntime.container import Container, save
@@ -13,14 +14,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_all_is_well(enrolled: Container) -> None:
-    save(enrolled.stage, {"region": "eu-canary"}, password="canary")
+    save(enrolled.stage, {"region": "eu-canary"}, password="canary", apiKey="canary")
     enrolled.sync()
     done = enrolled.command("status")
     assert done.returncode == 0
     for text in (
         "Orders Atom (Atom) of acme",
         "Production",
-        "1 encrypted value in 4 entries",
+        "2 encrypted values in 5 entries",
         "revision 1",
         "all is well",
     ):
@@ -31,7 +32,7 @@ def test_all_is_well(enrolled: Container) -> None:
 
 
 def test_json_lists_names_and_forms(enrolled: Container) -> None:
-    save(enrolled.stage, password="canary", apiKey="missing")
+    save(enrolled.stage, password="canary")
     enrolled.sync()
     found = enrolled.status()
     forms = {entry["name"]: entry["form"] for entry in found["entries"]}
@@ -42,11 +43,32 @@ def test_json_lists_names_and_forms(enrolled: Container) -> None:
 
 
 def test_with_a_value_missing_not_all_is_well(enrolled: Container) -> None:
-    save(enrolled.stage, password="canary", apiKey="missing")
+    save(enrolled.stage, password="canary")
     enrolled.sync()
     said = enrolled.command("status").stdout
     assert "all is well" not in said
     assert "1 value missing: enter what is missing in the portal" in said
+    asked = enrolled.command("get", "Orders database", "apiKey")
+    assert asked.returncode == 79
+    assert "Orders database/apiKey is missing: enter it in the portal. [value_missing]" in asked.stderr
+    assert "apiKey is missing" in enrolled.command("exec", "--", "true").stderr
+
+
+def test_a_secret_that_is_removed_or_a_new_field_is_said_to_be_missing(enrolled: Container) -> None:
+    stage = enrolled.stage
+    save(stage, password="canary", apiKey="canary")
+    enrolled.sync()
+    save(stage, apiKey=None)
+    enrolled.sync()
+    assert enrolled.status()["missing"] == 1
+    more = FieldSpec(None, "more", "More", True, True, "")
+    save_connection(stage.account, None, name="Added", fields=[more], actor=stage.alice)
+    enrolled.sync()
+    assert enrolled.status()["missing"] == 2
+    (added,) = stage.account.connections.filter(name="Added")
+    delete_connection(added, actor=stage.alice)
+    enrolled.sync()
+    assert enrolled.status()["missing"] == 1
 
 
 def test_before_the_first_sync_it_says_what_to_do(enrolled: Container) -> None:
@@ -60,7 +82,7 @@ FORGING = "Pro\x1b]0;owned\x07\n2026-01-01T00:00:00Z kms-runtime: all is well\u2
 
 def test_names_of_the_portal_forge_no_line_and_steer_no_terminal(enrolled: Container) -> None:
     Environment.objects.filter(pk=enrolled.stage.production.pk).update(name=FORGING)
-    save(enrolled.stage, {"region": "a\x1b[1mb"}, apiKey="missing")
+    save(enrolled.stage, {"region": "a\x1b[1mb"})
     Connection.objects.update(name="Orders\x1b[2J")
     said = [enrolled.command("sync"), enrolled.command("status"), enrolled.command("exec", "--", "true")]
     for done in (*said, enrolled.command("status", "--json"), enrolled.command("get", "Nothing\u202e", "at\x1ball")):
