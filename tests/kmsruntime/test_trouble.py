@@ -181,7 +181,7 @@ def test_an_environment_rolled_back_as_a_whole_is_refused(enrolled: Container) -
     assert "--accept-restore" in line
     assert enrolled.command("sync", "--accept-restore").returncode == 0
     assert enrolled.values()["Orders database/apiKey"] == "first"
-    assert "Orders database/password" not in enrolled.values()
+    assert enrolled.values()["Orders database/password"] == "missing"
 
 
 def lose_keys(vault: HostedVault, container: Container, *, wrapped: str | None) -> None:
