@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import orjson
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, BaseUserManager
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -218,3 +219,23 @@ __all__ = [
     "SupportStaff",
     "User",
 ]
+
+
+class RateLimit(models.Model):
+    """One limit of the sign-in, or one used code (accounts/rate_limits.py). key: SHA-256, in hex. held: JSON."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    held = models.TextField()
+    ends_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"rate limit until {self.ends_at}"
+
+
+class Session(AbstractBaseSession):
+    """A session; its key is the SHA-256, in hex, of the one in the cookie (accounts/sessions.py)."""
+
+    session_key = models.CharField(max_length=64, primary_key=True)
+
+    def __str__(self) -> str:
+        return f"session until {self.expire_date}"

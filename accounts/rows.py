@@ -23,7 +23,8 @@ class UuidModel(models.Model):
 class SignedModel(UuidModel):
     """A row that grants access: an HMAC-SHA-256 over `SIGNED`, under a key outside the database (DESIGN.md §2).
 
-    `save()` signs, `verified()` refuses. QuerySet.update() and bulk_create() do not sign, so they must not touch SIGNED.
+    `save()` signs, `verified()` refuses. QuerySet.update() and bulk_create() do not sign: they must not touch SIGNED, and
+    create only what is `signed()`.
     Saving other columns leaves the signature alone, and changing a signed one starts from a genuine row: so a row that was
     changed past the application never becomes genuine by being saved.
     """
@@ -49,6 +50,11 @@ class SignedModel(UuidModel):
         stored = None if self._state.adding else type(self)._base_manager.filter(pk=self.pk).first()
         if stored is not None:
             stored.verified()
+
+    def signed(self) -> Self:
+        """The row itself, signed: for bulk_create() of new ones, which saves no row by itself."""
+        self.mac = self._signature()
+        return self
 
     def has_valid_mac(self) -> bool:
         return hmac.compare_digest(bytes(self.mac), self._signature())

@@ -2,6 +2,7 @@
 
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.core.paginator import Paginator
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
@@ -14,8 +15,6 @@ from accounts.forms import AuditFilterForm, ThemeForm
 from accounts.models import Account
 from accounts.post_only import post_only
 from accounts.privileges import Privilege
-
-THEME_COOKIE = "theme"
 
 
 @require_safe
@@ -37,7 +36,7 @@ def theme(request: HttpRequest) -> HttpResponse:
     response = redirect(target)
     if form.is_valid():
         response.set_cookie(
-            THEME_COOKIE,
+            settings.THEME_COOKIE_NAME,
             form.cleaned_data["theme"],
             max_age=365 * 86400,
             samesite="Lax",

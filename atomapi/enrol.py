@@ -12,6 +12,7 @@ from ninja.security import HttpBearer
 from pydantic import AfterValidator, Field
 
 from atomapi.auth import NodeRequest, enrolling_credential, sync_credential
+from atomapi.body import Body
 from kmscore.refused import Refused
 from vaults.logins import enrolment as enrolments
 from vaults.models import Enrolment
@@ -37,26 +38,26 @@ class InstallerBearer(HttpBearer):
         return token
 
 
-class EnrolIn(Schema):
+class EnrolIn(Body):
     sync_hash: str = Field(pattern="^[0-9a-f]{64}$")
     settings_hash: str = Field(pattern="^[0-9a-f]{64}$")
     host_name: Printable = Field("", max_length=253)
     version: Printable = Field("", max_length=32)
 
 
-class CredentialsIn(Schema):
+class CredentialsIn(Body):
     reason: str = Field(pattern="^(attachment|renewal|lost)$")
 
 
-class SyncCredentialIn(Schema):
+class SyncCredentialIn(Body):
     sync_hash: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class ConfirmIn(Schema):
+class ConfirmIn(Body):
     accessors: list[str] = Field(min_length=1, max_length=4)
 
 
-class IntrusionIn(Schema):
+class IntrusionIn(Body):
     mount: str = Field(pattern="^(atoms|environments)$")
 
 

@@ -11,10 +11,11 @@ import orjson
 from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
-from ninja import Router, Schema
+from ninja import Router
 from pydantic import Field
 
 from atomapi.auth import NodeRequest, enrolled_credential, settings_credential
+from atomapi.body import Body
 from atomapi.enrol import Printable
 from atomapi.report import MAX_INT, Preflight, TokenFacts
 from atomapi.sync import FORMAT, seen
@@ -54,7 +55,7 @@ def _sealed(row: KmsSettings | PropertiesFile) -> dict[str, object]:
     return {"data_key": row.data_key_id, "document": row.data_key.document, "sealed": text}
 
 
-class VerdictIn(Schema):
+class VerdictIn(Body):
     verdict: str = Field(pattern="^[a-z0-9_:]{1,64}$")
     sentence: Printable = Field("", max_length=300)
     settings_revision: int = Field(1, ge=0, le=MAX_INT)

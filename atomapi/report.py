@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
-from ninja import Router, Schema
+from ninja import Router
 from pydantic import AwareDatetime, Field
 
 from atomapi.auth import NodeRequest, sync_credential
+from atomapi.body import Body
 from atomapi.enrol import Printable
 from atoms.models import Environment, Node
 from vaults.models import ContainerReport
@@ -21,7 +22,7 @@ EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 Seconds = Annotated[int, Field(ge=0, le=int(LATEST.timestamp()))]  # a moment, or how long something lasts
 
 
-class StepIn(Schema):
+class StepIn(Body):
     """A step of the preflight; its sentences are made here, from step and code (kmscore/byov/preflight.py)."""
 
     step: str = Field(pattern="^[a-z0-9_]{1,32}$")
@@ -30,7 +31,7 @@ class StepIn(Schema):
     detail: Printable = Field("", max_length=200)
 
 
-class TokenFacts(Schema):
+class TokenFacts(Body):
     """How long the customer's token works (kmscore/byov/token.py); times in seconds since 1970."""
 
     ttl: Seconds = 0
@@ -49,7 +50,7 @@ class TokenFacts(Schema):
 Preflight = Annotated[list[StepIn], Field(max_length=40)]
 
 
-class ReportIn(Schema):
+class ReportIn(Body):
     source: Literal["hosted", "byov"]
     wrapped: bool = False
     key_name: Printable = Field("", max_length=200)

@@ -5,10 +5,11 @@ from typing import Any
 
 import orjson
 from django.http import HttpResponse
-from ninja import Router, Schema
+from ninja import Router
 from pydantic import Field, model_validator
 
 from atomapi.auth import NodeRequest, sync_credential
+from atomapi.body import Body
 from atomapi.report import MAX_BIG
 from atoms.models import Atom, Environment
 from kmscore.refused import Refused
@@ -18,7 +19,7 @@ from vaults.models import KmsAccount
 router = Router()
 
 
-class SelfCheckAnswer(Schema):
+class SelfCheckAnswer(Body):
     """Either the proof and the test value's revision, or the code of what went wrong."""
 
     proof: str = Field("", pattern="^([0-9a-f]{64})?$")

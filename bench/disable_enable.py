@@ -34,7 +34,7 @@ def fill_values(account: Any, environments: list[Any]) -> None:
 
     connection = Connection.objects.create(account=account, name="Bench")
     fields = [Field(connection=connection, key=f"f{at}", label=f"Field {at}", encrypted=True) for at in range(FIELDS)]
-    Field.objects.bulk_create(fields, batch_size=1_000)
+    Field.objects.bulk_create((field.signed() for field in fields), batch_size=1_000)
     now = timezone.now()
     for environment in environments:
         keys = [

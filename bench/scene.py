@@ -41,7 +41,6 @@ def portal() -> Iterator[Any]:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        call_command("createcachetable", verbosity=0)
         yield hosted.openbao
 
 

@@ -119,7 +119,8 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
 
 
 def fields_of(account: Account) -> list[Field]:
-    return list(Field.objects.filter(connection__account=account).select_related("connection"))
+    """Of the account's connections, extensible or not. Raises RowTampered."""
+    return Field.objects.filter(connection__account=account).verified()
 
 
 def versions_of(account: Account) -> dict[uuid.UUID, datetime]:

@@ -116,7 +116,7 @@ def save_connection(
     if connection is not None:
         _check_version(connection, expected_version)
     _check_once([*(spec.id for spec in fields if spec.id), *set(deleted)])
-    existing = {field.pk: field for field in connection.fields.all()} if connection else {}
+    existing = {field.pk: field for field in connection.fields.verified()} if connection else {}
     secrets_before = _secrets(existing.values())
     renamed = connection is not None and connection.name != name
     target = connection or Connection(account=account)

@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from accounts.models import Account, User
-from accounts.rows import UuidModel
+from accounts.rows import SignedModel, UuidModel
 from atoms.models import Environment
 from kmscore.sealed.manifest import Entry, Form, digest
 from vaults.models import DataKey
@@ -18,8 +18,10 @@ MAX_SAVE_BYTES = 4 * 1024 * 1024
 MAX_SAVE_FIELDS = 2_000
 
 
-class Connection(UuidModel):
+class Connection(SignedModel):
     """A connection component of the account."""
+
+    SIGNED = ("account_id", "name")
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="connections")
     name = models.CharField(max_length=80)
@@ -43,12 +45,24 @@ class Connection(UuidModel):
         return self.changed_at.isoformat()
 
 
-class Field(UuidModel):
+class FieldQuerySet(models.QuerySet["Field"]):
+    def verified(self) -> "list[Field]":
+        """The fields with their connections. Raises RowTampered when one of either was changed past the application."""
+        fields = list(self.select_related("connection"))
+        for connection in {field.connection_id: field.connection for field in fields}.values():
+            connection.verified()
+        return [field.verified() for field in fields]
+
+
+class Field(SignedModel):
     """A field of a connection. Its id (key) and whether it is encrypted are settled when it is added.
 
     `component_value` is the connection component's own value of a plain field; encrypted ones have none here, so that the
-    portal holds no secret outside an environment.
+    portal holds no secret outside an environment. Signed: a field that was made plain past the application would have the
+    next secret saved in the clear, and another component value would send programs elsewhere.
     """
+
+    SIGNED = ("connection_id", "key", "encrypted", "extensible", "component_value")
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="fields")
     key = models.CharField(
@@ -63,6 +77,8 @@ class Field(UuidModel):
     extensible = models.BooleanField(default=True)
     component_value = models.TextField(blank=True)
     position = models.PositiveIntegerField(default=0)
+
+    objects = FieldQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -139,7 +139,7 @@ def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path
     stray = [row for row in rows if row[0] not in fields]
     known = dict(fields)
     if stray:  # of fields that are being removed
-        known |= Field.objects.select_related("connection").in_bulk([row[0] for row in stray])
+        known |= {field.pk: field for field in Field.objects.filter(pk__in=[row[0] for row in stray]).verified()}
     for field_id, form, revision, plain, data_key, lost in rows:
         found = known[field_id]
         held[found.path] = HeldValue(

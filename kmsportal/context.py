@@ -7,7 +7,6 @@ from django.http import HttpRequest
 
 from accounts.models import Account
 from accounts.privileges import Privilege
-from accounts.views import THEME_COOKIE
 from vaults.models import LoginAlarm
 
 SECTIONS = {
@@ -20,7 +19,7 @@ SECTIONS = {
 
 
 def chosen_theme(request: HttpRequest) -> str:
-    theme = request.COOKIES.get(THEME_COOKIE, "system")
+    theme = request.COOKIES.get(settings.THEME_COOKIE_NAME, "system")
     return theme if theme in ("light", "dark") else "system"
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import structlog
 
+_QUEUE = "celery.worker.consumer.consumer"
+_PRINTS_BODIES = ("Received", "Can't decode message body")
+
 
 def configure(options: dict[str, Any]) -> None:
     """Called by Django with settings.LOGGING: {"level": name, "json": bool}."""
@@ -33,10 +36,19 @@ def configure(options: dict[str, Any]) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
+    logging.getLogger(_QUEUE).addFilter(_no_bodies)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(options["level"])
     logging.getLogger("django.server").propagate = True
+
+
+def _no_bodies(record: logging.LogRecord) -> bool:
+    """Of a message that is none of ours Celery prints all there is, line ends included: who can write to the queue would write
+    in the log. Its first words remain, up to what it would fill in."""
+    if isinstance(record.msg, str) and record.msg.startswith(_PRINTS_BODIES):
+        record.msg, record.args = record.msg.partition("%")[0].partition("\n")[0].strip(" :["), ()
+    return True
 
 
 def _place_only(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,6 @@ INSTALLED_APPS = [
     "kmsportal.apps.PortalConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.admin.apps.SimpleAdminConfig",  # the support staff's pages list their models by name
@@ -120,9 +119,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- cache and queue ----------------------------------------------------------------------------------------------------
 REDIS_URL = env.str("KMS_REDIS_URL", default="" if PRODUCTION else "redis://127.0.0.1:6379/0")
-CACHES = {  # rate limits of sign-in only; in the database, so that they hold while Redis is down
-    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}
-}
+# Rate limits of sign-in only; in the database, so that they hold while Redis is down.
+CACHES = {"default": {"BACKEND": "accounts.rate_limits.RateLimits"}}
 
 # Tasks take ids of operations; the rows own the work, so the broker may die at any moment (operations/models.py).
 CELERY_BROKER_URL = REDIS_URL
@@ -136,6 +134,7 @@ CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_DEFAULT_QUEUE = "interactive"
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False  # who can write to the queue delays and repeats, and commands nobody
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 900,
     "socket_timeout": 2,
@@ -179,6 +178,7 @@ ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "http" if not PRODUCTION else "https"
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("KMS_TRUSTED_PROXIES", default=0)  # whose X-Forwarded-For rate limits believe
+MFA_ADAPTER = "accounts.second_factors.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_REQUIRED = env.bool("KMS_MFA_REQUIRED", default=MODE != "demo")
 # Without an address mail goes nowhere: printed, the links that reset passwords would lie in the log.
@@ -189,11 +189,15 @@ DEFAULT_FROM_EMAIL = env.str("KMS_EMAIL_FROM", default="kms-portal@localhost")
 SESSION_COOKIE_NAME = f"__Host-session-{PORT}" if PRODUCTION else f"session-{PORT}"  # two stacks on one host
 CSRF_COOKIE_NAME = f"__Host-csrf-{PORT}" if PRODUCTION else f"csrf-{PORT}"
 INSTALLER_TOKEN_COOKIE_NAME = f"{'__Secure-' if PRODUCTION else ''}installer-token-{PORT}"  # atoms/shown_token.py
+THEME_COOKIE_NAME = "__Host-theme" if PRODUCTION else "theme"
+MESSAGES_COOKIE_NAME = "__Host-messages" if PRODUCTION else "messages"
+MESSAGE_STORAGE = "kmsportal.messages.NamedCookieStorage"
 SESSION_COOKIE_AGE = 8 * 3600
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_ENGINE = "accounts.sessions"
 SESSION_SERIALIZER = "django.contrib.sessions.serializers.JSONSerializer"
 
 # -- the browser --------------------------------------------------------------------------------------------------------

@@ -74,11 +74,8 @@ def _said(environment: Environment, saved: actions.Saved) -> str:
 
 def _form(environment: Environment, request: AccountRequest | None = None) -> ExtensionsForm:
     """The dialog of an environment: five queries."""
-    fields = list(
-        Field.objects.filter(connection__account=environment.account_id, extensible=True)
-        .select_related("connection")
-        .order_by("connection__name", "position", "key")
-    )
+    extensible = Field.objects.filter(connection__account=environment.account_id, extensible=True)
+    fields = extensible.order_by("connection__name", "position", "key").verified()
     rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by", "data_key").defer("sealed")
     values: dict[object, ExtensionValue] = {row.field_id: row for row in rows}
     properties = list(environment.process_properties.select_related("set_by"))

@@ -14,6 +14,7 @@ from kmscore import durable
 from kmsportal.backups import record
 
 SIDECARS = ("-wal", "-shm", "-journal")
+SESSIONS = "accounts_session"  # a backup has none: whoever reads it later should not find who is signed in
 
 
 class DatabaseRefused(Exception):
@@ -34,7 +35,8 @@ def back_up(database: Mapping[str, Any], directory: Path) -> str:
         return record.SQLITE
     file = directory / record.POSTGRES
     with durable.new_file(file) as output:
-        _run("pg_dump", [*_login(database), "--format=custom", "--no-owner", str(database["NAME"])], database, output)
+        words = [*_login(database), "--format=custom", "--no-owner", f"--exclude-table-data={SESSIONS}"]
+        _run("pg_dump", [*words, str(database["NAME"])], database, output)
     return record.POSTGRES
 
 
@@ -45,12 +47,20 @@ def _back_up_sqlite(source: Path, target: Path) -> None:
     try:
         with closing(sqlite3.connect(reading, uri=True)) as found, closing(sqlite3.connect(target)) as copy:
             found.backup(copy)
+            _forget_sessions(copy)
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
         durable.sync(target)
         return
     except sqlite3.Error as error:
         failure = DatabaseRefused(f"The database {source} cannot be read: {type(error).__name__}.")
     raise failure
+
+
+def _forget_sessions(copy: sqlite3.Connection) -> None:
+    if copy.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [SESSIONS]).fetchone():
+        copy.execute("PRAGMA secure_delete=ON")
+        copy.execute(f"DELETE FROM {SESSIONS}")  # noqa: S608 (our own name)
+        copy.commit()
 
 
 def put_back(database: Mapping[str, Any], directory: Path, name: str, aside: str) -> Path | None:

@@ -25,7 +25,6 @@ DEMO_FORMAT = 1
 def prepare(place: StackDirectory) -> None:
     """Bring database and static files up to date; demo data and demo.json at the first start only."""
     call_command("migrate", interactive=False, verbosity=0)
-    call_command("createcachetable", verbosity=0)
     call_command("collectstatic", interactive=False, verbosity=0, clear=_outdated(place))
     if not place.demo_file.exists():
         from kmsportal.demo.seed import seed

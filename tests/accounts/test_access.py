@@ -26,6 +26,8 @@ def test_every_access_granting_table_is_signed() -> None:
         "atoms.Attachment",
         "atoms.NodeCredential",
         "atoms.InstallerToken",
+        "extensions.Connection",
+        "extensions.Field",
         "vaults.Enrolment",
         "vaults.KmsAccount",
         "vaults.LoginAlarm",

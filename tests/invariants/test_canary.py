@@ -80,8 +80,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         database = f"sqlite:///{directory}/portal/portal.sqlite3"
         settings = {"KMS_DATABASE_URL": database, "KMS_VAR": str(directory / "portal"), "PYTHONPATH": str(ROOT)}
         environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"} | settings
-        for command in ("migrate", "createcachetable"):
-            subprocess.run([sys.executable, "manage.py", command, "-v0"], cwd=ROOT, env=environment, check=True)
+        subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=environment, check=True)
         portal = start_portal(vault, database, directory / "portal")
         portal.environment["KMS_LOG_LEVEL"] = "DEBUG"
         for name in ("worker", "web"):

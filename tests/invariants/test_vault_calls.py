@@ -74,7 +74,7 @@ def fill(stage: Stage, count: int) -> list[Field]:
     fields = [
         Field(connection=connection, key=f"f{n}", label=f"F{n}", encrypted=True, position=n) for n in range(count)
     ]
-    Field.objects.bulk_create(fields)
+    Field.objects.bulk_create(field.signed() for field in fields)
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: calls.new_data_key(environment.pk), range(count)))
     ids = [str(uuid.uuid4()) for _ in made]

@@ -168,8 +168,8 @@ def _settings(client: Client) -> None:
         client.write_data(f"{mount}/config/keys", data={"disable_upsert": True})
     # Each version of a document is stored whole; two are enough to undo the last write by hand.
     _when_ready(lambda: client.secrets.kv.v2.configure(max_versions=2, mount_point=DATAKEYS))
-    for mount in (ENVIRONMENTS, ATOMS):
-        # Otherwise whoever knows a role_id can lock the runtime out with five wrong secret_ids.
+    for mount in (PLATFORM, ENVIRONMENTS, ATOMS):
+        # Otherwise whoever knows a role_id can lock a runtime, or a part of the portal, out with five wrong secret_ids.
         client.sys.tune_mount_configuration(f"auth/{mount}", user_lockout_config={"lockout_disable": True})
 
 

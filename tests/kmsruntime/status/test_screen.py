@@ -83,7 +83,9 @@ FORGING = "Pro\x1b]0;owned\x07\n2026-01-01T00:00:00Z kms-runtime: all is well\u2
 def test_names_of_the_portal_forge_no_line_and_steer_no_terminal(enrolled: Container) -> None:
     Environment.objects.filter(pk=enrolled.stage.production.pk).update(name=FORGING)
     save(enrolled.stage, {"region": "a\x1b[1mb"})
-    Connection.objects.update(name="Orders\x1b[2J")
+    connection = Connection.objects.get()
+    connection.name = "Orders\x1b[2J"
+    connection.save()
     said = [enrolled.command("sync"), enrolled.command("status"), enrolled.command("exec", "--", "true")]
     for done in (*said, enrolled.command("status", "--json"), enrolled.command("get", "Nothing\u202e", "at\x1ball")):
         text = done.stdout + done.stderr

@@ -36,8 +36,7 @@ NAMES = ("alice", "bob", "charlie")
 
 
 def setup() -> dict[str, Any]:
-    for name in ("migrate", "createcachetable"):
-        call_command(name, verbosity=0)
+    call_command("migrate", verbosity=0)
     people = [User.objects.create_user(f"{name}@example.com", "correct horse battery staple") for name in NAMES]
     account, other = accounts.create_account("Acme Corp", actor="t"), accounts.create_account("Other Ltd", actor="t")
     accounts.add_member(account, people[0], [Role.objects.get(pk=ADMINISTRATOR)], actor="t")

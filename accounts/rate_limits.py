@@ -1,0 +1,93 @@
+"""Where the sign-in's rate limits and used codes are kept: rows that hold JSON of two shapes, and refuse all else.
+
+A Django cache backend, because that is what the sign-in library counts in. It is none of Django's own, which unpickle what
+they read: whoever writes to the database would run code in a process that has keys. What is not of these shapes is not
+there; who writes here can lift a limit, and nothing more.
+"""
+
+import hashlib
+import json
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
+LONGEST = 1000  # moments in one limit's history
+SWEPT = 0.02  # of the writes, which also remove what has ended
+
+
+class RateLimits(BaseCache):
+    """Keys are kept as SHA-256: addresses of people are part of them."""
+
+    def __init__(self, _location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+
+    def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
+        held = self._rows.filter(pk=self._hashed(key, version), ends_at__gt=timezone.now()).values_list("held").first()
+        return default if held is None else _read(held[0], default)
+
+    def has_key(self, key: str, version: int | None = None) -> bool:
+        return self.get(key, version=version) is not None
+
+    def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Whether it was not there: one of several at once is told so."""
+        row = self._row(key, value, timeout, version)
+        self._rows.filter(pk=row.pk, ends_at__lte=timezone.now()).delete()
+        try:
+            with transaction.atomic():
+                row.save(force_insert=True)
+        except IntegrityError:
+            return False
+        return True
+
+    def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        row = self._row(key, value, timeout, version)
+        self._rows.bulk_create([row], update_conflicts=True, unique_fields=["key"], update_fields=["held", "ends_at"])
+        if random.random() < SWEPT:  # noqa: S311 (nothing secret is drawn)
+            self._rows.filter(ends_at__lte=timezone.now()).delete()
+
+    def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        rows = self._rows.filter(pk=self._hashed(key, version), ends_at__gt=timezone.now())
+        return bool(rows.update(ends_at=self._end(timeout)))
+
+    def delete(self, key: str, version: int | None = None) -> bool:
+        return bool(self._rows.filter(pk=self._hashed(key, version)).delete()[0])
+
+    def clear(self) -> None:
+        self._rows.all().delete()
+
+    @property
+    def _rows(self) -> Any:
+        from accounts.models import RateLimit  # a cache is made before models are
+
+        return RateLimit.objects
+
+    def _row(self, key: str, value: Any, timeout: Any, version: int | None) -> Any:
+        held = json.dumps(value)
+        if _read(held, None) is None:
+            raise TypeError("Only moments, True and short texts are kept here.")
+        return self._rows.model(key=self._hashed(key, version), held=held, ends_at=self._end(timeout))
+
+    def _hashed(self, key: str, version: int | None) -> str:
+        return hashlib.sha256(self.make_key(key, version=version).encode()).hexdigest()
+
+    def _end(self, timeout: Any) -> datetime:
+        seconds = self.get_backend_timeout(timeout)
+        return FOR_EVER if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _read(held: str, default: Any) -> Any:
+    """What a row holds when it is of our shapes: True, a short text, or a list of moments in seconds since 1970."""
+    try:
+        value = json.loads(held)
+    except (ValueError, RecursionError):
+        return default
+    if value is True or (isinstance(value, str) and len(value) <= 64):
+        return value
+    if isinstance(value, list) and len(value) <= LONGEST and all(type(one) in (int, float) for one in value):
+        return value
+    return default

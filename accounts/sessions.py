@@ -1,0 +1,62 @@
+"""Sessions: kept by the hash of their key, and each row's content authenticated for that key.
+
+Whoever reads the database has no key to put into a cookie; whoever writes to it makes no session, and moves none to another
+key. A session lasts from when it was made, whatever the row says of its end, and whatever was confirmed since then.
+"""
+
+import hashlib
+import time
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from django.utils import timezone
+
+MADE = "_made"  # seconds since 1970; within the authenticated content
+
+
+class SessionStore(DatabaseStore):
+    """Django's database store, but for what stands in the table."""
+
+    @classmethod
+    def get_model_class(cls) -> Any:
+        from accounts.models import Session  # settings name this module before models are there
+
+        return Session
+
+    @property
+    def key_salt(self) -> str:
+        """What the signature over the content stands for, besides the content."""
+        return f"accounts.sessions.{_hashed(self.session_key or '')}"
+
+    def load(self) -> dict[str, Any]:
+        found = self._rows(self.session_key).filter(expire_date__gt=timezone.now()).first()
+        content: dict[str, Any] = self.decode(found.session_data) if found else {}
+        made = content.get(MADE)
+        if not isinstance(made, int) or not 0 <= time.time() - made < settings.SESSION_COOKIE_AGE:
+            self._session_key = None
+            return {}
+        return content
+
+    def exists(self, session_key: str) -> bool:
+        return bool(self._rows(session_key).exists())
+
+    def cycle_key(self) -> None:
+        """Somebody signed in: this is another session."""
+        super().cycle_key()
+        self[MADE] = int(time.time())
+
+    def create_model_instance(self, data: dict[str, Any]) -> Any:
+        key = self._get_or_create_session_key()  # type: ignore[attr-defined]  # the stubs leave it out
+        data.setdefault(MADE, int(time.time()))
+        return self.model(session_key=_hashed(key), session_data=self.encode(data), expire_date=self.get_expiry_date())
+
+    def delete(self, session_key: str | None = None) -> None:
+        self._rows(session_key or self.session_key).delete()
+
+    def _rows(self, session_key: str | None) -> Any:
+        return self.model.objects.filter(session_key=_hashed(session_key or ""))
+
+
+def _hashed(session_key: str) -> str:
+    return hashlib.sha256(session_key.encode()).hexdigest()

@@ -1,0 +1,22 @@
+"""A live portal, and what an attacker holds beside it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import PASSWORD
+from tests.live import LivePortal
+from tests.security.visitor import Visitor
+
+
+@pytest.fixture
+def visitor(portal: LivePortal) -> Callable[..., Visitor]:
+    """Somebody with a browser of their own, signed in as one of the cast when a name is given."""
+
+    def come(name: str = "") -> Visitor:
+        found = Visitor(portal.url)
+        if name:
+            found.sign_in(getattr(portal.stage.cast, name).email, PASSWORD)
+        return found
+
+    return come

@@ -1,0 +1,145 @@
+"""An attacker who writes to the live database, and has nothing else.
+
+On commit e0b1f14 the same steps won: a pickle in the table of rate limits ran in the web process at the next sign-in; a field
+whose column `encrypted` was put to false had the next secret saved in the clear.
+"""
+
+import base64
+import json
+import os
+import pickle
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret, hotp_value, yield_hotp_counters_from_time
+from django.db import connection
+from django.utils import timezone
+
+from accounts.models import RateLimit, Session
+from accounts.sessions import SessionStore
+from extensions.models import Connection, ExtensionValue, Field
+from tests.live import LivePortal
+from tests.security.test_reads_the_database import session_cookie
+from tests.security.visitor import Visitor
+
+pytestmark = pytest.mark.django_db(transaction=True)
+TYPED = "typed-canary-5b1e"
+
+
+class Evil:
+    """Unpickled, it makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_in_any_text_of_any_table_runs_nowhere(
+    portal: LivePortal, visitor: Callable[..., Visitor], tmp_path: Path
+) -> None:
+    """In every column that holds text, of every row, one table after the other, while people sign in and look."""
+    proof = tmp_path / "ran"
+    pickled = base64.b64encode(pickle.dumps(Evil(proof))).decode()
+    guesser = visitor()
+    guesser.post("/auth/login/", {"login": "alice@example.com", "password": "wrong once"})
+    assert RateLimit.objects.exists()
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            fields = connection.introspection.get_table_description(cursor, table)
+            for column in fields:
+                try:
+                    cursor.execute(f'UPDATE "{table}" SET "{column.name}" = %s', [pickled])  # noqa: S608
+                except Exception:  # noqa: BLE001 S112 (a constraint: it cannot stand there)
+                    continue
+            guesser.post("/auth/login/", {"login": "alice@example.com", "password": "wrong again"})
+            guesser.get("/")
+            assert not proof.exists(), table
+
+
+@pytest.mark.parametrize("held", ["[" * 100_000, '{"a": 1}', "[true]", '["x"]', "null", "", "\x00", "1e999", "[[1]]"])
+def test_what_is_no_rate_limit_is_none(portal: LivePortal, visitor: Callable[..., Visitor], held: str) -> None:
+    guesser = visitor()
+    guesser.post("/auth/login/", {"login": "alice@example.com", "password": "wrong once"})
+    RateLimit.objects.update(held=held)
+    assert guesser.post("/auth/login/", {"login": "alice@example.com", "password": "wrong again"}).status == 200
+    visitor("bob")
+
+
+def test_a_session_that_was_written_moved_or_lengthened_signs_nobody_in(
+    portal: LivePortal, visitor: Callable[..., Visitor]
+) -> None:
+    page = f"/accounts/{portal.stage.account.code}/audit/"
+    alice, stranger = visitor("alice"), visitor("charlie")
+    mine = SessionStore(session_cookie(stranger).value)
+    row = Session.objects.get(session_key=mine.create_model_instance({}).session_key)
+    other = Session.objects.exclude(pk=row.pk).get()
+    for content in (other.session_data, json.dumps({"_auth_user_id": str(portal.stage.alice.pk)}), ""):
+        Session.objects.filter(pk=row.pk).update(session_data=content)
+        assert stranger.get(page).status == 302, "taken to the sign-in"
+    assert alice.get(page).status == 200
+
+
+def test_a_session_ends_after_its_time_whatever_its_row_says(
+    portal: LivePortal, visitor: Callable[..., Visitor], settings: Any
+) -> None:
+    alice = visitor("alice")
+    store = SessionStore(session_cookie(alice).value)
+    content = store.load()
+    content["_made"] -= settings.SESSION_COOKIE_AGE
+    earlier = store.create_model_instance(content)  # as it would be, had she signed in that much earlier
+    earlier.expire_date = timezone.now() + timedelta(days=400)
+    earlier.save(force_update=True)
+    assert alice.get(f"/accounts/{portal.stage.account.code}/audit/").status == 302
+
+
+@pytest.mark.parametrize("stored", ["", "JBSWY3DPEHPK3PXP", "aes256-gcm:1:", "aes256-gcm:1:AAAA", None, 7])
+def test_a_second_factor_that_was_written_lets_nobody_in(
+    portal: LivePortal, visitor: Callable[..., Visitor], stored: object
+) -> None:
+    alice = portal.stage.cast.alice
+    factor = TOTP.activate(alice, generate_totp_secret()).instance
+    factor.data = {"secret": stored}
+    factor.save()
+    thief = visitor()
+    thief.sign_in(alice.email, "correct horse battery staple")  # the first factor; the second comes now
+    secret = stored if isinstance(stored, str) and stored.isalnum() else ""
+    for counter in yield_hotp_counters_from_time():
+        code = f"{hotp_value(secret, counter):06}"
+        assert thief.post("/auth/2fa/authenticate/", {"code": code}).status in (200, 400)
+    assert thief.get(f"/accounts/{portal.stage.account.code}/audit/").status == 302
+
+
+@pytest.mark.parametrize("changes", [{"encrypted": False}, {"encrypted": False, "extensible": True}])
+def test_a_field_that_was_made_plain_takes_no_secret(
+    portal: LivePortal, visitor: Callable[..., Visitor], changes: dict[str, bool]
+) -> None:
+    stage = portal.stage
+    field = stage.field("password")
+    alice = visitor("alice")
+    Field.objects.filter(pk=field.pk).update(**changes)
+    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
+    refused = alice.post(page, {"expected_revision": "0", f"value.{field.pk}": TYPED, f"secret.{field.pk}": TYPED})
+    assert refused.status >= 400
+    assert TYPED not in refused.text
+    assert not ExtensionValue.objects.filter(plain=TYPED).exists()
+
+
+@pytest.mark.parametrize("column", ["component_value", "key", "connection"])
+def test_a_field_or_connection_that_was_changed_sends_no_program_elsewhere(
+    portal: LivePortal, visitor: Callable[..., Visitor], column: str
+) -> None:
+    stage = portal.stage
+    if column == "connection":
+        Connection.objects.filter(pk=stage.connection.pk).update(name="Another")
+    else:
+        Field.objects.filter(pk=stage.field("host").pk).update(**{column: "evil.example"})
+    alice = visitor("alice")
+    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
+    refused = alice.post(page, {"expected_revision": "0", f"value.{stage.field('user').pk}": "orders"})
+    assert refused.status >= 400
+    assert not ExtensionValue.objects.exists()
