@@ -4,11 +4,23 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.loaders.app import AppLoader
 from celery.signals import setup_logging, worker_process_init
+
+from kmsportal.refusal import one_line
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
 
-app = Celery("kmsportal")
+
+class SettingsLoader(AppLoader):
+    """Settings that cannot be used end a worker or beat in one line."""
+
+    def config_from_object(self, obj: Any, silent: bool = False) -> Any:
+        with one_line():
+            return super().config_from_object(obj, silent=silent)
+
+
+app = Celery("kmsportal", loader="kmsportal.celery:SettingsLoader")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["operations"])  # other rooms register theirs when their app is ready
 

@@ -3,11 +3,14 @@
 `KMS_MODE` is `production` (nothing is assumed), `demo` (the embedded stack of `make run`) or `development`.
 """
 
+import ssl
 from pathlib import Path
 
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+
+from kmsportal import production
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()
@@ -124,6 +127,12 @@ CACHES = {"default": {"BACKEND": "accounts.rate_limits.RateLimits"}}
 
 # Tasks take ids of operations; the rows own the work, so the broker may die at any moment (operations/models.py).
 CELERY_BROKER_URL = REDIS_URL
+if REDIS_URL.startswith("rediss:"):
+    CELERY_BROKER_USE_SSL = {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": env.str("KMS_REDIS_CA", default="") or None,
+    }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -259,3 +268,6 @@ METRICS_TOKEN = env.str("KMS_METRICS_TOKEN", default="")
 ATOM_POLL_SECONDS = 5  # how often a container asks; online means it asked within six of these
 ROTATION_SETTLE_SECONDS = env.int("KMS_ROTATION_SETTLE_SECONDS", default=600)  # a save in flight has ended by then
 BACKUP_RETENTION_DAYS = env.int("KMS_BACKUP_RETENTION_DAYS", default=35)
+
+if PRODUCTION and (found := production.faults(globals())):
+    raise ImproperlyConfigured(" ".join(found))

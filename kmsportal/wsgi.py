@@ -7,8 +7,11 @@ from typing import Any
 import structlog
 from django.core.wsgi import get_wsgi_application
 
+from kmsportal.refusal import one_line
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
-portal = get_wsgi_application()
+with one_line(status=3):  # which gunicorn does not answer by trying again
+    portal = get_wsgi_application()
 log = structlog.get_logger()
 
 

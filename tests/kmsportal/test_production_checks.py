@@ -16,8 +16,8 @@ GOOD = {
     "KMS_AUDIT_KEY": secrets.token_urlsafe(48),
     "KMS_ALLOWED_HOSTS": "kms.example.org",
     "KMS_PORTAL_URL": "https://kms.example.org",
-    "KMS_DATABASE_URL": "postgres://kms@db.example.org/kms",
-    "KMS_REDIS_URL": "rediss://redis.example.org:6379/0",
+    "KMS_DATABASE_URL": "postgres://kms@db.example.org/kms?sslmode=verify-full",
+    "KMS_REDIS_URL": "rediss://:made-up@redis.example.org:6379/0",
     "KMS_VAULT_ADDR": "https://vault.example.org:8200",
     "KMS_VAULT_PUBLIC_ADDR": "https://vault.example.org:8200",
     "KMS_EMAIL_URL": "smtp+tls://kms:made-up@mail.example.org:587",
@@ -28,20 +28,39 @@ BAD = [
     ({"KMS_PORTAL_URL": "http://kms.example.org"}, "PORTAL_URL must be an https address"),
     ({"KMS_VAULT_ADDR": "https://127.0.0.1:8200"}, "the embedded vault is for the demo only"),
     ({"KMS_VAULT_ADDR": "https://[::1]:8200"}, "the embedded vault is for the demo only"),
-    ({"KMS_DATABASE_URL": "sqlite:////tmp/portal.sqlite3"}, "Production needs PostgreSQL"),
+    ({"KMS_DATABASE_URL": "sqlite:////tmp/portal.sqlite3"}, "production needs PostgreSQL"),
     ({"KMS_SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters"),
-    ({"KMS_ROW_KEY": GOOD["KMS_AUDIT_KEY"]}, "SECRET_KEY, ROW_KEY and AUDIT_KEY must differ"),
-    ({"KMS_MFA_REQUIRED": "0"}, "The second factor can be optional in the demo only"),
-    ({"KMS_EMAIL_URL": "consolemail://"}, "Production needs a mail server (KMS_EMAIL_URL)"),
-    ({"KMS_EMAIL_URL": "dummymail://"}, "Production needs a mail server (KMS_EMAIL_URL)"),
+    ({"KMS_ROW_KEY": GOOD["KMS_AUDIT_KEY"]}, "KMS_SECRET_KEY, KMS_ROW_KEY and KMS_AUDIT_KEY must differ"),
+    ({"KMS_MFA_REQUIRED": "0"}, "the second factor can be optional in the demo only"),
+    ({"KMS_EMAIL_URL": "consolemail://"}, "KMS_EMAIL_URL: production needs a mail server"),
+    ({"KMS_EMAIL_URL": "dummymail://"}, "KMS_EMAIL_URL: production needs a mail server"),
+    ({"KMS_EMAIL_URL": "smtp://mail.example.org:25"}, "KMS_EMAIL_URL must be smtp+tls or smtp+ssl"),
+    ({"KMS_DATABASE_URL": "postgres://kms@db.example.org/kms"}, "sslmode=verify-full"),
+    ({"KMS_DATABASE_URL": "postgres://kms@db.example.org/kms?sslmode=require"}, "sslmode=verify-full"),
+    ({"KMS_REDIS_URL": "redis://:made-up@redis.example.org:6379/0"}, "KMS_REDIS_URL must be a rediss address"),
+    ({"KMS_REDIS_URL": "rediss://redis.example.org:6379/0"}, "KMS_REDIS_URL needs a password"),
+    ({"KMS_REDIS_URL": f"{GOOD['KMS_REDIS_URL']}?ssl_cert_reqs=none"}, "the certificate is always checked"),
+    ({"KMS_ALLOWED_HOSTS": "*"}, "KMS_ALLOWED_HOSTS must name the hosts"),
+    ({"KMS_ALLOWED_HOSTS": ""}, "KMS_ALLOWED_HOSTS must name the hosts"),
+    ({"KMS_METRICS_TOKEN": "a"}, "KMS_METRICS_TOKEN must have at least 32 characters"),
+    ({"KMS_BEHIND_TLS_PROXY": "1"}, "say in KMS_TRUSTED_PROXIES how many"),
+    ({"KMS_SECRET_KEY_FILE": "/not/there"}, "/not/there cannot be read"),
     ({"KMS_AUDIT_KEY": ""}, "Set KMS_AUDIT_KEY or KMS_AUDIT_KEY_FILE"),
     ({"KMS_MODE": "prod"}, "KMS_MODE is production, demo or development"),
 ]
 
 
-def check(changes: dict[str, str]) -> subprocess.CompletedProcess[str]:
+STARTS = {
+    "web": ("gunicorn", "kmsportal.wsgi:application", "--bind", "127.0.0.1:0"),
+    "worker": ("celery", "-A", "kmsportal", "worker", "-Q", "interactive", "-c", "1"),
+    "beat": ("celery", "-A", "kmsportal", "beat"),
+}
+
+
+def check(changes: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))}
-    words = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    words = words or ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    words = (sys.executable, *words)
     return subprocess.run(
         words, cwd=ROOT, env=kept | GOOD | changes, capture_output=True, text=True, timeout=60, check=False
     )
@@ -75,4 +94,21 @@ def test_what_belongs_to_the_demo_is_refused(changes: dict[str, str], message: s
     done = check(changes)
     assert done.returncode != 0
     assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1, "one line, and no traceback"
     assert not any(value in done.stderr for name, value in GOOD.items() if name.endswith("_KEY"))
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_no_process_starts_with_them(name: str) -> None:
+    """Once only a command looked that nobody had to run."""
+    done = check({"KMS_VAULT_ADDR": "http://vault.example.org:8200"}, "-m", *STARTS[name])
+    assert done.returncode != 0
+    assert "KMS_VAULT_ADDR must be an https address in production." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["migrate", "create_account", "sweep", "install_vault"])
+def test_no_command_runs_with_them(command: str) -> None:
+    done = check({"KMS_ALLOWED_HOSTS": "*"}, "manage.py", command)
+    assert done.returncode == 1
+    assert done.stderr == "KMS Portal does not start. KMS_ALLOWED_HOSTS must name the hosts, without a *.\n"

@@ -1,0 +1,72 @@
+"""What a real installation must not be. Every process and every command refuses to start, in words; nothing here is secret."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from kmscore.byov.customer import is_loopback
+
+LEAST_CHARACTERS = 32  # of a key or a token
+
+
+def faults(settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with production settings, by their names: sentences without a value."""
+    found = (_addresses, _keys, _people, _database, _queue, _mail)
+    return [sentence for look in found for sentence in look(settings)]
+
+
+def _addresses(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The embedded stack runs under one user id: a demo, not a boundary between its parts (docs/threat-model.md)."""
+    for name in ("VAULT_ADDR", "VAULT_PUBLIC_ADDR", "PORTAL_URL"):
+        if urlsplit(settings[name]).scheme != "https":
+            yield f"KMS_{name} must be an https address in production."
+    if is_loopback(urlsplit(settings["VAULT_ADDR"]).hostname or ""):
+        yield "KMS_VAULT_ADDR is this machine: the embedded vault is for the demo only."
+    if not settings["ALLOWED_HOSTS"] or any("*" in host for host in settings["ALLOWED_HOSTS"]):
+        yield "KMS_ALLOWED_HOSTS must name the hosts, without a *."
+    if settings.get("SECURE_PROXY_SSL_HEADER") and settings["ALLAUTH_TRUSTED_PROXY_COUNT"] < 1:
+        yield "KMS_BEHIND_TLS_PROXY believes a proxy: say in KMS_TRUSTED_PROXIES how many stand before the web server."
+
+
+def _keys(settings: Mapping[str, Any]) -> Iterator[str]:
+    keys = {name: settings[name] for name in ("SECRET_KEY", "ROW_KEY", "AUDIT_KEY")}
+    for name, key in keys.items():
+        if len(key) < LEAST_CHARACTERS:
+            yield f"KMS_{name} must have at least {LEAST_CHARACTERS} characters."
+    if len({key if isinstance(key, bytes) else key.encode() for key in keys.values()}) < len(keys):
+        yield "KMS_SECRET_KEY, KMS_ROW_KEY and KMS_AUDIT_KEY must differ."
+    if settings["METRICS_TOKEN"] and len(settings["METRICS_TOKEN"]) < LEAST_CHARACTERS:
+        yield f"KMS_METRICS_TOKEN must have at least {LEAST_CHARACTERS} characters, or not be set."
+
+
+def _people(settings: Mapping[str, Any]) -> Iterator[str]:
+    if not settings["MFA_REQUIRED"]:
+        yield "KMS_MFA_REQUIRED: the second factor can be optional in the demo only."
+
+
+def _database(settings: Mapping[str, Any]) -> Iterator[str]:
+    database = settings["DATABASES"]["default"]
+    if not database["ENGINE"].endswith("postgresql"):
+        yield "KMS_DATABASE_URL: production needs PostgreSQL."
+    elif (database["HOST"] and not database["HOST"].startswith("/")) and (
+        database.get("OPTIONS", {}).get("sslmode") != "verify-full"
+    ):
+        yield "KMS_DATABASE_URL must end with ?sslmode=verify-full (and &sslrootcert=FILE for a CA of your own)."
+
+
+def _queue(settings: Mapping[str, Any]) -> Iterator[str]:
+    address = urlsplit(settings["REDIS_URL"])
+    if address.scheme != "rediss":
+        yield "KMS_REDIS_URL must be a rediss address: the link to Redis is encrypted in production."
+    if not address.password:
+        yield "KMS_REDIS_URL needs a password: whoever reaches Redis could write to the queue."
+    if any(name.startswith("ssl_") for name in parse_qs(address.query)):
+        yield "KMS_REDIS_URL: the certificate is always checked; name a CA of your own in KMS_REDIS_CA."
+
+
+def _mail(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Printed or written to a file, a link that resets a password is there for whoever reads logs."""
+    if not settings["EMAIL_BACKEND"].endswith("smtp.EmailBackend"):
+        yield "KMS_EMAIL_URL: production needs a mail server, for links that reset passwords."
+    elif not (settings.get("EMAIL_USE_TLS") or settings.get("EMAIL_USE_SSL")):
+        yield "KMS_EMAIL_URL must be smtp+tls or smtp+ssl: such links are not sent in the clear."
