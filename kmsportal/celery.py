@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Celery
 from celery.loaders.app import AppLoader
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import celeryd_init, setup_logging, worker_process_init
 
 from kmsportal.refusal import one_line
 
@@ -28,6 +28,16 @@ app.autodiscover_tasks(["operations"])  # other rooms register theirs when their
 @setup_logging.connect
 def keep_logging(**_: Any) -> None:
     """Celery leaves logging to Django's settings."""
+
+
+@celeryd_init.connect
+def check_start(options: Any = None, **_: Any) -> None:
+    """In the worker's own process, before it forks."""
+    from kmsportal import start
+
+    queues = (options or {}).get("queues") or []
+    with one_line():
+        start.check(start.file_of(queues.split(",") if isinstance(queues, str) else queues))
 
 
 @worker_process_init.connect

@@ -12,6 +12,9 @@ from kmsportal.refusal import one_line
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
 with one_line(status=3):  # which gunicorn does not answer by trying again
     portal = get_wsgi_application()
+    from kmsportal import start  # noqa: E402  (what it needs is there now)
+
+    start.check("web.json")
 log = structlog.get_logger()
 
 

@@ -112,3 +112,12 @@ def test_no_command_runs_with_them(command: str) -> None:
     done = check({"KMS_ALLOWED_HOSTS": "*"}, "manage.py", command)
     assert done.returncode == 1
     assert done.stderr == "KMS Portal does not start. KMS_ALLOWED_HOSTS must name the hosts, without a *.\n"
+
+
+@pytest.mark.parametrize("name", ["web", "worker"])
+def test_no_process_starts_without_credentials_of_its_own(name: str) -> None:
+    for credentials, says in (("", "Set KMS_VAULT_CREDENTIALS."), ("/not/there", "/not/there cannot be read")):
+        done = check({"KMS_VAULT_CREDENTIALS": credentials}, "-m", *STARTS[name])
+        assert done.returncode != 0
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr

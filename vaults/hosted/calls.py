@@ -374,6 +374,11 @@ def delete_document(recipient: object, document: int) -> None:
 # -- nobody -------------------------------------------------------------------------------------------------------------
 
 
+def server_time() -> int:
+    """The vault's own clock, in seconds since 1970; asks without a token."""
+    return _get_server().server_time()
+
+
 def health() -> str:
     """`ok`, or the code of what is wrong; asks without a token."""
     try:
