@@ -6,6 +6,7 @@ import structlog
 from django.http import HttpRequest
 from ninja.security import HttpBearer
 
+from atomapi import allowance
 from atoms.models import Node, NodeCredential, token_hash
 from atoms.revocation import note_refused
 
@@ -36,6 +37,8 @@ class NodeBearer(HttpBearer):
         elif not credential.is_valid():
             log.error("node_credential_forged", credential=str(credential.pk))
             return None
+        else:
+            allowance.take(credential.node_id)
         return credential
 
 

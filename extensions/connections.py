@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import ProtectedError
 from django.utils.dateparse import parse_datetime
 
-from accounts import audit
+from accounts import audit, quota
 from accounts.models import Account, AuditEntry, User
 from atoms.models import Environment
 from extensions.actions import delete_removed, fields_of, save_key_for, versions_of, write_plan
@@ -111,9 +111,12 @@ def save_connection(
 
     Only the fields in `deleted` leave; those not mentioned at all stay as they are. expected_version: Connection.version
     as it was when the change was thought of, None when nobody asks. Raises StaleConnection, Refused (hidden_values,
-    field_twice, saved_meanwhile), ValuesWouldBeLost, and what save_extensions raises for the vault; nothing is written then.
+    field_twice, saved_meanwhile, quota_reached), ValuesWouldBeLost, and what save_extensions raises for the vault; nothing
+    is written then.
     """
-    if connection is not None:
+    if connection is None:
+        quota.check("connections", account.connections.all())
+    else:
         _check_version(connection, expected_version)
     _check_once([*(spec.id for spec in fields if spec.id), *set(deleted)])
     existing = {field.pk: field for field in connection.fields.verified()} if connection else {}

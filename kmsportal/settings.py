@@ -265,6 +265,12 @@ DEFAULT_EXCEPTION_REPORTER_FILTER = "kmsportal.error_reports.NoValuesFilter"
 LOGGING_CONFIG = "kmsportal.logs.configure"
 LOGGING = {"level": env.str("KMS_LOG_LEVEL", default="INFO"), "json": PRODUCTION}
 METRICS_TOKEN = env.str("KMS_METRICS_TOKEN", default="")
+QUOTAS = {  # of one account; accounts/quota.py
+    "environments": env.int("KMS_MOST_ENVIRONMENTS", default=1_000),
+    "Atoms": env.int("KMS_MOST_ATOMS", default=10_000),
+    "connections": env.int("KMS_MOST_CONNECTIONS", default=1_000),
+}
+ATOM_REQUESTS_PER_SECOND = env.float("KMS_ATOM_REQUESTS_PER_SECOND", default=10.0)  # of one container, on average
 ATOM_POLL_SECONDS = 5  # how often a container asks; online means it asked within six of these
 ROTATION_SETTLE_SECONDS = env.int("KMS_ROTATION_SETTLE_SECONDS", default=600)  # a save in flight has ended by then
 BACKUP_RETENTION_DAYS = env.int("KMS_BACKUP_RETENTION_DAYS", default=35)

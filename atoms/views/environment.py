@@ -17,6 +17,7 @@ from atoms.forms import LOSSES_CHANGED, ConfirmNameForm, EnvironmentForm, Enviro
 from atoms.models import Environment
 from atoms.pages import environment_page, find_environment
 from atoms.tree import atom_tree
+from kmscore.refused import Refused
 from operations.models import Operation
 
 
@@ -25,13 +26,17 @@ from operations.models import Operation
 def environment_create(request: AccountRequest) -> HttpResponse:
     form = EnvironmentForm(request.POST or None, account=request.account)
     if request.method == "POST" and form.is_valid():
-        environment = actions.create_environment(
-            request.account,
-            name=form.cleaned_data["name"],
-            classification=form.cleaned_data["classification"],
-            actor=request.user,
-        )
-        return redirect("atoms:environment_detail", request.account.code, environment.pk)
+        try:
+            environment = actions.create_environment(
+                request.account,
+                name=form.cleaned_data["name"],
+                classification=form.cleaned_data["classification"],
+                actor=request.user,
+            )
+        except Refused as refusal:
+            form.add_error(None, refusal.sentence)
+        else:
+            return redirect("atoms:environment_detail", request.account.code, environment.pk)
     return render(request, "atoms/environment_create.html", {"section": "manage", "form": form, **atom_tree(request)})
 
 

@@ -17,6 +17,7 @@ from atoms.forms import AtomForm, InstallerTokenForm
 from atoms.models import Atom, Node
 from atoms.pages import atom_page, find_atom
 from atoms.tree import atom_tree
+from kmscore.refused import Refused
 
 
 @require_http_methods(["GET", "POST"])
@@ -29,20 +30,27 @@ def atom_create(request: AccountRequest) -> HttpResponse:
     form = AtomForm(request.POST or None, initial=initial, membership=request.membership, may_attach=may_attach)
     if request.method == "POST" and form.is_valid():
         wanted = form.cleaned_data
-        atom = actions.create_atom(
-            request.account,
-            name=wanted["name"],
-            type=wanted["type"],
-            environment=wanted.get("environment"),
-            actor=request.user,
-        )
-        response = redirect("atoms:atom_install", request.account.code, atom.pk)
-        if wanted["minutes"] and _is_kms_active(atom):
-            made = actions.create_installer_token(atom, minutes=wanted["minutes"], actor=request.user)
-            shown_token.keep(request, response, *made)
-        return response
+        try:
+            atom = actions.create_atom(
+                request.account,
+                name=wanted["name"],
+                type=wanted["type"],
+                environment=wanted.get("environment"),
+                actor=request.user,
+            )
+        except Refused as refusal:
+            form.add_error(None, refusal.sentence)
+        else:
+            return _created(request, atom, wanted["minutes"])
     context = {"section": "manage", "form": form, **atom_tree(request)}
     return render(request, "atoms/atom_create.html", context)
+
+
+def _created(request: AccountRequest, atom: Atom, minutes: int) -> HttpResponse:
+    response = redirect("atoms:atom_install", request.account.code, atom.pk)
+    if minutes and _is_kms_active(atom):
+        shown_token.keep(request, response, *actions.create_installer_token(atom, minutes=minutes, actor=request.user))
+    return response
 
 
 @require_http_methods(["GET", "POST"])
