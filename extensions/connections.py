@@ -77,7 +77,8 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """Which values may be deleted: those `token` stands for, no others, and in `environments` only. None is no limit."""
+    """Which values may be deleted: those `token` stands for, no others, and in `environments` only, where alone plain values of
+    the connection may become others. None is no limit."""
 
     token: str | None = None
     environments: frozenset[uuid.UUID] | None = None
@@ -239,6 +240,7 @@ def _publish(
     for _ in range(3):
         versions, environments = versions_of(account), _environments(account)
         plans = list(_changed_plans(account, fields_after(), relisted=relisted))
+        _check_reach(plans, consent)
         _check_consent(_losses(plans), consent)  # plans are written only if they still hold then, so this does too
         keys = [save_key_for(plan) for plan in plans]
         try:
@@ -286,6 +288,17 @@ def _tell(plan: Plan, actor: User) -> None:
 def _losses(plans: Iterable[Plan]) -> Losses:
     by_name = sorted(plans, key=lambda plan: plan.environment.name)
     return Losses([ValueLoss(plan.environment, plan.lost) for plan in by_name if plan.lost])
+
+
+def _check_reach(plans: Iterable[Plan], consent: Consent) -> None:
+    """Where a connection points decides whom programs send their secrets to: nobody changes that where he sees nothing."""
+    reach = consent.environments
+    if reach is not None and any(plan.redirected and plan.environment.pk not in reach for plan in plans):
+        raise Refused(
+            "hidden_environments",
+            "Environments you do not see use a value of this connection that would change, and their programs would follow it. "
+            "Only somebody with Account Administration can do this.",
+        )
 
 
 def _check_consent(losses: Losses, consent: Consent) -> None:

@@ -62,6 +62,7 @@ class Plan:
     secrets: dict[Path, Secret] = field(default_factory=dict, repr=False)
     removed: dict[Path, HeldValue] = field(default_factory=dict)
     relisted: bool = False  # the list reads otherwise, though no row changes
+    redirected: list[HeldValue] = field(default_factory=list)  # of `written`: where the component's value was another
     asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
 
     @property
@@ -199,3 +200,5 @@ def _reconcile(plan: Plan, fields: Sequence[Field]) -> None:
                 plan.held[path] = replace(_of(wanted, "component"), revision=plan.revision)
         elif current is None or (current.form == "component" and current.plain != wanted.component_value):
             plan.put(_of(wanted, "component", wanted.component_value))
+            if current is not None:
+                plan.redirected.append(current)

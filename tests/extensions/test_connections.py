@@ -3,7 +3,7 @@
 import pytest
 from django.db.models import ProtectedError
 
-from extensions.connections import FieldSpec, delete_connection, save_connection
+from extensions.connections import Consent, FieldSpec, delete_connection, save_connection
 from extensions.models import Connection, ExtensionValue, Field
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultUnavailable
@@ -11,6 +11,7 @@ from tests.conftest import HostedVault, Stage
 from tests.extensions.test_save_extensions import save
 from tests.invariants.test_kill_web import opened_manifest
 
+ANYWHERE, NOWHERE = Consent(), Consent(environments=frozenset())
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
@@ -21,12 +22,15 @@ def specs(stage: Stage) -> dict[str, FieldSpec]:
     }
 
 
-def edit(stage: Stage, fields: dict[str, FieldSpec], name: str = "Orders database") -> None:
+def edit(
+    stage: Stage, fields: dict[str, FieldSpec], name: str = "Orders database", consent: Consent = ANYWHERE
+) -> None:
     """Save the connection with exactly these fields."""
     connection = Connection.objects.get(pk=stage.connection.pk)
     deleted = {field.pk for key, field in stored(stage).items() if key not in fields}
     specs = list(fields.values())
-    save_connection(stage.account, connection, name=name, fields=specs, deleted=deleted, actor=stage.alice)
+    words = {"name": name, "deleted": deleted, "consent": consent, "actor": stage.alice}
+    save_connection(stage.account, connection, fields=specs, **words)
 
 
 def stored(stage: Stage) -> dict[str, Field]:
@@ -135,3 +139,23 @@ def test_nothing_is_written_while_the_vault_is_away(stage: Stage, hosted_vault: 
     assert Field.objects.get(key="host").component_value == "db.example.com"
     stage.production.refresh_from_db()
     assert stage.production.extensions_revision == 1
+
+
+def test_nobody_sends_programs_elsewhere_in_an_environment_he_does_not_see(
+    stage: Stage, hosted_vault: HostedVault
+) -> None:
+    """Whoever builds connections could once point the host of a hidden environment at his own machine."""
+    save(stage, 0, password="canary")
+    fields = specs(stage)
+    fields["host"] = changed(fields["host"], component_value="evil.example.com")
+    with pytest.raises(Refused) as refused:
+        edit(stage, fields, consent=Consent(environments=frozenset([stage.test.pk])))
+    assert refused.value.code == "hidden_environments"
+    assert held_host(stage) == "db.example.com"
+    edit(stage, {key: changed(spec, label="Another") for key, spec in specs(stage).items()}, consent=NOWHERE)
+    edit(stage, fields, consent=Consent(environments=frozenset([stage.production.pk])))
+    assert held_host(stage) == "evil.example.com"
+
+
+def held_host(stage: Stage) -> str:
+    return ExtensionValue.objects.get(environment=stage.production, field=stage.field("host")).plain
