@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.utils import timezone
 
+CLOCKS = 60  # seconds that two web servers' clocks may differ by
 MADE = "_made"  # seconds since 1970; within the authenticated content
 
 
@@ -33,7 +34,7 @@ class SessionStore(DatabaseStore):
         found = self._rows(self.session_key).filter(expire_date__gt=timezone.now()).first()
         content: dict[str, Any] = self.decode(found.session_data) if found else {}
         made = content.get(MADE)
-        if not isinstance(made, int) or not 0 <= time.time() - made < settings.SESSION_COOKIE_AGE:
+        if not isinstance(made, int) or not -CLOCKS <= time.time() - made < settings.SESSION_COOKIE_AGE:
             self._session_key = None
             return {}
         return content

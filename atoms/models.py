@@ -33,9 +33,10 @@ class EnvironmentQuerySet(models.QuerySet["Environment"]):
 
 
 class Environment(SignedModel):
-    """Where Atoms are attached and values are held. Signed: it cannot be pushed into another account."""
+    """Where Atoms are attached and values are held. Signed: it cannot be pushed into another account, nor pass for another one,
+    in which somebody would type what is meant for that."""
 
-    SIGNED = ("account_id",)
+    SIGNED = ("account_id", "name", "classification")
 
     class Classification(models.TextChoices):
         PROD = "PROD", "Production"
@@ -90,7 +91,7 @@ class AtomQuerySet(models.QuerySet["Atom"]):
 class Atom(SignedModel):
     """A runtime: an Atom on one machine, a Molecule on several nodes, or a Cloud. Signed like an environment."""
 
-    SIGNED = ("account_id",)
+    SIGNED = ("account_id", "name", "type")
 
     class Type(models.TextChoices):
         ATOM = "ATOM", "Atom"

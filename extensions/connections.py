@@ -94,7 +94,7 @@ class ValuesWouldBeLost(Refused):
 
 def losses_with(connection: Connection) -> Losses:
     """What environments would lose with a connection."""
-    return _losses(_changed_plans(connection.account, _fields_without(connection)))
+    return _losses(_changed_plans(connection.account, _fields_without(connection), None))
 
 
 def save_connection(
@@ -121,14 +121,11 @@ def save_connection(
         _check_version(connection, expected_version)
     _check_once([*(spec.id for spec in fields if spec.id), *set(deleted)])
     existing = {field.pk: field for field in connection.fields.verified()} if connection else {}
-    secrets_before = _secrets(existing.values())
     renamed = connection is not None and connection.name != name
     target = connection or Connection(account=account)
     target.name = name
     wanted = [_field(target, existing, spec, position) for position, spec in enumerate(fields)]
     unmentioned = existing.keys() - {field.pk for field in wanted} - set(deleted)
-    kept = [*wanted, *(existing[pk] for pk in unmentioned)]
-    relisted = (renamed and any(field.extensible for field in kept)) or _secrets(kept) != secrets_before
 
     def write() -> None:
         if connection is not None:
@@ -152,7 +149,7 @@ def save_connection(
         stay = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
         return [*stay, *wanted]
 
-    _publish(account, fields_after, write, actor, consent, relisted=relisted)
+    _publish(account, fields_after, write, actor, consent, renamed=target.pk if renamed else None)
     return target
 
 
@@ -177,12 +174,14 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
         write,
         actor,
         consent,
-        relisted=bool(_secrets(connection.fields.all())),
+        renamed=None,
     )
 
 
 def _fields_without(connection: Connection) -> list[Field]:
-    return [field for field in fields_of(connection.account) if field.connection_id != connection.pk]
+    """Whatever became of the one that leaves: what was changed past the portal has to be deleted somehow."""
+    others = Field.objects.filter(connection__account=connection.account)
+    return others.exclude(connection=connection).verified()
 
 
 def _check_once(named: list[uuid.UUID]) -> None:
@@ -230,7 +229,7 @@ def _publish(
     write: Callable[[], None],
     actor: User,
     consent: Consent,
-    relisted: bool,
+    renamed: uuid.UUID | None,
 ) -> None:
     """Write a connection's change and the new content of every environment it changes, in one transaction.
 
@@ -239,7 +238,7 @@ def _publish(
     """
     for _ in range(3):
         versions, environments = versions_of(account), _environments(account)
-        plans = list(_changed_plans(account, fields_after(), relisted=relisted))
+        plans = list(_changed_plans(account, fields_after(), renamed))
         _check_reach(plans, consent)
         _check_consent(_losses(plans), consent)  # plans are written only if they still hold then, so this does too
         keys = [save_key_for(plan) for plan in plans]
@@ -312,15 +311,10 @@ def _check_consent(losses: Losses, consent: Consent) -> None:
         raise ValuesWouldBeLost(losses)
 
 
-def _secrets(fields: Iterable[Field]) -> set[uuid.UUID]:
-    """The encrypted ones that environments extend: each is listed for the containers, with a value or as missing."""
-    return {field.pk for field in fields if field.encrypted and field.extensible}
-
-
-def _changed_plans(account: Account, fields: list[Field], *, relisted: bool = False) -> Iterable[Plan]:
+def _changed_plans(account: Account, fields: list[Field], renamed: uuid.UUID | None) -> Iterable[Plan]:
     published = account.environments.filter(extensions_revision__gt=0).select_related("account__kms")
     for environment in published:
         plan = plan_save(environment, fields)
-        plan.relisted = relisted
+        plan.renamed = renamed is not None and any(path[1] == str(renamed) for path in plan.held)
         if not plan.is_empty:
             yield plan

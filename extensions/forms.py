@@ -132,7 +132,7 @@ FieldFormSet: Any = forms.formset_factory(FieldForm, formset=FieldFormSetBase, e
 
 def field_formset(data: Any, connection: Connection | None) -> FieldFormSetBase:
     """The formset of a connection's fields, bound when there is data."""
-    stored = {field.pk: field for field in connection.fields.all()} if connection else {}
+    stored = {field.pk: field for field in connection.fields.verified()} if connection else {}
     rows: list[Field | None] = list(stored.values())
     if data:  # the rows as they were shown, which may have been other ones
         by_id = {str(field.pk): field for field in stored.values()}

@@ -58,11 +58,11 @@ class Field(SignedModel):
     """A field of a connection. Its id (key) and whether it is encrypted are settled when it is added.
 
     `component_value` is the connection component's own value of a plain field; encrypted ones have none here, so that the
-    portal holds no secret outside an environment. Signed: a field that was made plain past the application would have the
-    next secret saved in the clear, and another component value would send programs elsewhere.
+    portal holds no secret outside an environment. Signed, with all that a person decides by: one that was made plain or
+    labelled as another would have the next secret saved in the clear, another component value would send programs elsewhere.
     """
 
-    SIGNED = ("connection_id", "key", "encrypted", "extensible", "component_value")
+    SIGNED = ("connection_id", "key", "label", "encrypted", "extensible", "component_value")
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="fields")
     key = models.CharField(

@@ -61,14 +61,15 @@ class Plan:
     written: dict[Path, HeldValue] = field(default_factory=dict)
     secrets: dict[Path, Secret] = field(default_factory=dict, repr=False)
     removed: dict[Path, HeldValue] = field(default_factory=dict)
-    relisted: bool = False  # the list reads otherwise, though no row changes
+    renamed: bool = False
+    missing: list[HeldValue] = field(default_factory=list)  # encrypted fields without a value: listed, and no row
     redirected: list[HeldValue] = field(default_factory=list)  # of `written`: where the component's value was another
     asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
 
     @property
     def is_empty(self) -> bool:
         """Nothing would change. The first save of an environment always changes something: it publishes."""
-        return not (self.written or self.removed or self.relisted) and self.revision > 1
+        return not (self.written or self.removed or self.renamed) and self.revision > 1
 
     def put(self, held: HeldValue, secret: Secret | None = None) -> None:
         held = replace(held, revision=self.revision)
@@ -93,7 +94,7 @@ class Plan:
         """
         entries = (
             entry(h.path, h.name, "lost" if h.lost else h.form, h.encrypted, h.revision, h.plain, h.data_key or new_key)
-            for h in self.held.values()
+            for h in (*self.held.values(), *self.missing)
             if h.lost != DataKey.LostBecause.SHREDDED
         )
         return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.environment.restored)
@@ -140,7 +141,7 @@ def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path
     stray = [row for row in rows if row[0] not in fields]
     known = dict(fields)
     if stray:  # of fields that are being removed
-        known |= {field.pk: field for field in Field.objects.filter(pk__in=[row[0] for row in stray]).verified()}
+        known |= Field.objects.select_related("connection").in_bulk([row[0] for row in stray])
     for field_id, form, revision, plain, data_key, lost in rows:
         found = known[field_id]
         held[found.path] = HeldValue(
@@ -196,8 +197,8 @@ def _reconcile(plan: Plan, fields: Sequence[Field]) -> None:
     for path, wanted in extensible.items():
         current = plan.held.get(path)
         if wanted.encrypted:
-            if current is None:  # listed, so that the containers can say what is missing; no row says so
-                plan.held[path] = replace(_of(wanted, "component"), revision=plan.revision)
+            if current is None:  # so that the containers can say what is missing; it is news with the next save
+                plan.missing.append(replace(_of(wanted, "component"), revision=plan.revision))
         elif current is None or (current.form == "component" and current.plain != wanted.component_value):
             plan.put(_of(wanted, "component", wanted.component_value))
             if current is not None:

@@ -306,3 +306,18 @@ def test_deleting_asks_for_a_recent_sign_in(stage: Stage) -> None:
         answer = client.post(address(stage, "delete"), {"name": "Orders database"})
     assert answer.headers["Location"].startswith("/auth/reauthenticate/")
     assert Connection.objects.exists()
+
+
+def test_a_connection_that_was_changed_past_the_portal_can_be_deleted(stage: Stage, hosted_vault: HostedVault) -> None:
+    """Else one such row would close every environment's extensions for good."""
+    save(stage, 0, password="canary")
+    Field.objects.filter(connection=stage.connection).update(mac=b"")
+    Connection.objects.filter(pk=stage.connection.pk).update(mac=b"")
+    alice = stage.cast.client("alice")
+    page = alice.get(address(stage, "delete"))
+    assert page.status_code == 200
+    typed = {"name": "Orders database", "lost": asked(page, "lost")}
+    assert alice.post(address(stage, "delete"), typed).status_code == 302
+    path = reverse("extensions:environment_extensions", args=[stage.account.code, stage.production.pk])
+    assert alice.get(path).status_code == 200
+    assert not ExtensionValue.objects.exists()

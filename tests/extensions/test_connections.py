@@ -10,6 +10,7 @@ from kmscore.vaultclient.answers import VaultUnavailable
 from tests.conftest import HostedVault, Stage
 from tests.extensions.test_save_extensions import save
 from tests.invariants.test_kill_web import opened_manifest
+from vaults.keys.disable import disable_kms
 
 ANYWHERE, NOWHERE = Consent(), Consent(environments=frozenset())
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -159,3 +160,16 @@ def test_nobody_sends_programs_elsewhere_in_an_environment_he_does_not_see(
 
 def held_host(stage: Stage) -> str:
     return ExtensionValue.objects.get(environment=stage.production, field=stage.field("host")).plain
+
+
+def test_a_secret_nobody_entered_needs_no_vault(stage: Stage, hosted_vault: HostedVault) -> None:
+    """While the vault is away, or KMS disabled, connections can be made, renamed and deleted that hold nothing sealed."""
+    save(stage, 0, password="canary")
+    disable_kms(stage.account, days=7, actor=stage.alice)
+    secret = FieldSpec(None, "token", "Token", True, True, "")
+    made = save_connection(stage.account, None, name="New", fields=[secret], actor=stage.alice)
+    kept = FieldSpec(made.fields.get().pk, "token", "Token", True, True, "")
+    made = save_connection(stage.account, made, name="Newer", fields=[kept], actor=stage.alice)
+    delete_connection(made, actor=stage.alice)
+    stage.production.refresh_from_db()
+    assert stage.production.extensions_revision == 1

@@ -64,9 +64,13 @@ def test_a_secret_that_is_removed_or_a_new_field_is_said_to_be_missing(enrolled:
     more = FieldSpec(None, "more", "More", True, True, "")
     save_connection(stage.account, None, name="Added", fields=[more], actor=stage.alice)
     enrolled.sync()
+    assert enrolled.status()["missing"] == 1, "it is listed with the next save, and asks for none"
+    save(stage, user="another")
+    enrolled.sync()
     assert enrolled.status()["missing"] == 2
     (added,) = stage.account.connections.filter(name="Added")
     delete_connection(added, actor=stage.alice)
+    save(stage, user="one more")
     enrolled.sync()
     assert enrolled.status()["missing"] == 1
 
@@ -81,7 +85,9 @@ FORGING = "Pro\x1b]0;owned\x07\n2026-01-01T00:00:00Z kms-runtime: all is well\u2
 
 
 def test_names_of_the_portal_forge_no_line_and_steer_no_terminal(enrolled: Container) -> None:
-    Environment.objects.filter(pk=enrolled.stage.production.pk).update(name=FORGING)
+    environment = Environment.objects.get(pk=enrolled.stage.production.pk)
+    environment.name = FORGING
+    environment.save(update_fields=["name"])
     save(enrolled.stage, {"region": "a\x1b[1mb"})
     connection = Connection.objects.get()
     connection.name = "Orders\x1b[2J"
