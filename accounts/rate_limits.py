@@ -8,6 +8,7 @@ there; who writes here can lift a limit, and nothing more.
 import hashlib
 import json
 import random
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
+CLOCKS = 60  # seconds that two web servers' clocks may differ by
 LONGEST = 1000  # moments in one limit's history
 SWEPT = 0.02  # of the writes, which also remove what has ended
 
@@ -68,7 +70,7 @@ class RateLimits(BaseCache):
 
     def _row(self, key: str, value: Any, timeout: Any, version: int | None) -> Any:
         held = json.dumps(value)
-        if _read(held, None) is None:
+        if _read(held, [] if isinstance(value, list) else None) != value:
             raise TypeError("Only moments, True and short texts are kept here.")
         return self._rows.model(key=self._hashed(key, version), held=held, ends_at=self._end(timeout))
 
@@ -81,13 +83,16 @@ class RateLimits(BaseCache):
 
 
 def _read(held: str, default: Any) -> Any:
-    """What a row holds when it is of our shapes: True, a short text, or a list of moments in seconds since 1970."""
+    """What a row holds when it is of our shapes: for whoever would take [] a list of moments that have been, in seconds since
+    1970; for others True or a short text."""
     try:
         value = json.loads(held)
     except (ValueError, RecursionError):
         return default
-    if value is True or (isinstance(value, str) and len(value) <= 64):
-        return value
-    if isinstance(value, list) and len(value) <= LONGEST and all(type(one) in (int, float) for one in value):
-        return value
-    return default
+    if isinstance(default, list):
+        return value if isinstance(value, list) and len(value) <= LONGEST and all(map(_has_been, value)) else default
+    return value if value is True or (isinstance(value, str) and len(value) <= 64) else default
+
+
+def _has_been(moment: object) -> bool:
+    return type(moment) in (int, float) and 0 <= moment <= time.time() + CLOCKS  # type: ignore[operator]

@@ -1,6 +1,6 @@
 """Second factors as they are stored: encrypted, under a key that is not in the database.
 
-Whoever reads the database, a replica or a dump has no code to type. What is not of our making is refused, and never taken
+Whoever reads the database, a replica or a dump has no code to type. What is not of our making fits no code, and is never taken
 for an empty secret, whose codes anybody could work out.
 """
 
@@ -10,18 +10,15 @@ import hashlib
 import hmac
 import os
 
+import structlog
 from allauth.mfa.adapter import DefaultMFAAdapter
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
-from django.core.exceptions import SuspiciousOperation
 
 FORM = "aes256-gcm:1:"  # what is stored begins with
 _NONCE_BYTES = 12
-
-
-class FactorForged(SuspiciousOperation):
-    """A stored second factor is not one that we wrote; nobody can sign in with it."""
+log = structlog.get_logger()
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):
@@ -33,7 +30,7 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         return FORM + base64.b64encode(sealed).decode()
 
     def decrypt(self, encrypted_text: str) -> str:
-        """Raises FactorForged."""
+        """Of what cannot be read, a secret that nobody has: its codes never fit, and the person's other factors still do."""
         try:
             if isinstance(encrypted_text, str) and encrypted_text.startswith(FORM):
                 sealed = base64.b64decode(encrypted_text.removeprefix(FORM), validate=True)
@@ -41,7 +38,8 @@ class SecondFactorAdapter(DefaultMFAAdapter):
                 return AESGCM(_key()).decrypt(nonce, rest, FORM.encode()).decode()
         except (InvalidTag, ValueError, binascii.Error):
             pass
-        raise FactorForged("A second factor was not stored by this portal.")
+        log.error("second_factor_unreadable")
+        return base64.b32encode(os.urandom(20)).decode()
 
 
 def _key() -> bytes:

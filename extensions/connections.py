@@ -30,6 +30,9 @@ class FieldSpec:
     component_value: str
 
 
+COLUMNS = ("label", "extensible", "component_value", "position", "mac")  # of a field, that an edit may change
+
+
 class StaleConnection(Refused):
     """The connection was changed or deleted meanwhile; nothing was written. `edits`: who and when, newest first."""
 
@@ -133,7 +136,9 @@ def save_connection(
         target.save()
         for field in wanted:
             field.connection = target
-            field.save()
+            field.signed()
+        Field.objects.bulk_update([one for one in wanted if one.pk in existing], COLUMNS)
+        Field.objects.bulk_create(one for one in wanted if one.pk not in existing)
         target.fields.filter(pk__in=deleted).delete()
         audit.record(
             account,

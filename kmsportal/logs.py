@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-_QUEUE = "celery.worker.consumer.consumer"
+_QUEUE, _TASKS = "celery.worker.consumer.consumer", "celery.app.trace"
 _PRINTS_BODIES = ("Received", "Can't decode message body")
 
 
@@ -22,6 +22,7 @@ def configure(options: dict[str, Any]) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _place_only,
+        _one_line,
     ]
     last = structlog.processors.JSONRenderer() if options["json"] else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
@@ -37,6 +38,7 @@ def configure(options: dict[str, Any]) -> None:
         )
     )
     logging.getLogger(_QUEUE).addFilter(_no_bodies)
+    logging.getLogger(_TASKS).addFilter(_no_texts)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(options["level"])
@@ -49,6 +51,20 @@ def _no_bodies(record: logging.LogRecord) -> bool:
     if isinstance(record.msg, str) and record.msg.startswith(_PRINTS_BODIES):
         record.msg, record.args = record.msg.partition("%")[0].partition("\n")[0].strip(" :["), ()
     return True
+
+
+def _no_texts(record: logging.LogRecord) -> bool:
+    """Of a task that failed Celery prints the exception's text; its type and place are told by `_place_only`."""
+    if record.exc_info:
+        record.msg, record.args = "A task failed", ()
+    return True
+
+
+def _one_line(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Nobody writes a line of the log but us: what others name (a task's id, a path) has its line ends as escapes."""
+    said = str(event.get("event", ""))
+    event["event"] = said if said.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
+    return event
 
 
 def _place_only(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:

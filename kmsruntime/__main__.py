@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from kmsruntime import VERSION
 from kmsruntime.disk.home import DEFAULT, Home
+from kmsruntime.disk.rights import work_as_oneself, work_as_owner
 from kmsruntime.errors import (
     EXIT_CODES,
     CommandNotExecutable,
@@ -106,6 +107,7 @@ def exec_(options: argparse.Namespace) -> None:
     # What Python changed for itself is put back: the program gets the signals its parent meant for it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    work_as_oneself()
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 no shell is wanted
     except FileNotFoundError:
@@ -326,6 +328,8 @@ def main() -> NoReturn:
             parser.print_help(sys.stderr)
             sys.exit(EXIT_CODES["usage"])
         options = parser.parse_args()
+        if "directory" in options:
+            work_as_owner(options.directory)
         options.function(options)
     except RuntimeProblem as problem:
         print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)

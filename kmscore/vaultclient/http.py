@@ -133,9 +133,15 @@ class HttpClient:
         content = response.read(self._limits.most + 1)
         if len(content) > self._limits.most:
             raise TooMuch
-        if response.length_remaining:
+        if response.length_remaining or not (content or _is_empty(response)):
             raise ProtocolError  # it broke off
         return content
+
+
+def _is_empty(response: BaseHTTPResponse) -> bool:
+    """Whether it says so itself; one that says nothing of its length is not told from one that broke off (RFC 9112, 6.3)."""
+    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    return framed or response.status in (204, 304)
 
 
 def _code_of(error: Exception) -> str:

@@ -30,6 +30,8 @@ def make_private_directory(path: Path) -> None:
             raise StorageFailed(
                 "directory_shared", f"{path} serves other things too; choose one of its own with --dir."
             )
+        if path.is_symlink():
+            raise StorageFailed("storage_failed", f"{path} is a link: name the directory itself.")
         found = path.stat()
         if found.st_uid != os.geteuid():
             raise StorageFailed("directory_foreign", f"{path} belongs to another user; choose a directory with --dir.")
@@ -46,12 +48,9 @@ def is_shared(path: Path) -> bool:
 
 
 def write_durably(path: Path, parts: Sequence[bytes], *, synced: bool = True) -> None:
-    """Replace the file's content (mode 0600) so that a crash at any moment leaves old or new. Raises StorageFailed.
-
-    Root writes for the owner of the directory: a container's files are nobody else's.
-    """
+    """Replace the file's content (mode 0600) so that a crash at any moment leaves old or new. Raises StorageFailed."""
     try:
-        durable.write_durably(path, *parts, owner=durable.owner_of_directory(path.parent), synced=synced)
+        durable.write_durably(path, *parts, synced=synced)
     except OSError as error:
         raise _failed(path, error) from None
 
@@ -62,8 +61,13 @@ def read_private(path: Path) -> bytes | None:
     Of a link it is not known whose file it names: root would read one that the directory's owner may not.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
+        # A pipe would not be opened before somebody writes to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb", buffering=0) as file:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise StorageFailed("storage_failed", f"{path} is not a file: put one there, or remove it.")
+            if mode & 0o077:
                 raise StorageFailed("file_open_to_others", f"Others may read {path}; run: chmod 600 {path}")
             return file.readall()
     except FileNotFoundError:
@@ -105,9 +109,9 @@ def locked(path: Path, *, wait: float, sentence: str) -> Iterator[None]:
     The kernel drops the lock with the process, so a killed run never blocks the next one.
     """
     try:
-        with suppress(FileExistsError), durable.new_file(path, owner=durable.owner_of_directory(path.parent)):
+        with suppress(FileExistsError), durable.new_file(path):
             pass
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _failed(path, error) from None
     try:

@@ -20,6 +20,21 @@ from kmsruntime.store.sealed_state import SealedState
 
 _PORTAL_KINDS = ("portal_unavailable", "portal_misconfigured")
 _SENTENCE_CHARACTERS = 300
+_TOKEN_FACTS = frozenset(
+    [
+        "ttl",
+        "period",
+        "ends",
+        "because",
+        "certain",
+        "renews_every",
+        "next_renewal",
+        "looked_up_at",
+        "renewed_at",
+        "problem",
+        "dropped",
+    ]
+)
 
 
 class Reporter:
@@ -146,4 +161,7 @@ def _steps(examined: PreflightResult) -> list[dict[str, str]]:
 
 
 def _known(token: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if token is None else {name: value for name, value in token.items() if value is not None}
+    """What the portal takes: the state on the disk may be a newer program's."""
+    if token is None:
+        return None
+    return {name: value for name, value in token.items() if name in _TOKEN_FACTS and value is not None}

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from kmscore.sealed.envelope import KEY_BYTES
 from kmsruntime.disk import files
 from kmsruntime.disk.home import read_document, write_document
 from kmsruntime.errors import StoreDamaged
+
+_ID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,9 @@ class KeyFile:
 
     def keep_only(self, key_id: str) -> None:
         """Remove the files of other keys: of the store before, and of runs that did not finish."""
-        name = self._path.name
-        for path in (*self._path.parent.glob(f"{name}.*"), *self._path.parent.glob(f".{name}.*.new")):
-            if path.name != f"{name}.{key_id}":
+        name = re.escape(self._path.name)
+        ours = re.compile(rf"{name}\.{_ID}|\.{name}\.{_ID}\.[0-9a-f]{{8}}\.new")
+        for path in self._path.parent.iterdir():
+            if ours.fullmatch(path.name) and path.name != f"{self._path.name}.{key_id}":
                 with suppress(OSError):
                     path.unlink()

@@ -35,11 +35,6 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "restore's note": lambda path: restored.note(path.parent, ["database"], NOW),
     "backup's record": lambda path: record.write(path.parent, record.BackupRecord(NOW, 2, "", {}, {})),
 }
-OWNED: dict[str, Callable[[Path], object]] = {  # in whose directory, that one's file
-    "container": lambda path: files.write_durably(path, [b"one"]),
-    "state": lambda path: write_state(Home(path.parent), State()),
-    "restore": lambda path: restored.note(path.parent, ["database"], NOW),
-}
 
 
 @contextmanager
@@ -135,22 +130,11 @@ def owner(path: Path) -> tuple[int, int]:
 
 
 @root_only
-@pytest.mark.parametrize("name", ["container", "state", "restore"])
-def test_root_writes_for_the_owner_of_a_directory_that_is_one_affair(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "theirs" / "file.json"
-    path.parent.mkdir()
-    OWNED[name](path)
-    assert {owner(one) for one in path.parent.iterdir()} == {(0, 0)}
-    os.chown(path.parent, NOBODY, NOBODY)
-    OWNED[name](path)
-    assert {owner(one) for one in path.parent.iterdir()} == {(NOBODY, NOBODY)}
-
-
-@root_only
-def test_root_makes_no_lock_that_the_directorys_owner_cannot_open(tmp_path: Path) -> None:
-    os.chown(tmp_path, NOBODY, NOBODY)
-    with files.locked(tmp_path / "lock", wait=0, sentence=""):
-        assert owner(tmp_path / "lock") == (NOBODY, NOBODY)
+def test_root_puts_a_database_back_for_the_owner_of_its_directory(tmp_path: Path) -> None:
+    for uid in (0, NOBODY):
+        os.chown(tmp_path, uid, uid)
+        restored.note(tmp_path, ["database"], NOW)
+        assert {owner(one) for one in tmp_path.iterdir()} == {(uid, uid)}
 
 
 @root_only

@@ -20,8 +20,11 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from accounts.models import RateLimit, Session
+from accounts.rows import RowTampered
 from accounts.sessions import SessionStore
+from atoms.models import Environment
 from extensions.models import Connection, ExtensionValue, Field
+from tests.kmsruntime.container import save
 from tests.live import LivePortal
 from tests.security.test_reads_the_database import session_cookie
 from tests.security.visitor import Visitor
@@ -86,12 +89,19 @@ def test_a_pickle_in_any_column_runs_nowhere(
     assert tried > 100
 
 
-@pytest.mark.parametrize("held", ["[" * 100_000, '{"a": 1}', "[true]", '["x"]', "null", "", "\x00", "1e999", "[[1]]"])
+FULL = json.dumps([float("inf")] * 31)  # as if somebody had tried for ever
+
+
+@pytest.mark.parametrize(
+    "held", ["[" * 100_000, '{"a": 1}', "[true]", '["x"]', "null", "", "1e999", "[[1]]", '"y"', "true", FULL]
+)
 def test_what_is_no_rate_limit_is_none(portal: LivePortal, visitor: Callable[..., Visitor], held: str) -> None:
     guesser = visitor()
     guesser.post("/auth/login/", {"login": "alice@example.com", "password": "wrong once"})
     RateLimit.objects.update(held=held)
-    assert guesser.post("/auth/login/", {"login": "alice@example.com", "password": "wrong again"}).status == 200
+    answer = guesser.post("/auth/login/", {"login": "alice@example.com", "password": "wrong again"})
+    assert answer.status == 200
+    assert "Too many" not in answer.text
     visitor("bob")
 
 
@@ -139,32 +149,59 @@ def test_a_second_factor_that_was_written_lets_nobody_in(
     assert thief.get(f"/accounts/{portal.stage.account.code}/audit/").status == 302
 
 
-@pytest.mark.parametrize("changes", [{"encrypted": False}, {"encrypted": False, "extensible": True}])
-def test_a_field_that_was_made_plain_takes_no_secret(
-    portal: LivePortal, visitor: Callable[..., Visitor], changes: dict[str, bool]
+FORGED = "A record that grants access here was changed outside the portal"
+
+
+@pytest.mark.parametrize("changes", [{"encrypted": False}, {"label": "User"}, {"extensible": False}])
+def test_a_field_that_was_changed_takes_no_secret(
+    portal: LivePortal, visitor: Callable[..., Visitor], changes: dict[str, Any]
 ) -> None:
+    """The page was loaded before; the save looks for itself."""
     stage = portal.stage
-    field = stage.field("password")
-    alice = visitor("alice")
-    Field.objects.filter(pk=field.pk).update(**changes)
+    field, alice = stage.field("password"), visitor("alice")
     page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
-    refused = alice.post(page, {"expected_revision": "0", f"value.{field.pk}": TYPED, f"secret.{field.pk}": TYPED})
-    assert refused.status >= 400
+    token = alice.token(page)
+    Field.objects.filter(pk=field.pk).update(**changes)
+    form = {"expected_revision": "0", f"value.{field.pk}": TYPED, f"secret.{field.pk}": TYPED}
+    refused = alice.post(page, form, token)
+    assert (refused.status, FORGED in " ".join(refused.text.split())) == (403, True)
     assert TYPED not in refused.text
-    assert not ExtensionValue.objects.filter(plain=TYPED).exists()
+    assert not ExtensionValue.objects.exists()
 
 
 @pytest.mark.parametrize("column", ["component_value", "key", "connection"])
 def test_a_field_or_connection_that_was_changed_sends_no_program_elsewhere(
     portal: LivePortal, visitor: Callable[..., Visitor], column: str
 ) -> None:
-    stage = portal.stage
+    stage, alice = portal.stage, visitor("alice")
+    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
+    token = alice.token(page)
     if column == "connection":
         Connection.objects.filter(pk=stage.connection.pk).update(name="Another")
     else:
         Field.objects.filter(pk=stage.field("host").pk).update(**{column: "evil.example"})
-    alice = visitor("alice")
-    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
-    refused = alice.post(page, {"expected_revision": "0", f"value.{stage.field('user').pk}": "orders"})
-    assert refused.status >= 400
+    refused = alice.post(page, {"expected_revision": "0", f"value.{stage.field('user').pk}": "orders"}, token)
+    assert (refused.status, FORGED in " ".join(refused.text.split())) == (403, True)
     assert not ExtensionValue.objects.exists()
+    with pytest.raises(RowTampered):
+        save(stage, user="orders")
+
+
+def test_an_environment_that_goes_by_anothers_name_takes_nothing(
+    portal: LivePortal, visitor: Callable[..., Visitor]
+) -> None:
+    """What somebody types for Production would else be sealed for Test."""
+    stage, alice = portal.stage, visitor("alice")
+    Environment.objects.filter(pk=stage.production.pk).update(name="Production before")
+    Environment.objects.filter(pk=stage.test.pk).update(name="Production")
+    assert alice.get(f"/accounts/{stage.account.code}/environments/{stage.test.pk}/extensions/").status == 403
+
+
+def test_a_component_value_that_was_changed_is_shown_in_no_form(
+    portal: LivePortal, visitor: Callable[..., Visitor]
+) -> None:
+    """Else whoever saves it makes it genuine."""
+    stage, alice = portal.stage, visitor("alice")
+    Field.objects.filter(pk=stage.field("host").pk).update(component_value="evil.example")
+    answer = alice.get(f"/accounts/{stage.account.code}/connections/{stage.connection.pk}/")
+    assert (answer.status, "evil.example" in answer.text) == (403, False)

@@ -38,10 +38,15 @@ class Visitor:
     def get(self, path: str) -> Answer:
         return self._send(urllib.request.Request(self.url + path))  # noqa: S310 (loopback)
 
-    def post(self, path: str, form: dict[str, str]) -> Answer:
-        """With the token of the page of the same path."""
-        token = _TOKEN.search(self.get(path).text)
-        body = urllib.parse.urlencode({"csrfmiddlewaretoken": token[1] if token else "", **form}).encode()
+    def token(self, path: str) -> str:
+        """What a form of this page sends along."""
+        found = _TOKEN.search(self.get(path).text)
+        assert found is not None, path
+        return found[1]
+
+    def post(self, path: str, form: dict[str, str], token: str = "") -> Answer:
+        """With the token of the page of the same path, unless one was taken before."""
+        body = urllib.parse.urlencode({"csrfmiddlewaretoken": token or self.token(path), **form}).encode()
         return self._send(urllib.request.Request(self.url + path, data=body))  # noqa: S310
 
     def sign_in(self, email: str, password: str) -> None:

@@ -229,6 +229,8 @@ def test_a_flood_ends_at_the_allowance_and_not_at_the_deadline(name: str) -> Non
         b"HTTP/1.1 200 OK\r\nContent-Ty",
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
         b"HTTP/1.1 103 Early Hints\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\n\r\n",
         OK,
     ],
 )
