@@ -62,7 +62,7 @@ def _refused(request: AccountRequest, environment: Environment, form: Extensions
     form.form_error = f"Nothing was saved. {refusal.sentence}"
     if not isinstance(refusal, VaultError):
         return _page(request, environment, form, 422)
-    form.form_error += " What you typed is still here; try again."
+    form.form_error += " What you typed is still here; try again." if request.htmx else " Try again."
     return _page(request, environment, form, 503, retry=True)
 
 

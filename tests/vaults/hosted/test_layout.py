@@ -190,3 +190,13 @@ def _everything(vault: Vault) -> dict[str, Any]:
         if f"{mount}/" in state["mounts"] and status(vault, "GET", f"{mount}/config/keys") == 200:
             state[mount] = vault.call("GET", f"{mount}/config/keys")["data"]
     return state
+
+
+def test_nobody_locks_a_part_of_the_portal_out(bare: Vault) -> None:
+    """Five wrong secret_ids for a known role_id were once enough."""
+    layout.install(client_of(bare))
+    web = credentials.issue_credential(client_of(bare), "web")
+    for number in range(8):
+        with pytest.raises(VaultRefused):
+            bare.login("platform", web.role_id, f"wrong {number}")
+    assert bare.login("platform", web.role_id, web.secret_id).token
