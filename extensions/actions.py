@@ -170,7 +170,7 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> N
     for path, held in plan.written.items():
         common = {"environment": environment, "revision": plan.revision, "set_at": now, "set_by": actor}
         if held.field is None:
-            properties.append(ProcessProperty(name=held.label, plain=held.plain, **common))
+            properties.append(ProcessProperty(name=held.label, plain=held.plain, **common).signed())
             continue
         sealed = None
         if held.form == "sealed":
@@ -184,7 +184,7 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> N
                 sealed=sealed,
                 data_key_id=key.id if key and sealed else None,
                 **common,
-            )
+            ).signed()
         )
     _upsert(ExtensionValue, values, ["environment", "field"], ["form", "plain", "sealed", "data_key"])
     _upsert(ProcessProperty, properties, ["environment", "name"], ["plain"])
@@ -208,7 +208,7 @@ def _upsert(model: type, rows: Sequence[object], unique: list[str], updated: lis
             rows,
             update_conflicts=True,
             unique_fields=unique,
-            update_fields=[*updated, "revision", "set_at", "set_by"],
+            update_fields=[*updated, "revision", "set_at", "set_by", "mac"],
         )
 
 

@@ -50,6 +50,8 @@ class FieldRow:
 
     @property
     def badge(self) -> str:
+        if self.is_forged:
+            return "Changed past the portal"
         if self.is_lost:
             return "Re-entry needed"
         return "Missing" if self.is_missing else ""
@@ -71,6 +73,11 @@ class FieldRow:
         return self.removal.token if self.removal else ""
 
     @property
+    def is_forged(self) -> bool:
+        """Nobody saved it so; it has to be entered anew."""
+        return self.held is not None and not self.held.has_valid_mac()
+
+    @property
     def is_lost(self) -> bool:
         """Its data key is gone from the vault."""
         return self.held is not None and self.held.data_key is not None and self.held.data_key.lost_at is not None
@@ -78,6 +85,8 @@ class FieldRow:
     @property
     def is_missing(self) -> bool:
         """Nobody can use it as it is: an encrypted field without a value, or a plain one that is blank everywhere."""
+        if self.is_forged:
+            return True
         if self.field.encrypted:
             return not self.is_set or self.is_lost
         return not (self.held.plain if self.held else self.field.component_value)
@@ -126,9 +135,11 @@ class ExtensionsForm:
         self.rows = [FieldRow(f, values.get(f.pk), holders) for f in fields if f.extensible]
         for row in self.rows:
             row.uses_component = not row.field.encrypted and (row.held is None or row.held.form == "component")
-            row.value = row.held.plain if row.held and row.held.form == "plain" else ""
+            row.value = row.held.plain if row.held and row.held.form == "plain" and not row.is_forged else ""
         count = len(properties)
-        self.properties = [PropertyRow(i, p.name, p.plain, p) for i, p in enumerate(properties)]
+        self.properties = [
+            PropertyRow(i, p.name, p.plain if p.has_valid_mac() else "", p) for i, p in enumerate(properties)
+        ]
         self.properties += [PropertyRow(i) for i in range(count, count + NEW_PROPERTIES)]
         self.field_changes: list[FieldChange] = []
         self.property_changes: list[PropertyChange] = []

@@ -1,6 +1,7 @@
 """What: connections with their fields, and what each environment holds for them."""
 
-from typing import ClassVar
+import hmac
+from typing import Any, ClassVar, Self
 
 from django.core.validators import RegexValidator
 from django.db import models
@@ -8,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from accounts.models import Account, User
-from accounts.rows import SignedModel, UuidModel
+from accounts.rows import SignedModel, UuidModel, signature
 from atoms.models import Environment
 from kmscore.sealed.manifest import Entry, Form, digest
 from vaults.models import DataKey
@@ -98,8 +99,13 @@ class Field(SignedModel):
 
 
 class HeldRow(UuidModel):
-    """Shape of what an environment holds: sealed, plain, or the component's. `revision` is the environment's at its last change."""
+    """Shape of what an environment holds: sealed, plain, or the component's. `revision` is the environment's at its last change.
 
+    Signed, for the next save makes the list of what the containers get from these rows: over SIGNED and not over the id, which
+    stays when another value takes the row. save() signs; bulk_create() of what is signed().
+    """
+
+    SIGNED: ClassVar[tuple[str, ...]]
     FORMS: ClassVar[list[tuple[Form, str]]] = [
         ("sealed", "Sealed"),
         ("plain", "Plain"),
@@ -110,9 +116,29 @@ class HeldRow(UuidModel):
     plain = models.TextField(blank=True)
     set_at = models.DateTimeField()
     set_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    mac = models.BinaryField(editable=False, max_length=32)
 
     class Meta:
         abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        super(HeldRow, self.signed()).save(*args, **kwargs)
+
+    def signed(self) -> Self:
+        self.mac = self.signature_of(*(getattr(self, name) for name in self.SIGNED))
+        return self
+
+    def has_valid_mac(self) -> bool:
+        return self.is_genuine(self.mac, *(getattr(self, name) for name in self.SIGNED))
+
+    @classmethod
+    def signature_of(cls, *values: object) -> bytes:
+        """values: of SIGNED, as a query gives them."""
+        return signature(cls._meta.label, *values)
+
+    @classmethod
+    def is_genuine(cls, mac: bytes | memoryview, *values: object) -> bool:
+        return hmac.compare_digest(bytes(mac), cls.signature_of(*values))
 
 
 class ExtensionValue(HeldRow):
@@ -123,6 +149,8 @@ class ExtensionValue(HeldRow):
     that says so all the same (saves could write it once) is a missing value everywhere. A field leaves after its values, so
     that its deletion takes none with it that nobody named.
     """
+
+    SIGNED = ("environment_id", "field_id", "form", "revision", "plain", "data_key_id")
 
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="extension_values")
     field = models.ForeignKey(Field, models.PROTECT, related_name="extension_values")
@@ -147,6 +175,8 @@ class ExtensionValue(HeldRow):
 
 class ProcessProperty(HeldRow):
     """A dynamic process property: a plain name and value of one environment."""
+
+    SIGNED = ("environment_id", "name", "revision", "plain")
 
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="process_properties")
     name = models.CharField(max_length=200)

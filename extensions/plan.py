@@ -49,6 +49,7 @@ class HeldValue:
     field: Field | None = None
     data_key: str = ""  # of a sealed row; "" until the save seals it
     lost: str = ""  # DataKey.LostBecause: the vault has that key no more
+    genuine: bool = True  # it bears the portal's signature
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ def plan_save(
 ) -> Plan:
     """What saving these changes would do, for the account's fields as they are (or, for a connection's edit, will be).
 
-    Raises Refused: no_component_value.
+    Raises Refused: no_component_value, value_forged.
     """
     plan = Plan(environment, environment.extensions_revision + 1, _held(environment, {f.pk: f for f in fields}))
     for change in field_changes:
@@ -131,27 +132,44 @@ def plan_save(
         _apply_property(plan, wanted)
     plan.asked = {*plan.written, *plan.removed}
     _reconcile(plan, fields)
+    _refuse_forged(plan)
     return plan
+
+
+def _refuse_forged(plan: Plan) -> None:
+    """What stays has to be what was saved; what is entered anew or removed may have been anything."""
+    forged = sorted(
+        f"{held.name} / {held.label}" if held.name else held.label for held in plan.held.values() if not held.genuine
+    )
+    if forged:
+        raise Refused(
+            "value_forged",
+            f"In {plan.environment.name} these were changed past the portal: {', '.join(forged[:5])}. Enter or remove them in "
+            "the same save, and tell the portal's operator.",
+        )
 
 
 def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path, HeldValue]:
     held: dict[Path, HeldValue] = {}
-    columns = ("field_id", "form", "revision", "plain", "data_key_id", "data_key__lost_because")
+    columns = ("field_id", "form", "revision", "plain", "data_key_id", "data_key__lost_because", "mac")
     rows = ExtensionValue.objects.filter(environment=environment).values_list(*columns)
     stray = [row for row in rows if row[0] not in fields]
     known = dict(fields)
     if stray:  # of fields that are being removed
         known |= Field.objects.select_related("connection").in_bulk([row[0] for row in stray])
-    for field_id, form, revision, plain, data_key, lost in rows:
+    for field_id, form, revision, plain, data_key, lost, mac in rows:
         found = known[field_id]
         held[found.path] = HeldValue(
             *(found.path, found.connection.name, found.label, form, found.encrypted, revision, plain, found),
             data_key=str(data_key or ""),
             lost=lost or "",
+            genuine=ExtensionValue.is_genuine(mac, environment.pk, field_id, form, revision, plain, data_key),
         )
-    properties = ProcessProperty.objects.filter(environment=environment).values_list("name", "revision", "plain")
-    for name, revision, plain in properties:
-        held["property", name] = HeldValue(("property", name), "", name, "plain", False, revision, plain)
+    properties = ProcessProperty.objects.filter(environment=environment).values_list("name", "revision", "plain", "mac")
+    for name, revision, plain, mac in properties:
+        genuine = ProcessProperty.is_genuine(mac, environment.pk, name, revision, plain)
+        path = ("property", name)
+        held[path] = HeldValue(path, "", name, "plain", False, revision, plain, genuine=genuine)
     return held
 
 
@@ -167,12 +185,12 @@ def _apply(plan: Plan, change: FieldChange) -> None:
         plan.put(_of(change.field, "sealed"), change.value)
     elif change.to == "plain":
         assert isinstance(change.value, str)
-        if current is None or (current.form, current.plain) != ("plain", change.value):
+        if current is None or not current.genuine or (current.form, current.plain) != ("plain", change.value):
             plan.put(_of(change.field, "plain", change.value))
     elif change.to == "component":
         if change.field.encrypted:
             raise Refused("no_component_value", f"{change.field} is encrypted: {NO_COMPONENT_VALUE}")
-        if current is None or current.form != "component":
+        if current is None or not current.genuine or current.form != "component":
             plan.put(_of(change.field, "component", change.field.component_value))
     elif current is not None:
         plan.remove(path)
@@ -184,7 +202,7 @@ def _apply_property(plan: Plan, change: PropertyChange) -> None:
     if change.value is None:
         if current is not None:
             plan.remove(path)
-    elif current is None or current.plain != change.value:
+    elif current is None or not current.genuine or current.plain != change.value:
         plan.put(HeldValue(path, "", change.name, "plain", False, 0, change.value))
 
 

@@ -99,7 +99,7 @@ def fill(stage: Stage, count: int) -> list[Field]:
             sealed=key.seal_value(field.path, revision, f"value of {field.key}"),
             data_key_id=key.id,
             set_at=now,
-        )
+        ).signed()
         for revision, (field, key) in enumerate(zip(fields, keys, strict=True), start=1)
     )
     listed = [

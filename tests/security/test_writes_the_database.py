@@ -23,7 +23,7 @@ from accounts.models import RateLimit, Session
 from accounts.rows import RowTampered
 from accounts.sessions import SessionStore
 from atoms.models import Environment
-from extensions.models import Connection, ExtensionValue, Field
+from extensions.models import Connection, ExtensionValue, Field, ProcessProperty
 from tests.kmsruntime.container import save
 from tests.live import LivePortal
 from tests.security.test_reads_the_database import session_cookie
@@ -205,3 +205,28 @@ def test_a_component_value_that_was_changed_is_shown_in_no_form(
     Field.objects.filter(pk=stage.field("host").pk).update(component_value="evil.example")
     answer = alice.get(f"/accounts/{stage.account.code}/connections/{stage.connection.pk}/")
     assert (answer.status, "evil.example" in answer.text) == (403, False)
+
+
+@pytest.mark.parametrize("kind", ["value", "property"])
+def test_a_plain_value_that_was_changed_is_not_taken_up_by_the_next_save(
+    portal: LivePortal, visitor: Callable[..., Visitor], kind: str
+) -> None:
+    """An attack that succeeded: with the next revision beside it, the portal itself listed it for the containers."""
+    stage = portal.stage
+    save(stage, {"region": "eu"}, password="canary")
+    host, rows = stage.field("host"), ExtensionValue.objects.filter(field=stage.field("host"))
+    if kind == "value":
+        rows.update(form="plain", plain="evil.example", revision=2)
+        name, mended = "Orders database / Host", {f"value.{host.pk}": "db.example.com"}
+    else:
+        ProcessProperty.objects.update(plain="evil.example", revision=2)
+        name, mended = "region", {"property.0.name": "region", "property.0.value": "eu"}
+    alice = visitor("alice")
+    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
+    form = {"expected_revision": "1", f"value.{stage.field('user').pk}": "orders"}
+    refused = alice.post(page, form)
+    assert refused.status == 422
+    assert f"these were changed past the portal: {name}" in refused.text
+    assert alice.post(page, form | mended).status == 302, "entered anew it is mended"
+    assert not rows.filter(plain="evil.example").exists()
+    assert not ProcessProperty.objects.filter(plain="evil.example").exists()
