@@ -11,6 +11,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -21,6 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]  # the checkout
 SPACE_NEEDED: Final = 200 * 1024 * 1024  # bytes: the vault's storage takes 33 MB at once and grows
 # Below the range from which systems hand out outgoing ports, so that a remembered port stays free.
 PORTS: Final = range(20_000, 30_000)
+DEMO_FORMAT: Final = 2  # of demo.json, and of the data beside it
 
 
 class DemoError(Exception):
@@ -85,7 +87,18 @@ def open_place(var: Path, port: int) -> StackDirectory:
         ) from None
     if free < SPACE_NEEDED:
         raise no_space(place.var)
+    _refuse_earlier_form(place)
     return place
+
+
+def _refuse_earlier_form(place: StackDirectory) -> None:
+    """Its rows bear no signature where these are looked at, and no migration signs anything."""
+    with suppress(OSError, ValueError, AttributeError):
+        if json.loads(place.demo_file.read_text()).get("format") != DEMO_FORMAT:
+            raise DemoError(
+                f"{place.var} was made by an earlier version of the portal.",
+                "Use another VAR, or remove it: it is demo data.",
+            )
 
 
 def no_space(var: Path) -> DemoError:

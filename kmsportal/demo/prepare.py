@@ -17,9 +17,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management import call_command
 
-from kmsportal.demo.directory import StackDirectory, write_json
-
-DEMO_FORMAT = 1
+from kmsportal.demo.directory import DEMO_FORMAT, StackDirectory, write_json
 
 
 def prepare(place: StackDirectory) -> None:

@@ -239,6 +239,14 @@ class TestBrokenStarts:
         assert refused.ended() != 0
         _one_clear_line(refused, "backup")
 
+    def test_a_directory_of_an_earlier_version_is_one_clear_line(self, tmp_path: Path) -> None:
+        var = tmp_path / "var"
+        var.mkdir()
+        (var / "demo.json").write_text('{"format": 1, "url": "http://localhost:1"}')
+        refused = Stack(var, free_port())
+        assert refused.ended() != 0
+        _one_clear_line(refused, "made by an earlier version", "Use another VAR")
+
     def test_a_directory_that_cannot_be_written(self) -> None:
         refused = Stack(
             Path("/proc/kms-portal"), free_port()
