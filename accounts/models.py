@@ -208,19 +208,6 @@ class AuditEntry(UuidModel):
         return hmac.digest(settings.AUDIT_KEY, orjson.dumps(content, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
 
 
-__all__ = [
-    "ADMINISTRATOR",
-    "Account",
-    "AuditEntry",
-    "Membership",
-    "MembershipRole",
-    "Privilege",
-    "Role",
-    "SupportStaff",
-    "User",
-]
-
-
 class RateLimit(models.Model):
     """One limit of the sign-in, or one used code (accounts/rate_limits.py). key: SHA-256, in hex. held: JSON."""
 
@@ -239,3 +226,18 @@ class Session(AbstractBaseSession):
 
     def __str__(self) -> str:
         return f"session until {self.expire_date}"
+
+
+__all__ = [
+    "ADMINISTRATOR",
+    "Account",
+    "AuditEntry",
+    "Membership",
+    "MembershipRole",
+    "Privilege",
+    "RateLimit",
+    "Role",
+    "Session",
+    "SupportStaff",
+    "User",
+]

@@ -17,6 +17,8 @@ from extensions.plan import HeldValue, Plan, plan_save
 from extensions.removal import token_of
 from kmscore.refused import Refused
 
+EDITED = ("label", "extensible", "component_value", "position", "mac")  # columns of a field that an edit may change
+
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
@@ -28,9 +30,6 @@ class FieldSpec:
     encrypted: bool
     extensible: bool
     component_value: str
-
-
-COLUMNS = ("label", "extensible", "component_value", "position", "mac")  # of a field, that an edit may change
 
 
 class StaleConnection(Refused):
@@ -137,7 +136,7 @@ def save_connection(
         for field in wanted:
             field.connection = target
             field.signed()
-        Field.objects.bulk_update([one for one in wanted if one.pk in existing], COLUMNS)
+        Field.objects.bulk_update([one for one in wanted if one.pk in existing], EDITED)
         Field.objects.bulk_create(one for one in wanted if one.pk not in existing)
         target.fields.filter(pk__in=deleted).delete()
         audit.record(
@@ -173,14 +172,7 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
         )
         Connection.objects.filter(pk=connection.pk).delete()
 
-    _publish(
-        account,
-        lambda: _fields_without(connection),
-        write,
-        actor,
-        consent,
-        renamed=None,
-    )
+    _publish(account, lambda: _fields_without(connection), write, actor, consent, renamed=None)
 
 
 def _fields_without(connection: Connection) -> list[Field]:

@@ -31,6 +31,7 @@ class FieldRow:
     field: Field
     held: ExtensionValue | None
     holders: Holders
+    is_forged: bool = False  # nobody saved it so; it has to be entered anew
     value: str = ""
     uses_component: bool = False
     error: str = ""
@@ -71,11 +72,6 @@ class FieldRow:
         if self.clears:
             return self.posted_token
         return self.removal.token if self.removal else ""
-
-    @property
-    def is_forged(self) -> bool:
-        """Nobody saved it so; it has to be entered anew."""
-        return self.held is not None and not self.held.has_valid_mac()
 
     @property
     def is_lost(self) -> bool:
@@ -134,6 +130,7 @@ class ExtensionsForm:
         self.data = data
         self.rows = [FieldRow(f, values.get(f.pk), holders) for f in fields if f.extensible]
         for row in self.rows:
+            row.is_forged = row.held is not None and not row.held.has_valid_mac()
             row.uses_component = not row.field.encrypted and (row.held is None or row.held.form == "component")
             row.value = row.held.plain if row.held and row.held.form == "plain" and not row.is_forged else ""
         count = len(properties)

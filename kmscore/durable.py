@@ -13,10 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-LEFT_SECONDS: Final = 3600.0  # no write takes so long: what is older has no writer any more
-
-
 Owner = tuple[int, int]  # ids of a user and a group
+LEFT_SECONDS: Final = 3600.0  # no write takes so long: what is older has no writer any more
 
 
 def write_durably(path: Path, *parts: bytes, owner: Owner | None = None, synced: bool = True) -> None:

@@ -2,9 +2,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """What was there before bears no signature: it has to be entered anew, for a migration signs nothing."""
+    """What was there before bears no signature, and is refused until somebody makes it anew: a migration signs nothing."""
 
-    dependencies = [("extensions", "0003_signed_connections")]
+    dependencies = [("extensions", "0002_fields_leave_after_their_values")]
 
     operations = [
         migrations.AddField(
@@ -13,5 +13,5 @@ class Migration(migrations.Migration):
             field=models.BinaryField(default=b"", editable=False, max_length=32),
             preserve_default=False,
         )
-        for name in ("extensionvalue", "processproperty")
+        for name in ("connection", "field", "extensionvalue", "processproperty")
     ]
