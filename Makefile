@@ -20,7 +20,7 @@ ARGS ?=
 PRODUCTION = KMS_MODE=production \
   KMS_SECRET_KEY=$$(head -c 48 /dev/urandom | base64 -w0) \
   KMS_ROW_KEY=$$(head -c 48 /dev/urandom | base64 -w0) \
-  KMS_AUDIT_KEY=$$(head -c 48 /dev/urandom | base64 -w0) \
+  KMS_PORTAL_ROOT=$$(head -c 32 /dev/urandom | od -An -tx1 | tr -d " \n") \
   KMS_ALLOWED_HOSTS=kms.example.org KMS_PORTAL_URL=https://kms.example.org \
   KMS_DATABASE_URL=postgres://kms@db.example.org/kms?sslmode=verify-full KMS_REDIS_URL=rediss://:made-up@redis.example.org:6379/0 \
   KMS_VAULT_ADDR=https://vault.example.org:8200 KMS_VAULT_PUBLIC_ADDR=https://vault.example.org:8200 \

@@ -1,6 +1,7 @@
 """The audit log: appended in the transaction of the act it tells of, chained so that an edit, a gap or a swap shows.
 
-It never holds a value: callers pass names, ids and counts.
+Each entry is signed by the process that wrote it, with a key that no other process has. It never holds a value: callers pass
+names, ids and counts.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from accounts import signing
 from accounts.models import Account, AuditEntry, User
 
 FINGERPRINT_BYTES = 12
@@ -31,13 +33,13 @@ def record(
         raise RuntimeError("An audit entry belongs into the transaction of its act.")
     # The account's row is the lock that keeps the chain from forking (SQLite's IMMEDIATE transactions need none).
     Account.objects.select_for_update().only("pk").get(pk=account.pk)
-    last = AuditEntry.objects.filter(account=account).order_by("-seq").values_list("seq", "mac").first()
-    seq, previous = (last[0] + 1, bytes(last[1])) if last else (1, FIRST)
+    last = AuditEntry.objects.filter(account=account).order_by("-seq").first()
+    seq, previous = (last.seq + 1, last.link()) if last else (1, FIRST)
     entry = AuditEntry(
         account=account,
         seq=seq,
         at=timezone.now(),
-        actor=actor if isinstance(actor, User) else None,
+        actor_id=actor.pk if isinstance(actor, User) else None,
         actor_name=actor.email if isinstance(actor, User) else actor,
         type=type,
         action=action,
@@ -47,7 +49,7 @@ def record(
         properties=dict(properties or {}),
         previous=previous,
     )
-    entry.mac = entry.expected_mac()
+    entry.signature = signing.sign(signing.own_process(), entry.signed_bytes())
     entry.save(force_insert=True)
     return entry
 
@@ -56,10 +58,9 @@ def first_broken(account: Account) -> int | None:
     """The seq of the first entry that was changed, or before which one is missing; None when the chain holds."""
     expected_seq, previous = 1, FIRST
     for entry in AuditEntry.objects.filter(account=account).order_by("seq").iterator(1000):
-        genuine = bytes(entry.mac) == entry.expected_mac()
-        if entry.seq != expected_seq or bytes(entry.previous) != previous or not genuine:
+        if entry.seq != expected_seq or bytes(entry.previous) != previous or entry.signed_by() is None:
             return expected_seq
-        expected_seq, previous = entry.seq + 1, bytes(entry.mac)
+        expected_seq, previous = entry.seq + 1, entry.link()
     return None
 
 
@@ -70,6 +71,6 @@ def head(account: Account) -> tuple[int, str]:
 
 
 def fingerprint(account: Account, seq: int) -> str:
-    """The beginning of an entry's mac, which stands for the entry and all before it; "" when there is no such entry."""
-    mac = AuditEntry.objects.filter(account=account, seq=seq).values_list("mac", flat=True).first()
-    return bytes(mac)[:FINGERPRINT_BYTES].hex() if mac else ""
+    """The beginning of an entry's link, which stands for the entry and all before it; "" when there is no such entry."""
+    entry = AuditEntry.objects.filter(account=account, seq=seq).first()
+    return entry.link()[:FINGERPRINT_BYTES].hex() if entry else ""

@@ -1,13 +1,11 @@
 """Who: users, accounts, roles, memberships, and the audit log."""
 
 import hashlib
-import hmac
 import secrets
 import string
 from typing import Any, ClassVar
 
 import orjson
-from django.conf import settings
 from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.validators import RegexValidator
@@ -16,8 +14,11 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
 
-from accounts.privileges import ADMINISTRATOR, Privilege
-from accounts.rows import SignedModel, UuidModel
+from accounts import signing
+from accounts.keyring import SIGNATURE_BYTES
+from accounts.privileges import ADMINISTRATOR, BUILT_IN_ROLES, Privilege
+from accounts.rows import WEB, SignedModel, UuidModel
+from kmscore.sealed.sequence import sequence
 
 
 class UserManager(BaseUserManager["User"]):
@@ -49,6 +50,7 @@ class SupportStaff(SignedModel):
     """A person of the portal's support, who may look into every account (`/support/`). Signed, like every grant."""
 
     SIGNED = ("user_id",)
+    SIGNERS = WEB
 
     user = models.OneToOneField(User, models.CASCADE, related_name="support_staff")
     since = models.DateTimeField(default=timezone.now)
@@ -60,7 +62,7 @@ class SupportStaff(SignedModel):
     def includes(user: User) -> bool:
         """Whether an operator made this person one, and nobody wrote that past the application."""
         row = getattr(user, "support_staff", None)
-        return user.is_active and user.is_staff and row is not None and row.has_valid_mac()
+        return user.is_active and user.is_staff and row is not None and row.has_valid_signature()
 
 
 class AccountQuerySet(models.QuerySet["Account"]):
@@ -92,9 +94,13 @@ class Account(UuidModel):
 
 
 class Role(SignedModel):
-    """A named set of privileges, built in (no account) or an account's own."""
+    """A named set of privileges, an account's own or built in (no account).
+
+    Built-in ones are code (accounts/privileges.py): of their rows the id alone counts, for others to point at.
+    """
 
     SIGNED = ("account_id", "name", "privileges")
+    SIGNERS = WEB
 
     account = models.ForeignKey(Account, models.CASCADE, null=True, blank=True, related_name="roles")
     name = models.CharField(max_length=80)
@@ -107,10 +113,19 @@ class Role(SignedModel):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return self._built_in[0] if self._built_in else self.name
+
+    @property
+    def _built_in(self) -> tuple[str, tuple[Privilege, ...]] | None:
+        return BUILT_IN_ROLES.get(self.pk) if self.account_id is None else None
 
     def privilege_set(self) -> frozenset[str]:
-        return frozenset(self.privileges.split())
+        return frozenset(self._built_in[1] if self._built_in else self.privileges.split())
+
+    def signed_by(self) -> str | None:
+        if self.account_id is None:
+            return "" if self._built_in else None
+        return super().signed_by()
 
 
 class Membership(UuidModel):
@@ -131,6 +146,7 @@ class MembershipRole(SignedModel):
     """A role given to a member. Signed: a row slipped into the table gives no privilege."""
 
     SIGNED = ("membership_id", "role_id", "account_id", "user_id")
+    SIGNERS = WEB
 
     membership = models.ForeignKey(Membership, models.CASCADE, related_name="membership_roles")
     role = models.ForeignKey(Role, models.PROTECT, related_name="membership_roles")
@@ -147,8 +163,8 @@ class MembershipRole(SignedModel):
     def holds_for(self, membership: Membership) -> bool:
         """Whether this row, and its role, are genuine and about this very membership."""
         return (
-            self.has_valid_mac()
-            and self.role.has_valid_mac()
+            self.has_valid_signature()
+            and self.role.has_valid_signature()
             and (self.membership_id, self.account_id, self.user_id)
             == (membership.pk, membership.account_id, membership.user_id)
             and self.role.account_id in (None, membership.account_id)
@@ -156,7 +172,10 @@ class MembershipRole(SignedModel):
 
 
 class AuditEntry(UuidModel):
-    """One act in an account. Entries form a chain: `mac` covers the entry and the `mac` before it (`accounts/audit.py`)."""
+    """One act in an account, signed by the process that wrote it. Entries form a chain (`accounts/audit.py`).
+
+    Signed is `signed_bytes()`: one form for every entry, which whoever has the key list verifies.
+    """
 
     KINDS: ClassVar[dict[str, str]] = {
         "as.extensions": "Environment extensions",
@@ -175,7 +194,9 @@ class AuditEntry(UuidModel):
     account = models.ForeignKey(Account, models.PROTECT, related_name="audit_entries")
     seq = models.PositiveBigIntegerField()
     at = models.DateTimeField()
-    actor = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    actor_id = models.UUIDField(
+        null=True
+    )  # of the person, who may be gone; None for a part of the portal or a container
     actor_name = models.CharField(max_length=254)
     type = models.CharField(max_length=64)
     action = models.CharField(max_length=32)
@@ -184,8 +205,8 @@ class AuditEntry(UuidModel):
     message = models.CharField(max_length=500)
     # Free by nature: names and ids of what was touched, never a value (the platform API's AuditLogProperty list).
     properties = models.JSONField(default=dict)
-    previous = models.BinaryField(max_length=32)
-    mac = models.BinaryField(max_length=32)
+    previous = models.BinaryField(max_length=32)  # the link of the entry before
+    signature = models.BinaryField(max_length=SIGNATURE_BYTES)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["account", "seq"], name="audit_seq_once")]
@@ -199,13 +220,22 @@ class AuditEntry(UuidModel):
         """The type in words."""
         return self.KINDS.get(self.type, self.type)
 
-    def expected_mac(self) -> bytes:
-        """HMAC-SHA-256 over the entry's canonical JSON and the previous mac, under the audit key."""
-        content = [
-            str(self.account_id), self.seq, self.at.isoformat(), self.actor_name, self.type, self.action, self.modifier,
-            self.subject_id, self.message, self.properties, bytes(self.previous).hex(),
+    def signed_bytes(self) -> bytes:
+        """The sequence of the entry's parts, texts in UTF-8: what is signed."""
+        properties = orjson.dumps(self.properties, option=orjson.OPT_SORT_KEYS).decode()
+        texts = [
+            "kms-audit/1", str(self.pk), str(self.account_id), str(self.seq), self.at.isoformat(), str(self.actor_id or ""),
+            self.actor_name, self.type, self.action, self.modifier, self.subject_id, self.message, properties,
         ]  # fmt: skip
-        return hmac.digest(settings.AUDIT_KEY, orjson.dumps(content, option=orjson.OPT_SORT_KEYS), hashlib.sha256)
+        return sequence([*(text.encode() for text in texts), bytes(self.previous)])
+
+    def link(self) -> bytes:
+        """What the next entry points back to: SHA-256 of this one's bytes and signature."""
+        return hashlib.sha256(sequence([self.signed_bytes(), bytes(self.signature)])).digest()
+
+    def signed_by(self) -> str | None:
+        """The process that wrote this entry as it is; None: it was changed, or is nobody's."""
+        return signing.signer_of(self.signed_bytes(), self.signature, for_good=True)
 
 
 class RateLimit(models.Model):

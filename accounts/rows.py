@@ -1,16 +1,23 @@
-"""Shapes every table shares: UUID keys, and rows that grant access and therefore carry a signature."""
+"""Shapes every table shares: UUID keys, and rows that people or processes decide by and that therefore carry a signature."""
 
 import hashlib
 import hmac
+import json
 import uuid
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
 
+from accounts import signing
+from accounts.keyring import SIGNATURE_BYTES
+from kmscore.sealed.sequence import sequence
+
+WEB = ("web",)  # the process that people decide by
+
 
 class RowTampered(Exception):
-    """An access-granting row was written or changed past the application; it grants nothing."""
+    """A row that somebody decides by was written or changed past the application; it grants nothing."""
 
 
 class UuidModel(models.Model):
@@ -21,8 +28,9 @@ class UuidModel(models.Model):
 
 
 class SignedModel(UuidModel):
-    """A row that grants access: an HMAC-SHA-256 over `SIGNED`, under a key outside the database (DESIGN.md §2).
+    """A row that is believed by its signature: over `SIGNED`, by a process of `SIGNERS` (DESIGN.md §1, the second rule).
 
+    Without SIGNERS it is an HMAC-SHA-256 under the row key, which several processes have.
     `save()` signs, `verified()` refuses. QuerySet.update() and bulk_create() do not sign: they must not touch SIGNED, and
     create only what is `signed()`.
     Saving other columns leaves the signature alone, and changing a signed one starts from a genuine row: so a row that was
@@ -30,20 +38,21 @@ class SignedModel(UuidModel):
     """
 
     SIGNED: ClassVar[tuple[str, ...]]
+    SIGNERS: ClassVar[tuple[str, ...]] = ()
 
-    mac = models.BinaryField(editable=False, max_length=32)
+    signature = models.BinaryField(editable=False, max_length=SIGNATURE_BYTES)
 
     class Meta:
         abstract = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         fields = kwargs.get("update_fields")
-        signed = {self._meta.get_field(name).name for name in self.SIGNED}
+        signed = {*self.SIGNED, *(name.removesuffix("_id") for name in self.SIGNED)}
         if fields is None or not signed.isdisjoint(fields):
             self._refuse_forged_stored_row()
-            self.mac = self._signature()
+            self.signed()
             if fields is not None:
-                kwargs["update_fields"] = {*fields, "mac"}
+                kwargs["update_fields"] = {*fields, "signature"}
         super().save(*args, **kwargs)
 
     def _refuse_forged_stored_row(self) -> None:
@@ -52,27 +61,54 @@ class SignedModel(UuidModel):
             stored.verified()
 
     def signed(self) -> Self:
-        """The row itself, signed: for bulk_create() of new ones, which saves no row by itself."""
-        self.mac = self._signature()
+        """The row itself, signed: for bulk_create() of new ones, which saves no row by itself. Raises NoSigningKey."""
+        if self.SIGNERS:
+            own = signing.own_process()
+            self.signature = signing.sign(own if own in self.SIGNERS else self.SIGNERS[0], self.signed_bytes())
+        else:
+            self.signature = row_mac(self.signed_bytes())
         return self
 
-    def has_valid_mac(self) -> bool:
-        return hmac.compare_digest(bytes(self.mac), self._signature())
+    def has_valid_signature(self) -> bool:
+        return self.signed_by() is not None
+
+    def signed_by(self) -> str | None:
+        """Which of SIGNERS signed the row as it is ("" for the row key); None: it was changed past the application."""
+        if not self.SIGNERS:
+            return "" if hmac.compare_digest(bytes(self.signature), row_mac(self.signed_bytes())) else None
+        process = signing.signer_of(self.signed_bytes(), self.signature)
+        return process if process in self.SIGNERS else None
 
     def verified(self) -> Self:
         """The row itself. Raises RowTampered when it does not bear our signature."""
-        if not self.has_valid_mac():
+        if not self.has_valid_signature():
             raise RowTampered(f"{self._meta.label} {self.pk} does not bear the portal's signature.")
         return self
 
-    def _signature(self) -> bytes:
-        return signature(self._meta.label, self.pk, *(getattr(self, name) for name in self.SIGNED))
+    def sign_anew(self, process: str) -> bool:
+        """Replace the signature of a key that this process used before by one of the key it uses now; whether it was replaced.
+
+        A row that somebody saves meanwhile is left as they saved it. Raises RowTampered.
+        """
+        former = bytes(self.signature)
+        if not self.SIGNERS or self.verified().signed_by() != process or signing.is_current(process, former):
+            return False
+        new = signing.sign(process, self.signed_bytes())
+        same = type(self)._base_manager.filter(pk=self.pk, signature=former)
+        return bool(same.update(signature=new))
+
+    def signed_bytes(self) -> bytes:
+        """What is signed: the model's label, the id, the columns, as a sequence."""
+        return message_of(self._meta.label, self.pk, *(getattr(self, name) for name in self.SIGNED))
 
 
-def signature(*values: Any) -> bytes:
-    """HMAC-SHA-256 under the row key over length-prefixed texts of the values: the model's label, the id, the columns."""
-    texts = [_canonical(value).encode() for value in values]
-    message = b"".join(len(text).to_bytes(4, "big") + text for text in texts)
+def message_of(*values: Any) -> bytes:
+    """The sequence of the values' texts."""
+    return sequence(_canonical(value).encode() for value in values)
+
+
+def row_mac(message: bytes) -> bytes:
+    """HMAC-SHA-256 under the row key."""
     return hmac.digest(settings.ROW_KEY, message, hashlib.sha256)
 
 
@@ -81,6 +117,8 @@ def _canonical(value: Any) -> str:
         return "-"
     if isinstance(value, bytes | memoryview):  # psycopg gives memoryviews
         return f"={bytes(value).hex()}"
+    if isinstance(value, dict | list):  # a database may give a document's names in another order
+        return f"={json.dumps(value, sort_keys=True)}"
     if hasattr(value, "isoformat"):
         return f"={value.isoformat()}"
     return f"={value}"

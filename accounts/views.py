@@ -52,7 +52,7 @@ def audit_log(request: AccountRequest) -> HttpResponse:
     """Who did what and when in this account, newest first."""
     form = AuditFilterForm(request.GET)
     wanted = form.cleaned_data if form.is_valid() else {}
-    entries = request.account.audit_entries.select_related("actor")
+    entries = request.account.audit_entries.all()
     if text := wanted.get("q"):
         entries = entries.filter(Q(message__icontains=text) | Q(actor_name__icontains=text))
     if kind := wanted.get("type"):

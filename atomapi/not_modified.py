@@ -21,12 +21,12 @@ from atoms.models import Node, NodeCredential, token_hash
 REMEMBERED = 10_000  # credentials, each a few hundred bytes
 Row = tuple[Any, ...]
 _DECIDING = (
-    *("id", "kind", "mac", "atom_id", "account_id", "node_id", "node__state"),
-    *("node__atom_id", "node__atom__mac", "node__atom__name", "node__atom__type", "node__atom__account_id"),
+    *("id", "kind", "signature", "atom_id", "account_id", "node_id", "node__state"),
+    *("node__atom_id", "node__atom__signature", "node__atom__name", "node__atom__type", "node__atom__account_id"),
     *("node__atom__attachment_revision", "node__atom__account__kms__state", "node__atom__kms_settings__revision"),
     "node__atom__rekey_revision",
-    *("node__atom__attachment__id", "node__atom__attachment__mac", "node__atom__attachment__account_id"),
-    *("node__atom__attachment__environment_id", "node__atom__attachment__environment__mac"),
+    *("node__atom__attachment__id", "node__atom__attachment__signature", "node__atom__attachment__account_id"),
+    *("node__atom__attachment__environment_id", "node__atom__attachment__environment__signature"),
     *("node__atom__attachment__environment__name", "node__atom__attachment__environment__account_id"),
     "node__atom__attachment__environment__extensions_revision",
 )

@@ -75,8 +75,10 @@ def delete_environment(environment: Environment, *, expected_revision: int, acto
 @transaction.atomic
 def set_environment_roles(environment: Environment, roles: list[Role], *, actor: User) -> None:
     """Limit who sees the environment to members with one of these roles (and Administrators); none means everybody."""
+    environment.limited = bool(roles)
+    environment.save(update_fields=["limited"])
     environment.environment_roles.all().delete()
-    EnvironmentRole.objects.bulk_create(EnvironmentRole(environment=environment, role=role) for role in roles)
+    EnvironmentRole.objects.bulk_create(EnvironmentRole(environment=environment, role=role).signed() for role in roles)
     names = ", ".join(role.name for role in roles) or "every member"
     _audit(
         environment.account,

@@ -7,13 +7,13 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
 from accounts.access import genuine_roles, is_administrator
 from accounts.models import Account, Membership, Role, User
-from accounts.rows import RowTampered, SignedModel, UuidModel
+from accounts.rows import WEB, RowTampered, SignedModel, UuidModel
 
 
 def token_hash(token: str) -> bytes:
@@ -28,15 +28,17 @@ class EnvironmentQuerySet(models.QuerySet["Environment"]):
         if is_administrator(membership):
             return environments
         roles = [row.role_id for row in genuine_roles(membership)]
-        links = EnvironmentRole.objects.filter(environment=OuterRef("pk"))
-        return environments.filter(~Exists(links) | Exists(links.filter(role__in=roles)))
+        links = EnvironmentRole.objects.filter(role__in=roles, environment__account=membership.account_id)
+        shown = [link.environment_id for link in links if link.has_valid_signature()]
+        return environments.filter(Q(limited=False) | Q(pk__in=shown))
 
 
 class Environment(SignedModel):
     """Where Atoms are attached and values are held. Signed: it cannot be pushed into another account, nor pass for another one,
     in which somebody would type what is meant for that."""
 
-    SIGNED = ("account_id", "name", "classification")
+    SIGNED = ("account_id", "name", "classification", "limited")
+    SIGNERS = WEB
 
     class Classification(models.TextChoices):
         PROD = "PROD", "Production"
@@ -45,6 +47,7 @@ class Environment(SignedModel):
     account = models.ForeignKey(Account, models.CASCADE, related_name="environments")
     name = models.CharField(max_length=80)
     classification = models.CharField(max_length=4, choices=Classification.choices, default=Classification.PROD)
+    limited = models.BooleanField(default=False)  # to members with one of its roles; else every member sees it
     created_at = models.DateTimeField(auto_now_add=True)
     # Written by extensions: what the environment holds, as a number that only grows.
     extensions_revision = models.PositiveBigIntegerField(default=0)
@@ -67,8 +70,11 @@ class Environment(SignedModel):
         return self.name
 
 
-class EnvironmentRole(UuidModel):
-    """A role whose members see the environment; an environment without any is seen by every member."""
+class EnvironmentRole(SignedModel):
+    """A role whose members see the environment, if it is limited. Signed: a row slipped into the table shows nothing."""
+
+    SIGNED = ("environment_id", "role_id")
+    SIGNERS = WEB
 
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="environment_roles")
     role = models.ForeignKey(Role, models.CASCADE, related_name="environment_roles")
@@ -92,6 +98,7 @@ class Atom(SignedModel):
     """A runtime: an Atom on one machine, a Molecule on several nodes, or a Cloud. Signed like an environment."""
 
     SIGNED = ("account_id", "name", "type")
+    SIGNERS = WEB
 
     class Type(models.TextChoices):
         ATOM = "ATOM", "Atom"
@@ -239,8 +246,8 @@ class NodeCredential(SignedModel):
         """Whether this row is genuine and still about the Atom and account it was made for."""
         atom = self.node.atom
         return (
-            self.has_valid_mac()
-            and atom.has_valid_mac()
+            self.has_valid_signature()
+            and atom.has_valid_signature()
             and (self.atom_id, self.account_id) == (self.node.atom_id, atom.account_id)
         )
 
@@ -268,6 +275,7 @@ class InstallerToken(SignedModel):
     has how it is shown to whoever made it."""
 
     SIGNED = ("atom_id", "account_id", "token_hash", "expires_at", "spent_at", "withdrawn_at")
+    SIGNERS = WEB
     MINUTES = (30, 1440)
     GRACE = timedelta(minutes=15)  # for a machine that began to enrol in time
 
@@ -294,7 +302,9 @@ class InstallerToken(SignedModel):
 
     def is_valid(self) -> bool:
         """Whether this row is genuine and its Atom still of the account it was made for."""
-        return self.has_valid_mac() and self.atom.has_valid_mac() and self.account_id == self.atom.account_id
+        return (
+            self.has_valid_signature() and self.atom.has_valid_signature() and self.account_id == self.atom.account_id
+        )
 
     @property
     def is_open(self) -> bool:

@@ -20,7 +20,7 @@ def fill_atoms(account: Any, user: Any) -> None:
 
     rows = [Atom(account=account, name=f"Atom {number}", created_by=user) for number in range(ATOMS)]
     for row in rows:
-        row.mac = row._signature()
+        row.signed()
     Atom.objects.bulk_create(rows, batch_size=500)
     Recipient.objects.bulk_create([Recipient(id=row.pk, account=account, kind="atom") for row in rows], batch_size=500)
 

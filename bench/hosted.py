@@ -35,7 +35,7 @@ def hosted_vault() -> Iterator[HostedVault]:
         openbao.first_start()
         try:
             openbao.make()
-            files = [place.directory("credentials") / name for name in ("web.json", "worker.json")]
+            files = [place.directory("credentials") / name for name in ("web", "worker")]
             logins = {name: one for file in files for name, one in read_credentials(file).identities.items()}
             yield HostedVault(openbao, place, logins)
         finally:

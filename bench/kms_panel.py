@@ -51,19 +51,19 @@ def write(atom: Any, user: Any) -> None:
         settings.data_key, settings.changed_by = key, user
         settings.save()
         Account.objects.select_for_update().only("pk").get(pk=atom.account_id)
-        last = AuditEntry.objects.filter(account=atom.account_id).order_by("-seq").values_list("seq", "mac")[0]
+        last = AuditEntry.objects.filter(account=atom.account_id).order_by("-seq")[0]
         AuditEntry(
             account_id=atom.account_id,
-            seq=last[0] + 1,
+            seq=last.seq + 1,
             at=settings.changed_at,
-            actor=user,
+            actor_id=user.pk,
             actor_name=user.email,
             type="bench",
             action="EDIT",
             message="m" * 90,
             properties={"revision": 1},
-            previous=last[1],
-            mac=last[1],
+            previous=last.previous,
+            signature=last.signature,
         ).save(force_insert=True)
 
 

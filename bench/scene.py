@@ -23,17 +23,19 @@ def portal() -> Iterator[Any]:
     """Start the vault, set Django up on a database of its own; yields the OpenBao."""
     from hosted import hosted_vault
 
+    from tests.keys import write_development_keys
     from vaults.hosted.credentials import Credentials, write_credentials
 
     with hosted_vault() as hosted:
-        everything = hosted.place.directory("credentials") / "all.json"
+        everything = hosted.place.directory("credentials") / "all"
+        write_development_keys(everything)
         write_credentials(everything, Credentials(1, hosted.logins))
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "KMS_VAR": str(hosted.place.var),
             "KMS_DATABASE_URL": f"sqlite:///{hosted.place.database}",
             "KMS_VAULT_ADDR": hosted.openbao.address,
-            "KMS_VAULT_CREDENTIALS": str(everything),
+            "KMS_CREDENTIALS": str(everything),
             "KMS_LOG_LEVEL": "ERROR",
             "KMS_ATOM_REQUESTS_PER_SECOND": "1000000",
         }

@@ -17,7 +17,13 @@ from extensions.plan import HeldValue, Plan, plan_save
 from extensions.removal import token_of
 from kmscore.refused import Refused
 
-EDITED = ("label", "extensible", "component_value", "position", "mac")  # columns of a field that an edit may change
+EDITED = (
+    "label",
+    "extensible",
+    "component_value",
+    "position",
+    "signature",
+)  # columns of a field that an edit may change
 
 
 @dataclass(frozen=True, slots=True)

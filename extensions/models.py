@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from accounts.models import Account, User
-from accounts.rows import SignedModel, UuidModel, signature
+from accounts.rows import WEB, SignedModel, UuidModel, message_of, row_mac
 from atoms.models import Environment
 from kmscore.sealed.manifest import Entry, Form, digest
 from vaults.models import DataKey
@@ -23,6 +23,7 @@ class Connection(SignedModel):
     """A connection component of the account."""
 
     SIGNED = ("account_id", "name")
+    SIGNERS = WEB
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="connections")
     name = models.CharField(max_length=80)
@@ -64,6 +65,7 @@ class Field(SignedModel):
     """
 
     SIGNED = ("connection_id", "key", "label", "encrypted", "extensible", "component_value")
+    SIGNERS = WEB
 
     connection = models.ForeignKey(Connection, models.CASCADE, related_name="fields")
     key = models.CharField(
@@ -101,8 +103,8 @@ class Field(SignedModel):
 class HeldRow(UuidModel):
     """Shape of what an environment holds: sealed, plain, or the component's. `revision` is the environment's at its last change.
 
-    Signed, for the next save makes the list of what the containers get from these rows: over SIGNED and not over the id, which
-    stays when another value takes the row. save() signs; bulk_create() of what is signed().
+    Each bears an HMAC under the row key, for the next save makes the list of what the containers get from these rows: over SIGNED
+    and not over the id, which stays when another value takes the row. save() signs; bulk_create() of what is signed().
     """
 
     SIGNED: ClassVar[tuple[str, ...]]
@@ -125,20 +127,20 @@ class HeldRow(UuidModel):
         super(HeldRow, self.signed()).save(*args, **kwargs)
 
     def signed(self) -> Self:
-        self.mac = self.signature_of(*(getattr(self, name) for name in self.SIGNED))
+        self.mac = self.mac_of(*(getattr(self, name) for name in self.SIGNED))
         return self
 
     def has_valid_mac(self) -> bool:
         return self.is_genuine(self.mac, *(getattr(self, name) for name in self.SIGNED))
 
     @classmethod
-    def signature_of(cls, *values: object) -> bytes:
+    def mac_of(cls, *values: object) -> bytes:
         """values: of SIGNED, as a query gives them."""
-        return signature(cls._meta.label, *values)
+        return row_mac(message_of(cls._meta.label, *values))
 
     @classmethod
     def is_genuine(cls, mac: bytes | memoryview, *values: object) -> bool:
-        return hmac.compare_digest(bytes(mac), cls.signature_of(*values))
+        return hmac.compare_digest(bytes(mac), cls.mac_of(*values))
 
 
 class ExtensionValue(HeldRow):

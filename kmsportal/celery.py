@@ -37,7 +37,7 @@ def check_start(options: Any = None, **_: Any) -> None:
 
     queues = (options or {}).get("queues") or []
     with one_line():
-        start.check(start.file_of(queues.split(",") if isinstance(queues, str) else queues))
+        start.check(start.process_of(queues.split(",") if isinstance(queues, str) else queues))
 
 
 @worker_process_init.connect

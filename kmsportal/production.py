@@ -1,9 +1,11 @@
 """What a real installation must not be. Every process and every command refuses to start, in words; nothing here is secret."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from accounts.keyring import DEVELOPMENT_ROOT
 from kmscore.byov.customer import is_loopback
 
 LEAST_CHARACTERS = 32  # of a key or a token
@@ -29,12 +31,16 @@ def _addresses(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _keys(settings: Mapping[str, Any]) -> Iterator[str]:
-    keys = {name: settings[name] for name in ("SECRET_KEY", "ROW_KEY", "AUDIT_KEY")}
+    keys = {name: settings[name] for name in ("SECRET_KEY", "ROW_KEY")}
     for name, key in keys.items():
         if len(key) < LEAST_CHARACTERS:
             yield f"KMS_{name} must have at least {LEAST_CHARACTERS} characters."
     if len({key if isinstance(key, bytes) else key.encode() for key in keys.values()}) < len(keys):
-        yield "KMS_SECRET_KEY, KMS_ROW_KEY and KMS_AUDIT_KEY must differ."
+        yield "KMS_SECRET_KEY and KMS_ROW_KEY must differ."
+    if not re.fullmatch("[0-9a-f]{64}", settings["PORTAL_ROOT"]):
+        yield "KMS_PORTAL_ROOT must be the 64 characters of the file portal-root that install_vault made."
+    if settings["PORTAL_ROOT"] == DEVELOPMENT_ROOT.hex():
+        yield "KMS_PORTAL_ROOT is the one of development, whose private half everybody has."
     if settings["METRICS_TOKEN"] and len(settings["METRICS_TOKEN"]) < LEAST_CHARACTERS:
         yield f"KMS_METRICS_TOKEN must have at least {LEAST_CHARACTERS} characters, or not be set."
 

@@ -3,6 +3,7 @@
 `KMS_MODE` is `production` (nothing is assumed), `demo` (the embedded stack of `make run`) or `development`.
 """
 
+import secrets
 import ssl
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from accounts.keyring import DEVELOPMENT_ROOT
 from kmsportal import production
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -32,10 +34,13 @@ def _required(name: str, development: str) -> str:
     return value
 
 
-SECRET_KEY = _required("KMS_SECRET_KEY", "development-only")
-# Outside the database on purpose: they sign access-granting rows and the audit chain (DESIGN.md §2).
-ROW_KEY = _required("KMS_ROW_KEY", "development-only-row-key").encode()
-AUDIT_KEY = _required("KMS_AUDIT_KEY", "development-only-audit-key").encode()
+# Web's alone (sessions, second factors); other processes sign nothing with it, and each makes one up.
+SECRET_KEY = env.str("KMS_SECRET_KEY", default="development-only" if MODE == "development" else "")
+SECRET_KEY_GIVEN = bool(SECRET_KEY)
+SECRET_KEY = SECRET_KEY or secrets.token_urlsafe(48)
+ROW_KEY = _required("KMS_ROW_KEY", "development-only-row-key").encode()  # of rows that several processes write
+CREDENTIALS = env.str("KMS_CREDENTIALS", default="")  # this process's directory: vault identities, keys to sign with
+PORTAL_ROOT = env.str("KMS_PORTAL_ROOT", default="" if PRODUCTION else DEVELOPMENT_ROOT.hex())  # public half, in hex
 
 ALLOWED_HOSTS = env.list("KMS_ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "testserver"])
 PORTAL_URL = env.str("KMS_PORTAL_URL", default="" if PRODUCTION else f"http://localhost:{PORT}")
@@ -44,7 +49,6 @@ PORTAL_URL = env.str("KMS_PORTAL_URL", default="" if PRODUCTION else f"http://lo
 VAULT_ADDR = _required("KMS_VAULT_ADDR", "http://127.0.0.1:8200")
 VAULT_PUBLIC_ADDR = env.str("KMS_VAULT_PUBLIC_ADDR", default=VAULT_ADDR)  # what containers use
 VAULT_CA = env.str("KMS_VAULT_CA", default="") or None
-VAULT_CREDENTIALS = env.str("KMS_VAULT_CREDENTIALS", default="")  # this process's identities, a 0600 file
 RUNTIME_WHEELS = Path(env.str("KMS_RUNTIME_WHEELS", default=str(BASE_DIR / "dist")))
 
 # -- applications -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a production process looks at as it starts, besides its settings: that its credentials are its own, and its clock."""
+"""What a production process looks at as it starts, besides its settings: that credentials and keys are its own, and its clock."""
 
 import time
 from collections.abc import Sequence
@@ -7,36 +7,48 @@ from pathlib import Path
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from accounts import signing
 from kmscore.vaultclient.answers import VaultError
 from vaults.hosted import calls
-from vaults.hosted.credentials import FILES, CredentialsBroken, read_credentials
+from vaults.hosted.credentials import HELD, CredentialsBroken, read_credentials
 
 CLOCK_SECONDS = 60  # what a clock may differ by from the vault's: times are signed, and decide
 
 
-def check(file: str) -> None:
-    """file: the name in FILES of what this process has to hold. Raises ImproperlyConfigured."""
+def check(process: str) -> None:
+    """process: the name in HELD of what this one has to hold. Raises ImproperlyConfigured, KeyringBroken."""
     if settings.PRODUCTION:
-        _check_credentials(file)
+        _check_credentials(process)
+        _check_keys(process)
         _check_clock()
 
 
-def file_of(queues: Sequence[str]) -> str:
+def process_of(queues: Sequence[str]) -> str:
     """Of a worker: shredding is another process's than all other work."""
-    return "shredder.json" if list(queues) == ["shred"] else "worker.json"
+    return "shredder" if list(queues) == ["shred"] else "worker"
 
 
-def _check_credentials(file: str) -> None:
+def _check_credentials(process: str) -> None:
     """The parts of the portal are apart because none holds another's credentials."""
-    if not settings.VAULT_CREDENTIALS:
-        raise ImproperlyConfigured("Set KMS_VAULT_CREDENTIALS.")
+    if not settings.CREDENTIALS:
+        raise ImproperlyConfigured("Set KMS_CREDENTIALS.")
     try:
-        held = set(read_credentials(Path(settings.VAULT_CREDENTIALS)).identities)
+        held = set(read_credentials(Path(settings.CREDENTIALS)).identities)
     except CredentialsBroken as problem:
-        raise ImproperlyConfigured(f"KMS_VAULT_CREDENTIALS: {problem}") from None
-    if held != set(FILES[file]):
-        known = next((name for name, identities in FILES.items() if held == set(identities)), "another set")
-        raise ImproperlyConfigured(f"KMS_VAULT_CREDENTIALS holds {known}, and this process is to have {file} alone.")
+        raise ImproperlyConfigured(f"KMS_CREDENTIALS: {problem}") from None
+    if held != set(HELD[process]):
+        known = next((name for name, identities in HELD.items() if held == set(identities)), "another set")
+        raise ImproperlyConfigured(f"KMS_CREDENTIALS is of {known}, and this process is to have {process}'s alone.")
+    if (process == "web") != settings.SECRET_KEY_GIVEN:
+        needs = "Set KMS_SECRET_KEY or KMS_SECRET_KEY_FILE." if process == "web" else "KMS_SECRET_KEY is web's alone."
+        raise ImproperlyConfigured(needs)
+
+
+def _check_keys(process: str) -> None:
+    keyring = signing.keyring()
+    if keyring.processes != (process,):
+        holds = " and ".join(keyring.processes) or "nobody"
+        raise ImproperlyConfigured(f"KMS_CREDENTIALS has the signing keys of {holds}: this process signs as {process}.")
 
 
 def _check_clock() -> None:

@@ -14,7 +14,7 @@ with one_line(status=3):  # which gunicorn does not answer by trying again
     portal = get_wsgi_application()
     from kmsportal import start  # noqa: E402  (what it needs is there now)
 
-    start.check("web.json")
+    start.check("web")
 log = structlog.get_logger()
 
 

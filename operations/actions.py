@@ -9,9 +9,14 @@ from django.utils import timezone
 from accounts import audit
 from accounts.models import Account, User
 from kmscore.refused import Refused
-from operations.models import Operation
+from operations.models import CURRENT, Operation
 from operations.queue import publish_on_commit
 from operations.work import is_cancellable
+
+RESUMED = (  # columns that resuming writes
+    *("state", "run_after", "current_until", "taken_up", "cancel_asked_at", "finished_at", "concluded_at", "troubles"),
+    *("error_code", "error_sentence"),
+)
 
 
 def request(
@@ -31,6 +36,7 @@ def request(
 
     environment_id: of the environment its title tells of, so that members who do not see that one do not see this.
     """
+    begins = run_after or timezone.now()
     operation = Operation.objects.create(
         account=account,
         kind=kind,
@@ -41,7 +47,8 @@ def request(
         queue=queue,
         total=total,
         exclusive_group=exclusive_group,
-        run_after=run_after or timezone.now(),
+        run_after=begins,
+        current_until=begins + CURRENT,
     )
     publish_on_commit(operation)
     return operation
@@ -74,21 +81,16 @@ def cancel(operation: Operation, *, actor: User) -> None:
 
 @transaction.atomic
 def resume(operation: Operation, *, actor: User) -> None:
-    """Take up a failed or cancelled operation where it stopped. Raises Refused: not_resumable."""
+    """Take up a failed or cancelled operation where it stopped. Raises Refused: not_resumable; RowTampered."""
     locked = Operation.objects.select_for_update(of=("self",)).select_related("account").get(pk=operation.pk)
     if not is_resumable(locked):
         sentence = "Only what failed or was cancelled can be resumed; what was taken back is asked for again."
         raise Refused("not_resumable", sentence)
-    Operation.objects.filter(pk=locked.pk).update(
-        state=Operation.State.PENDING,
-        run_after=timezone.now(),
-        cancel_asked_at=None,
-        finished_at=None,
-        concluded_at=None,
-        troubles=0,
-        error_code="",
-        error_sentence="",
-    )
+    locked.state, locked.run_after = Operation.State.PENDING, timezone.now()
+    locked.current_until, locked.taken_up = locked.run_after + CURRENT, b""
+    locked.cancel_asked_at = locked.finished_at = locked.concluded_at = None
+    locked.troubles, locked.error_code, locked.error_sentence = 0, "", ""
+    locked.save(update_fields=RESUMED)
     _audit(locked, actor, "RESUME", f"Taken up again: {locked.title}")
     publish_on_commit(locked)
 

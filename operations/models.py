@@ -13,11 +13,14 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from accounts import signing
 from accounts.access import is_administrator
+from accounts.keyring import PROCESSES, SIGNATURE_BYTES
 from accounts.models import Account, Membership, User
-from accounts.rows import UuidModel
+from accounts.rows import WEB, SignedModel, message_of
 
 LEASE = timedelta(seconds=60)  # longer than any single step; progress() renews it
+CURRENT = timedelta(days=1)  # from its time on a request may wait so long for a worker that takes it up
 
 
 class OperationQuerySet(models.QuerySet["Operation"]):
@@ -52,13 +55,19 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         return self.filter(subject_id=subject_id)
 
 
-class Operation(UuidModel):
+class Operation(SignedModel):
     """One piece of durable work: what has to be done, who asked for it, how far it is and which worker holds it.
 
     pending ─claim─▶ running ─▶ done │ failed │ cancelled │ waiting ─claim─▶ running …
     claim() is one UPDATE, so that of two workers one has it; it holds it by `lease` until `lease_until`, and whatever it
     writes under a lease that is another's by then changes nothing. failed and cancelled may be resumed (─▶ pending).
+
+    Signed is what was asked for, by the process that asked; what a person asked for, by web. Whoever takes it up the first time
+    must do so before `current_until`, and signs that: a request of an earlier day, put back, is none any more.
     """
+
+    SIGNED = ("account_id", "kind", "subject_id", "requested_by_id", "queue", "current_until")
+    SIGNERS = PROCESSES
 
     class State(models.TextChoices):
         PENDING = "pending", "Pending"
@@ -93,6 +102,10 @@ class Operation(UuidModel):
     concluded_at = models.DateTimeField(null=True)  # when its result went to the receipt and the audit log, once
     cancel_asked_at = models.DateTimeField(null=True)
     run_after = models.DateTimeField(default=timezone.now)
+    current_until = models.DateTimeField()
+    taken_up = models.BinaryField(
+        max_length=SIGNATURE_BYTES, default=bytes
+    )  # the worker's signature that it is done now
     lease_until = models.DateTimeField(null=True)
     lease = models.UUIDField(null=True)
     error_code = models.CharField(max_length=64, blank=True)
@@ -165,6 +178,30 @@ class Operation(UuidModel):
                 started_at=models.functions.Coalesce("started_at", now),
             )
         )
+
+    def take_up(self) -> bool:
+        """Note under this process's signature that the request was met while it was current. False: it is not."""
+        if signing.signer_of(self._taking_up(), self.taken_up) is not None:
+            return True
+        if timezone.now() > self.current_until:
+            return False
+        self.taken_up = signing.sign(signing.own_process(), self._taking_up())
+        return bool(self._held().update(taken_up=self.taken_up))
+
+    def _taking_up(self) -> bytes:
+        return message_of("operation taken up", self.pk, self.current_until)
+
+    def sign_anew(self, process: str) -> bool:
+        """What was asked for, as for every signed row; and, as the worker, that it was taken up."""
+        former = bytes(self.taken_up)
+        if signing.signer_of(self._taking_up(), former) == process and not signing.is_current(process, former):
+            new = signing.sign(process, self._taking_up())
+            Operation.objects.filter(pk=self.pk, taken_up=former).update(taken_up=new)
+        return super().sign_anew(process)
+
+    def signed_by(self) -> str | None:
+        process = super().signed_by()
+        return process if self.requested_by_id is None or process in WEB else None
 
     def _held(self) -> models.QuerySet["Operation"]:
         """This row, as long as our lease is the current one."""

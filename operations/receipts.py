@@ -1,19 +1,18 @@
-"""The receipt of an operation: what was asked, by whom, and what came of it, under the portal's signature."""
+"""The receipt of an operation: what was asked, by whom, and what came of it, under web's signature."""
 
-import hashlib
-import hmac
 from typing import Any
 
 import orjson
-from django.conf import settings
 
-from accounts import audit
+from accounts import audit, signing
+from accounts.rows import WEB
+from kmscore.sealed.sequence import sequence
 from operations.models import Operation
 
 
 def receipt_of(operation: Operation) -> dict[str, Any]:
-    """A finished operation as JSON-able values. `signature`: HMAC-SHA-256 in hex over the rest, keys sorted, under the audit
-    key. `audit` names the newest entry of the account's log, so that a receipt also dates the log."""
+    """A finished operation as JSON-able values. `signature`: web's, in hex, over the rest with its names sorted; whoever has
+    the key list verifies it. `audit` names the newest entry of the account's log, so that a receipt also dates the log."""
     seq, fingerprint = audit.head(operation.account)
     content = {
         "format": 1,
@@ -35,15 +34,18 @@ def receipt_of(operation: Operation) -> dict[str, Any]:
         "details": operation.details,
         "audit": {"seq": seq, "fingerprint": fingerprint},
     }
-    return content | {"signature": _signature(content)}
+    return content | {"signature": signing.sign("web", _signed_bytes(content)).hex()}
 
 
-def has_valid_mac(receipt: dict[str, Any]) -> bool:
+def has_valid_signature(receipt: dict[str, Any]) -> bool:
     """Whether the portal wrote this receipt as it is."""
     content = {name: value for name, value in receipt.items() if name != "signature"}
-    return hmac.compare_digest(str(receipt.get("signature", "")), _signature(content))
+    try:
+        signature = bytes.fromhex(str(receipt.get("signature", "")))
+    except ValueError:
+        return False
+    return signing.signer_of(_signed_bytes(content), signature, for_good=True) in WEB
 
 
-def _signature(content: dict[str, Any]) -> str:
-    text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return hmac.digest(settings.AUDIT_KEY, b"receipt\0" + text, hashlib.sha256).hex()
+def _signed_bytes(content: dict[str, Any]) -> bytes:
+    return sequence([b"kms-receipt/1", orjson.dumps(content, option=orjson.OPT_SORT_KEYS)])

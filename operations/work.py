@@ -126,6 +126,7 @@ def run(operation_id: uuid.UUID | str) -> bool:
     if operation is None:
         return False
     try:
+        _check_request(operation)
         if operation.cancel_asked_at is not None and is_cancellable(operation):
             raise Cancelled
         _kinds[operation.kind].function(operation)
@@ -145,6 +146,21 @@ def run(operation_id: uuid.UUID | str) -> bool:
     else:
         operation.finish()
     return True
+
+
+def _check_request(operation: Operation) -> None:
+    """Raises Failed for what nobody asked for, or not lately, and LeaseLost."""
+    if not operation.has_valid_signature():
+        log.error("operation_forged", kind=operation.kind, operation=str(operation.pk))
+        raise Failed(
+            "record_forged", "This request was changed outside the portal, or made there: nothing of it is done."
+        )
+    if not operation.take_up():
+        if timezone.now() <= operation.current_until:
+            raise LeaseLost
+        raise Failed(
+            "request_ended", "No worker took this up within a day, so it is not done any more. Resume asks anew."
+        )
 
 
 def _end_unexpected(operation: Operation, error: Exception) -> None:

@@ -27,11 +27,12 @@ from extensions.models import Connection, Field
 from kmscore.vaultclient.client import Vault
 from operations.work import sweep
 from tests import guard, live
+from tests.keys import write_development_keys
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
 from vaults.hosted import hvac_client, layout
 from vaults.hosted.calls import drop_tokens
-from vaults.hosted.credentials import FILES, Credentials, issue_credential, write_credentials
+from vaults.hosted.credentials import HELD, Credential, Credentials, issue_credential, write_credentials
 from vaults.keys.provision import activate_kms
 from vaults.models import Recipient
 
@@ -61,16 +62,21 @@ def hosted_vault_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
 
 
 def install_layout(server: OpenBao, directory: Path) -> HostedVault:
-    """Install the layout and write the credentials files, plus `all.json` for tests that play every process."""
+    """Install the layout and write the processes' directories, plus `all` for tests that play every process."""
     root = Vault(server.address, token=server.root_token)
     layout.install(hvac_client.client_of(root))
     every = {}
-    for name, identities in FILES.items():
+    for name, identities in HELD.items():
         issued = {identity: issue_credential(hvac_client.client_of(root), identity) for identity in identities}
-        write_credentials(directory / name, Credentials(layout.LAYOUT_VERSION, issued))
+        _write(directory / name, issued)
         every |= issued
-    write_credentials(directory / "all.json", Credentials(layout.LAYOUT_VERSION, every))
+    _write(directory / "all", every)
     return HostedVault(server, directory, root)
+
+
+def _write(directory: Path, issued: dict[str, Credential]) -> None:
+    write_development_keys(directory)
+    write_credentials(directory, Credentials(layout.LAYOUT_VERSION, issued))
 
 
 @pytest.fixture
@@ -78,7 +84,7 @@ def hosted_vault(hosted_vault_server: HostedVault, settings: Any) -> Iterator[Ho
     """The hosted vault, with this process playing web and worker alike."""
     settings.VAULT_ADDR = hosted_vault_server.address
     settings.VAULT_PUBLIC_ADDR = hosted_vault_server.address
-    settings.VAULT_CREDENTIALS = str(hosted_vault_server.credentials / "all.json")
+    settings.CREDENTIALS = str(hosted_vault_server.credentials / "all")
     drop_tokens()
     yield hosted_vault_server
     drop_tokens()

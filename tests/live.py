@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import guard
+from tests.keys import root_of
 from tests.servers import Valkey, _answers, free_port, start_valkey
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,10 +40,10 @@ class LivePortal:
             "worker": [*("celery", "-A", "kmsportal", "worker", "-Q", "interactive,bulk", "-c", "1", "-l", "WARNING")],
             "beat": ["celery", "-A", "kmsportal", "beat", "-l", "WARNING"],
         }
-        credentials = {"web": "web.json", "worker": "worker.json", "beat": ""}[name]
+        credentials = {"web": "web", "worker": "worker", "beat": ""}[name]
         environment = dict(self.environment)
         if credentials:
-            environment["KMS_VAULT_CREDENTIALS"] = f"{environment['CREDENTIALS']}/{credentials}"
+            environment["KMS_CREDENTIALS"] = f"{environment['CREDENTIALS']}/{credentials}"
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *commands[name]],
@@ -113,6 +114,7 @@ def start_portal(vault: Any, database: str, directory: Path, port: int = 0) -> L
         "KMS_EMAIL_URL": f"filemail:///{directory}/mail",
         "KMS_RUNTIME_WHEELS": str(directory / "wheels"),
         "CREDENTIALS": str(vault.credentials),
+        **root_of(vault.credentials),
         guard.REPORT: str(directory / "guard"),
     }
     portal = LivePortal(f"http://127.0.0.1:{port}", vault.address, directory, environment, valkey=valkey)

@@ -9,14 +9,15 @@ from typing import Any
 
 from kmsportal.demo.directory import StackDirectory
 from kmsportal.demo.servers import OpenBao
+from tests.keys import write_development_keys
 from tests.servers import free_port
-from vaults.hosted.credentials import FILES, Credentials, read_credentials, write_credentials
+from vaults.hosted.credentials import HELD, Credentials, read_credentials, write_credentials
 from vaults.hosted.layout import LAYOUT_VERSION
 
 
 @dataclass
 class RaftVault:
-    """`credentials` holds the files of the portal's processes, and `all.json` for tests that play every process."""
+    """`credentials` holds the files of the portal's processes, and `all` for tests that play every process."""
 
     openbao: OpenBao
     directory: Path
@@ -55,9 +56,12 @@ def raft_vault(directory: Path) -> Iterator[RaftVault]:
         openbao.make()
         vault = RaftVault(openbao, directory)
         every = {}
-        for name in FILES:
+        (vault.credentials / "portal-root").unlink()  # this process signs with development's keys
+        for name in (*HELD, "all"):
+            write_development_keys(vault.credentials / name)
+        for name in HELD:
             every |= read_credentials(vault.credentials / name).identities
-        write_credentials(vault.credentials / "all.json", Credentials(LAYOUT_VERSION, every))
+        write_credentials(vault.credentials / "all", Credentials(LAYOUT_VERSION, every))
         yield vault
     finally:
         openbao.child.ask_to_stop()

@@ -107,7 +107,7 @@ def things_with_pages(stage: Stage) -> None:
     done = Operation.objects.filter(kind=KIND)
     done.update(state=Operation.State.DONE)
     document = {"account": {}, "audit": {"seq": 1, "fingerprint": ""}, "keys": [], "containers": []}
-    ShredCertificate(account=stage.account, operation=done[0], document=document, mac=b"").save()
+    ShredCertificate(account=stage.account, operation=done[0], document=document, signature=b"").save()
 
 
 def address(stage: Stage, route: str) -> str:

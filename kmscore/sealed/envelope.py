@@ -15,6 +15,8 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from kmscore.sealed.sequence import sequence, sized
+
 VERSION: Final = 1
 NONCE_BYTES: Final = 12  # NIST SP 800-38D §8.2.2: random 96-bit nonces
 TAG_BYTES: Final = 16
@@ -23,7 +25,6 @@ KINDS: Final = ("extension", "kms-file", "selfcheck", "manifest", "stored")
 _FORMAT: Final = b"kmsportal/1"
 _HEAD: Final = 1 + NONCE_BYTES
 _LEAST: Final = _HEAD + TAG_BYTES
-_LENGTHS: Final = [length.to_bytes(4, "big") for length in range(256)]
 _REVISION_HEAD: Final = (8).to_bytes(4, "big")
 _NO_PARTS: Final = (0).to_bytes(4, "big")
 
@@ -50,7 +51,7 @@ class Place:
     def associated_data(self) -> bytes:
         """The bytes bound to the ciphertext: every part length-prefixed, so that no two places share them."""
         bind = Bound(self.account, self.recipient, self.kind).bind
-        return bind(self.path, self.revision) + _sized(self.data_key_id.encode())
+        return bind(self.path, self.revision) + sized(self.data_key_id.encode())
 
 
 def seal(data_key: bytes, plaintext: bytes, place: Place) -> bytes:
@@ -86,14 +87,14 @@ class Bound:
     def __init__(self, account: str, recipient: str, kind: str) -> None:
         if kind not in KINDS:
             raise ValueError("unknown kind of sealed value")
-        self._prefix = _length_prefixed([_FORMAT, account.encode(), recipient.encode(), kind.encode()])
+        self._prefix = sequence([_FORMAT, account.encode(), recipient.encode(), kind.encode()])
         self._heads: dict[tuple[str, ...], bytes] = {}
 
     def seal_many(
         self, data_key: bytes, data_key_id: str, values: Sequence[tuple[tuple[str, ...], int, bytes]]
     ) -> list[bytes]:
         """Seal (path, revision, plaintext) each, in order, under one data key of 32 bytes."""
-        encrypt, bind, key_part = AESGCM(data_key).encrypt, self.bind, _sized(data_key_id.encode())
+        encrypt, bind, key_part = AESGCM(data_key).encrypt, self.bind, sized(data_key_id.encode())
         version, random = (
             bytes((VERSION,)),
             os.urandom(NONCE_BYTES * len(values)),
@@ -110,7 +111,7 @@ class Bound:
         """Open (path, revision, sealed) each, in order, under one data key. Raises SealBroken at the first that does not open."""
         if len(data_key) != KEY_BYTES:
             raise SealBroken("not a data key")
-        decrypt, bind, key_part = AESGCM(data_key).decrypt, self.bind, _sized(data_key_id.encode())
+        decrypt, bind, key_part = AESGCM(data_key).decrypt, self.bind, sized(data_key_id.encode())
         opened = []
         with suppress(InvalidTag):
             for path, revision, sealed in values:
@@ -128,7 +129,7 @@ class Bound:
             if len(sealed) < _LEAST or sealed[0] != VERSION or len(data_key) != KEY_BYTES:
                 opened.append(None)
                 continue
-            bound = bind(path, revision) + _sized(data_key_id.encode())
+            bound = bind(path, revision) + sized(data_key_id.encode())
             try:
                 opened.append(AESGCM(data_key).decrypt(sealed[1:_HEAD], sealed[_HEAD:], bound))
             except InvalidTag:
@@ -139,21 +140,12 @@ class Bound:
         """The associated data up to the data key's id: format, account, recipient, kind, the path's length and parts,
         revision. The one place that makes it."""
         if not path:
-            return self._prefix + _sized(_NO_PARTS) + _REVISION_HEAD + revision.to_bytes(8, "big")
+            return self._prefix + sized(_NO_PARTS) + _REVISION_HEAD + revision.to_bytes(8, "big")
         head = self._heads.get(path[:-1]) or self._head(path)
-        return head + _sized(path[-1].encode()) + _REVISION_HEAD + revision.to_bytes(8, "big")
+        return head + sized(path[-1].encode()) + _REVISION_HEAD + revision.to_bytes(8, "big")
 
     def _head(self, path: tuple[str, ...]) -> bytes:
         """Everything before a path's last part, kept for the next value beside it."""
         parts = [len(path).to_bytes(4, "big"), *(part.encode() for part in path[:-1])]
-        self._heads[path[:-1]] = head = self._prefix + _length_prefixed(parts)
+        self._heads[path[:-1]] = head = self._prefix + sequence(parts)
         return head
-
-
-def _length_prefixed(parts: Iterable[bytes]) -> bytes:
-    return b"".join(map(_sized, parts))
-
-
-def _sized(part: bytes) -> bytes:
-    size = len(part)
-    return (_LENGTHS[size] if size < 256 else size.to_bytes(4, "big")) + part

@@ -33,7 +33,7 @@ def take(address: str, ca: str | None, credentials: Path, directory: Path) -> st
         raise SnapshotRefused(str(broken)) from None
     if backup is None:
         raise SnapshotRefused(
-            f"{credentials} does not hold the identity backup: name backup.json in KMS_VAULT_CREDENTIALS."
+            f"{credentials} does not hold the identity backup: name its directory in KMS_CREDENTIALS."
         )
     try:
         client = client_of(Vault(address, ca=ca, timeout=TIMEOUT, within=WITHIN))

@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]  # the checkout
 SPACE_NEEDED: Final = 200 * 1024 * 1024  # bytes: the vault's storage takes 33 MB at once and grows
 # Below the range from which systems hand out outgoing ports, so that a remembered port stays free.
 PORTS: Final = range(20_000, 30_000)
-DEMO_FORMAT: Final = 2  # of demo.json, and of the data beside it
+DEMO_FORMAT: Final = 3  # of demo.json, and of the data beside it
 
 
 class DemoError(Exception):
@@ -50,6 +50,15 @@ class StackDirectory:
     @property
     def demo_file(self) -> Path:
         return self.var / "demo.json"
+
+    @property
+    def root_key(self) -> Path:
+        return self.directory("secrets") / "portal-root-key"
+
+    @property
+    def portal_root(self) -> str:
+        """The public half of the root key. Raises OSError before the vault was made."""
+        return (self.var / "credentials" / "portal-root").read_text().strip()
 
     def directory(self, name: str) -> Path:
         """One of the stack's own directories: secrets, credentials, openbao, valkey, logs, run, runtime, wheels."""

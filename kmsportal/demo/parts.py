@@ -18,8 +18,8 @@ _NOT_INHERITED: Final = ("KMS_", "DJANGO_", "VAULT_", "BAO_", "CELERY_", "GUNICO
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
-def environment(place: StackDirectory, openbao: OpenBao, valkey: Valkey, credentials: str | None) -> dict[str, str]:
-    """The variables of docs/operations.md for one process. credentials: its file in VAR/credentials, if it has one."""
+def environment(place: StackDirectory, openbao: OpenBao, valkey: Valkey, process: str) -> dict[str, str]:
+    """The variables of docs/operations.md for one process. process: the name of its directory in VAR/credentials."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -31,17 +31,17 @@ def environment(place: StackDirectory, openbao: OpenBao, valkey: Valkey, credent
         "KMS_MODE": "demo",
         "KMS_VAR": str(place.var),
         "KMS_PORT": str(place.port),
-        "KMS_SECRET_KEY_FILE": str(place.secret("secret_key")),
         "KMS_ROW_KEY_FILE": str(place.secret("row_key")),
-        "KMS_AUDIT_KEY_FILE": str(place.secret("audit_key")),
         "KMS_DATABASE_URL": f"sqlite:///{quote(str(place.database))}",
         "KMS_REDIS_URL": valkey.url,
         "KMS_VAULT_ADDR": openbao.address,
         "KMS_RUNTIME_WHEELS": str(place.directory("wheels")),
         "KMS_ALLOWED_HOSTS": "localhost,127.0.0.1",
+        "KMS_CREDENTIALS": str(place.directory("credentials") / process),
+        "KMS_PORTAL_ROOT": place.portal_root,
     }
-    if credentials:
-        own["KMS_VAULT_CREDENTIALS"] = str(place.directory("credentials") / credentials)
+    if process == "web":
+        own["KMS_SECRET_KEY_FILE"] = str(place.secret("secret_key"))
     return inherited | own
 
 

@@ -16,14 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from accounts.keyring import KeyringBroken
 from kmscore.durable import write_durably
 from kmscore.vaultclient.answers import VaultError
 from kmscore.vaultclient.client import Vault
 from kmsportal.demo.directory import DemoError, StackDirectory
 from kmsportal.demo.processes import Child
 from vaults.hosted import layout
-from vaults.hosted.credentials import FILES, CredentialsBroken, install_file, read_credentials, still_good
+from vaults.hosted.credentials import HELD, CredentialsBroken, install_credentials, read_credentials, still_good
 from vaults.hosted.hvac_client import client_of
+from vaults.hosted.signing_keys import KeysRefused, install_keys
 
 READY_SECONDS: Final = 30.0
 
@@ -174,7 +176,7 @@ class OpenBao:
         """Whether credentials are missing or in the last third of their life, or the layout is an earlier one."""
         client = client_of(Vault(self.address))
         try:
-            for name, identities in FILES.items():
+            for name, identities in HELD.items():
                 credentials = read_credentials(self.place.directory("credentials") / name)
                 good = [still_good(client, credentials.identities[identity]) for identity in identities]
                 if credentials.layout != layout.LAYOUT_VERSION or not all(good):
@@ -201,10 +203,16 @@ class OpenBao:
             with _revoked_after(root):
                 client, directory = client_of(root), self.place.directory("credentials")
                 layout.install(client)
-                for name in FILES:
-                    install_file(client, directory / name)
+                for name in HELD:
+                    (directory / name).mkdir(mode=0o700, exist_ok=True)
+                    install_credentials(client, directory / name)
+                install_keys(client, directory, self.place.root_key)
         except VaultError as error:
             raise DemoError(f"The layout cannot be installed: {error.sentence}", f"See {self.child.log}.") from None
+        except (KeysRefused, KeyringBroken) as problem:
+            raise DemoError(
+                f"The keys cannot be installed: {problem}", f"Restore {directory}, or use another VAR."
+            ) from None
 
     def _root(self) -> Vault:
         vault = Vault(self.address)

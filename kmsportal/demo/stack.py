@@ -63,8 +63,10 @@ class Stack:
         ports = inner_ports(self.place)
         openbao = OpenBao(self.place, ports["openbao"], ports["openbao_cluster"])
         valkey = Valkey(self.place, ports["valkey"])
-        web = parts.environment(self.place, openbao, valkey, "web.json")  # makes the secrets, before any data exists
+        for name in ("secret_key", "row_key"):
+            self.place.secret(name)  # made before any data exists
         self._start_openbao(openbao)
+        web = parts.environment(self.place, openbao, valkey, "web")
         self._step("Starting Valkey")
         self._watch(valkey.child)
         valkey.start()
@@ -91,9 +93,9 @@ class Stack:
 
     def _start_portal(self, openbao: OpenBao, valkey: Valkey, web: dict[str, str]) -> None:
         self._step("Starting web server and workers")
-        worker = parts.environment(self.place, openbao, valkey, "worker.json")
-        shredder = parts.environment(self.place, openbao, valkey, "shredder.json")
-        beat = parts.environment(self.place, openbao, valkey, None)
+        worker = parts.environment(self.place, openbao, valkey, "worker")
+        shredder = parts.environment(self.place, openbao, valkey, "shredder")
+        beat = parts.environment(self.place, openbao, valkey, "worker")
         children = [
             parts.worker(self.place, worker),
             parts.bulk_worker(self.place, worker),

@@ -20,8 +20,8 @@ from vaults.models import KmsSettings, LoginAlarm
 BY_SUBJECT = ("operations.operation", "accounts.auditentry")
 
 
-def _signature(row: Any) -> str:
-    return "Genuine" if row.has_valid_mac() else FORGED
+def _authenticity(row: Any) -> str:
+    return "Genuine" if row.has_valid_signature() else FORGED
 
 
 # -- an account's KMS --------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class AccountPage(SupportPage):
         kms = getattr(account, "kms", None)
         if kms is None:
             return "Never activated"
-        return kms.get_state_display() if kms.has_valid_mac() else FORGED
+        return kms.get_state_display() if kms.has_valid_signature() else FORGED
 
     def kms_since(self, account: Account) -> object:
         return getattr(getattr(account, "kms", None), "since", None)
@@ -107,16 +107,16 @@ class MembershipPage(SupportPage):
 class EnvironmentPage(SupportPage):
     shown = (
         "id", "account", "name", "classification", "created_at", "provisioned_at", "extensions_revision",
-        "extensions_changed_at", "restored", "signature",
+        "extensions_changed_at", "restored", "limited", "authenticity",
     )  # fmt: skip
-    withheld = ("mac",)
+    withheld = ("signature",)
     list_display = ("name", "account", "classification", "provisioned_at")
     list_select_related = ("account",)
     ordering = ("account_id", "name")
     leads_to = ("atoms.atom", *BY_SUBJECT)
 
-    def signature(self, environment: Environment) -> str:
-        return _signature(environment)
+    def authenticity(self, environment: Environment) -> str:
+        return _authenticity(environment)
 
 
 @admin.register(Atom, site=site)
@@ -124,9 +124,9 @@ class AtomPage(SupportPage):
     noun, nouns = "Atom", "Atoms"
     shown = (
         "id", "account", "name", "type", "attached_to", "status", "created_at", "created_by", "provisioned_at",
-        "attachment_revision", "rekey_revision", "signature",
+        "attachment_revision", "rekey_revision", "authenticity",
     )  # fmt: skip
-    withheld = ("mac",)
+    withheld = ("signature",)
     by_id = ("pk", "account_id", "attachment__environment_id")
     found_by = "its id, the id of its environment, or the id or code of its account"
     list_display = ("name", "account", "type", "attached_to", "status")
@@ -146,8 +146,8 @@ class AtomPage(SupportPage):
     def status(self, atom: Atom) -> str:
         return str(atom.status().label)
 
-    def signature(self, atom: Atom) -> str:
-        return _signature(atom)
+    def authenticity(self, atom: Atom) -> str:
+        return _authenticity(atom)
 
 
 @admin.register(Node, site=site)
@@ -194,9 +194,9 @@ class KmsSettingsPage(SupportPage):
     noun, nouns = "KMS settings", "KMS settings"
     shown = (
         "id", "atom", "mode", "wrapped", "revision", "changed_at", "changed_by", "properties_file",
-        "uploaded_at", "facts", "signature",
+        "uploaded_at", "facts", "authenticity",
     )  # fmt: skip
-    withheld = ("sealed", "mac", "data_key")
+    withheld = ("sealed", "signature", "data_key")
     by_id = ("pk", "atom_id", "atom__account_id")
     by_text = ("atom__account__code",)
     account_at = "atom.account"
@@ -218,10 +218,14 @@ class KmsSettingsPage(SupportPage):
         file = getattr(settings.atom, "properties_file", None)
         if file is None:
             return ""
-        return ", ".join(f"{name}: {value}" for name, value in file.facts.items()) if file.has_valid_mac() else FORGED
+        return (
+            ", ".join(f"{name}: {value}" for name, value in file.facts.items())
+            if file.has_valid_signature()
+            else FORGED
+        )
 
-    def signature(self, settings: KmsSettings) -> str:
-        return _signature(settings)
+    def authenticity(self, settings: KmsSettings) -> str:
+        return _authenticity(settings)
 
 
 # -- operations --------------------------------------------------------------------------------------------------------
@@ -267,10 +271,10 @@ CANCEL = Act(
 class OperationPage(SupportPage):
     shown = (
         "id", "account", "title", "kind", "subject_id", "requested_by", "requested_at", "queue", "exclusive_group", "state",
-        "done", "total", "failed", "attempts", "troubles", "run_after", "started_at", "finished_at", "lease_until",
+        "done", "total", "failed", "attempts", "troubles", "run_after", "current_until", "started_at", "finished_at", "lease_until",
         "environment_id", "concluded_at", "cancel_asked_at", "error_code", "error_sentence", "details",
     )  # fmt: skip
-    withheld = ("lease",)
+    withheld = ("lease", "signature", "taken_up")
     by_id = ("pk", "account_id", "subject_id")
     found_by = "its id, the id of what it is about, or the id or code of its account"
     acts = (RETRY, CANCEL)
@@ -287,7 +291,7 @@ class LoginAlarmPage(SupportPage):
         "id", "account", "mount", "role", "metadata", "issued_at", "found_at", "mailed_at", "destroyed_at", "closed_at",
         "closed_by",
     )  # fmt: skip
-    withheld = ("accessor", "mac")
+    withheld = ("accessor", "signature")
     list_display = ("mount", "role", "account", "found_at", "closed_at")
     list_select_related = ("account",)
     by_text = ("account__code", "role")
@@ -301,10 +305,10 @@ class LoginAlarmPage(SupportPage):
 class AuditEntryPage(SupportPage):
     noun, nouns = "audit entry", "audit entries"
     shown = (
-        "id", "account", "seq", "at", "actor", "actor_name", "type", "action", "modifier", "subject_id", "message",
+        "id", "account", "seq", "at", "actor_id", "actor_name", "type", "action", "modifier", "subject_id", "message",
         "properties",
     )  # fmt: skip
-    withheld = ("previous", "mac")
+    withheld = ("previous", "signature")
     by_id = ("pk", "account_id", "subject_id")
     by_text = ("account__code",)
     found_by = "its id, the id of what was touched, or the id or code of its account"
@@ -312,4 +316,4 @@ class AuditEntryPage(SupportPage):
     list_select_related = ("account",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEntry]:
-        return super().get_queryset(request).select_related("account", "actor").defer("previous", "mac")
+        return super().get_queryset(request).select_related("account").defer("previous", "signature")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kmscore import durable
+from kmscore import durable, private_file
 from kmsruntime.errors import Busy, StorageFailed
 
 
@@ -61,15 +61,11 @@ def read_private(path: Path) -> bytes | None:
     Of a link it is not known whose file it names: root would read one that the directory's owner may not.
     """
     try:
-        # A pipe would not be opened before somebody writes to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", buffering=0) as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise StorageFailed("storage_failed", f"{path} is not a file: put one there, or remove it.")
-            if mode & 0o077:
-                raise StorageFailed("file_open_to_others", f"Others may read {path}; run: chmod 600 {path}")
-            return file.readall()
+        return private_file.read_private(path)
+    except private_file.NotPrivate as problem:
+        if problem.open_to_others:
+            raise StorageFailed("file_open_to_others", f"Others may read {path}; run: chmod 600 {path}") from None
+        raise StorageFailed("storage_failed", f"{path} {problem}: put a file of yours there, or remove it.") from None
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -7,6 +7,7 @@ from accounts.access import genuine_roles
 from accounts.models import Membership, MembershipRole, Role
 from accounts.privileges import ADMINISTRATOR
 from accounts.rows import SignedModel
+from atoms import actions as atoms
 from atoms.models import Attachment, Environment, EnvironmentRole
 from tests.conftest import Cast, Stage
 
@@ -22,24 +23,29 @@ def test_every_access_granting_table_is_signed() -> None:
         "accounts.MembershipRole",
         "accounts.SupportStaff",
         "atoms.Environment",
+        "atoms.EnvironmentRole",
         "atoms.Atom",
         "atoms.Attachment",
         "atoms.NodeCredential",
         "atoms.InstallerToken",
         "extensions.Connection",
         "extensions.Field",
+        "operations.Operation",
         "vaults.Enrolment",
         "vaults.KmsAccount",
+        "vaults.KmsSettings",
         "vaults.LoginAlarm",
+        "vaults.PropertiesFile",
         "vaults.SecretId",
         "vaults.ShredApproval",
+        "vaults.ShredCertificate",
     }
 
 
 def test_a_role_slipped_into_the_table_gives_nothing(cast: Cast) -> None:
     membership = Membership.objects.get(user=cast.bob, account=cast.account)
     forged = MembershipRole(
-        membership=membership, role_id=ADMINISTRATOR, account=cast.account, user=cast.bob, mac=b"0" * 32
+        membership=membership, role_id=ADMINISTRATOR, account=cast.account, user=cast.bob, signature=b"0" * 72
     )
     models.Model.save_base(forged, raw=True)
     assert [row.role.name for row in genuine_roles(membership)] == ["Readers"]
@@ -71,6 +77,11 @@ def test_an_attachment_pointed_at_another_environment_is_refused(stage: Stage) -
 def test_environment_roles_limit_who_sees_an_environment(stage: Stage) -> None:
     bob = Membership.objects.get(user=stage.cast.bob, account=stage.account)
     alice = Membership.objects.get(user=stage.alice, account=stage.account)
-    EnvironmentRole.objects.create(environment=stage.production, role=Role.objects.get(name="Support"))
+    atoms.set_environment_roles(stage.production, [Role.objects.get(name="Support")], actor=stage.alice)
     assert {env.name for env in Environment.objects.visible_to(bob)} == {"Test"}
+    readers = EnvironmentRole(environment=stage.production, role=Role.objects.get(name="Readers"), signature=b"0" * 72)
+    models.Model.save_base(readers, raw=True)
+    assert {env.name for env in Environment.objects.visible_to(bob)} == {"Test"}, "a row slipped into the table"
+    stage.production.environment_roles.all().delete()
+    assert {env.name for env in Environment.objects.visible_to(bob)} == {"Test"}, "rows taken out of the table"
     assert {env.name for env in Environment.objects.visible_to(alice)} == {"Production", "Test"}

@@ -21,8 +21,9 @@ def test_asking_without_end_is_put_off_for_that_container_alone(
     save(enrolled.stage, password="canary")
     enrolled.sync()
     other = another("other", enrolled.stage.second)
-    answers = [asked(enrolled) for _ in range(250)]
-    assert set(answers[:90]) == {200}
+    settings.ATOM_REQUESTS_PER_SECOND = 1  # ten at once; however slow this machine is, it asks more often
+    answers = [asked(enrolled) for _ in range(60)]
+    assert set(answers[:9]) == {200}
     assert answers[-1] == 429
     assert asked(other) != 429
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from accounts.keyring import PROCESSES, read_signing_keys
 from kmscore.vaultclient.client import Vault
 from tests.demo.running import PARTS, Stack, group_lives
 from tests.servers import free_port
-from vaults.hosted.credentials import FILES, read_credentials
+from vaults.hosted.credentials import HELD, read_credentials
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -83,12 +84,15 @@ class TestFirstStart:
                 assert b"root_token" not in path.read_bytes().replace(b'"root_token":"hmac-sha256:', b"")
 
     def test_each_process_has_its_own_credentials_only(self, stack: Stack) -> None:
-        for name, identities in FILES.items():
-            assert set(read_credentials(stack.var / "credentials" / name).identities) == set(identities)
-        assert _environment(stack, "web")["KMS_VAULT_CREDENTIALS"].endswith("web.json")
-        assert _environment(stack, "worker")["KMS_VAULT_CREDENTIALS"].endswith("worker.json")
+        for name, identities in HELD.items():
+            directory = stack.var / "credentials" / name
+            assert set(read_credentials(directory).identities) == set(identities)
+            keys = [process for process, _ in read_signing_keys(directory / "signing-keys")]
+            assert keys == ([name] if name in PROCESSES else [])
+        assert _environment(stack, "web")["KMS_CREDENTIALS"].endswith("web")
+        assert _environment(stack, "worker")["KMS_CREDENTIALS"].endswith("worker")
         for part in ("beat", "runtime"):
-            assert "KMS_VAULT_CREDENTIALS" not in _environment(stack, part)
+            assert "KMS_CREDENTIALS" not in _environment(stack, part)
         assert not any(name.startswith("KMS_") for name in _environment(stack, "runtime"))
 
     def test_the_runtime_wheel_is_there_to_be_served(self, stack: Stack) -> None:
@@ -136,12 +140,12 @@ class TestCrashes:
 
     def test_a_power_cut_loses_nothing(self, stack: Stack) -> None:
         demo, users = stack.demo(), _users(stack)
-        credentials = (stack.var / "credentials" / "web.json").read_bytes()
+        credentials = (stack.var / "credentials" / "web").read_bytes()
         stack.power_cut()
         again(stack)
         assert stack.demo() == demo
         assert _users(stack) == users
-        assert (stack.var / "credentials" / "web.json").read_bytes() == credentials
+        assert (stack.var / "credentials" / "web").read_bytes() == credentials
         assert stack.is_ready()
 
 
@@ -161,7 +165,7 @@ class TestStopping:
 
     def test_lost_credentials_are_renewed_and_the_way_to_a_root_token_is_closed_again(self, stack: Stack) -> None:
         stack.interrupt()
-        (stack.var / "credentials" / "web.json").unlink()
+        (stack.var / "credentials" / "web").unlink()
         again(stack)
         assert any("Renewing" in line for line in stack.lines)
         assert stack.is_ready()

@@ -311,8 +311,8 @@ def test_deleting_asks_for_a_recent_sign_in(stage: Stage) -> None:
 def test_a_connection_that_was_changed_past_the_portal_can_be_deleted(stage: Stage, hosted_vault: HostedVault) -> None:
     """Else one such row would close every environment's extensions for good."""
     save(stage, 0, password="canary")
-    Field.objects.filter(connection=stage.connection).update(mac=b"")
-    Connection.objects.filter(pk=stage.connection.pk).update(mac=b"")
+    Field.objects.filter(connection=stage.connection).update(signature=b"")
+    Connection.objects.filter(pk=stage.connection.pk).update(signature=b"")
     alice = stage.cast.client("alice")
     page = alice.get(address(stage, "delete"))
     assert page.status_code == 200

@@ -106,7 +106,7 @@ def test_an_edit_that_changes_no_delivery_calls_no_vault(
     save(stage, 0, password="canary")
     fields = specs(stage)
     fields["host"] = changed(fields["host"], label="Server")
-    settings.VAULT_CREDENTIALS = "/nonexistent"  # type: ignore[attr-defined]
+    settings.CREDENTIALS = "/nonexistent"  # type: ignore[attr-defined]
     edit(stage, fields)
     stage.production.refresh_from_db()
     assert stage.production.extensions_revision == 1

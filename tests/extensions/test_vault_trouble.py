@@ -101,7 +101,7 @@ def own_vault(cast: Cast, settings: Any, tmp_path: Path) -> Iterator[tuple[Hoste
     server = start_openbao()
     try:
         vault = install_layout(server, tmp_path)
-        settings.VAULT_CREDENTIALS = str(vault.credentials / "all.json")
+        settings.CREDENTIALS = str(vault.credentials / "all")
         with vault_at(settings, vault.address):
             yield vault, set_stage(cast)
     finally:

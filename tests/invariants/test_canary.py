@@ -293,7 +293,7 @@ def keys_of(scene: Scene) -> None:
     scene.canaries |= {f"data key {number}": key for number, key in enumerate(opened)}
     key_file = next(home.directory.glob("at-rest-key.*"))
     scene.canaries["at-rest data key"] = key_file.read_bytes()[:32]
-    for name, identity in read_credentials(scene.vault.credentials / "all.json").identities.items():
+    for name, identity in read_credentials(scene.vault.credentials / "all").identities.items():
         scene.canaries[f"secret_id of {name}"] = identity.secret_id
 
 

@@ -59,7 +59,7 @@ def test_every_portal_credential_is_refused_at_the_customers_vault(
         namespace=customers_vault.namespace,
     )
     wrapped = own.new_data_key("transit", key).wrapped
-    identities = read_credentials(hosted_vault.credentials / "all.json").identities
+    identities = read_credentials(hosted_vault.credentials / "all").identities
     assert set(identities) == set(IDENTITIES)
     hosted = Vault(hosted_vault.address)
     for name, identity in identities.items():

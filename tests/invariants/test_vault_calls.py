@@ -45,7 +45,7 @@ def raft(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaftVault]:
 def scene(raft: RaftVault, cast: Cast, live_server: Any, settings: Any, tmp_path: Path) -> Iterator[Container]:
     """An enrolled container, with this process playing web and worker."""
     settings.VAULT_ADDR = settings.VAULT_PUBLIC_ADDR = raft.address
-    settings.VAULT_CREDENTIALS = str(raft.credentials / "all.json")
+    settings.CREDENTIALS = str(raft.credentials / "all")
     drop_tokens()
     stage = set_stage(cast)
     container = Container(LivePortal(live_server.url, raft.address, tmp_path, {}, stage=stage), tmp_path / "container")

@@ -29,7 +29,7 @@ from vaults.hosted.credentials import Credential, Credentials, write_credentials
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 CREDENTIALS = Credentials(2, {"web": Credential("role", "secret", NOW)})
 WRITERS: dict[str, Callable[[Path], object]] = {
-    "credentials": lambda path: write_credentials(path, CREDENTIALS),
+    "credentials": lambda path: write_credentials(path.parent, CREDENTIALS),
     "container": lambda path: files.write_durably(path, [b"one", b"two"]),
     "portal": lambda path: write_durably(path, b"one"),
     "restore's note": lambda path: restored.note(path.parent, ["database"], NOW),
@@ -139,12 +139,21 @@ def test_root_puts_a_database_back_for_the_owner_of_its_directory(tmp_path: Path
 
 @root_only
 def test_a_credentials_file_stays_with_whom_root_gave_it_to(tmp_path: Path) -> None:
-    path = tmp_path / "web.json"
-    write_credentials(path, CREDENTIALS)
+    path = tmp_path / "identities.json"
+    write_credentials(tmp_path, CREDENTIALS)
     assert owner(path) == (0, 0)
     os.chown(path, NOBODY, NOBODY - 1)
-    write_credentials(path, CREDENTIALS)
+    write_credentials(tmp_path, CREDENTIALS)
     assert owner(path) == (NOBODY, NOBODY - 1)
+
+
+@root_only
+def test_a_process_reads_what_root_writes_into_the_directory_it_was_given(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "web").mkdir(mode=0o700)
+    os.chown(tmp_path / "web", NOBODY, NOBODY - 1)
+    write_credentials(tmp_path / "web", CREDENTIALS)
+    assert owner(tmp_path / "web" / "identities.json") == (NOBODY, NOBODY - 1)
 
 
 @root_only
@@ -156,15 +165,16 @@ def test_a_credentials_file_stays_with_whom_root_gave_it_to(tmp_path: Path) -> N
 def test_root_gives_no_credentials_to_whoever_could_be_there_first(
     uid: int, gid: int, mode: int, tmp_path: Path
 ) -> None:
+    """Somebody else's directory holds the processes', or everybody writes to one of them."""
     directory = tmp_path / "credentials"
     directory.mkdir()
     os.chown(directory, uid, gid)
     directory.chmod(mode)
-    (directory / "worker.json").touch()
-    os.chown(directory / "worker.json", NOBODY, NOBODY)
-    for name in ("worker.json", "shredder.json"):
+    for name in ("worker", "shredder"):
+        (directory / name).mkdir(mode=0o700)
+        os.chown(directory / name, NOBODY, NOBODY)
         write_credentials(directory / name, CREDENTIALS)
-        assert owner(directory / name) == (0, 0), name
+        assert owner(directory / name / "identities.json") == (0, 0), name
 
 
 @root_only

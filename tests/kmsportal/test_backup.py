@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from accounts.keyring import DEVELOPMENT_ROOT
 from kmsportal.backups import database, record, restored
 from kmsportal.demo.directory import ROOT, write_json
 from tests.conftest import HostedVault
@@ -139,7 +140,7 @@ def test_a_restore_is_noted_before_it_begins_and_each_is_another(tmp_path: Path)
 def test_a_vault_without_raft_storage_is_one_clear_line(
     hosted_vault: HostedVault, settings: Any, tmp_path: Path
 ) -> None:
-    settings.VAULT_CREDENTIALS = str(hosted_vault.credentials / "backup.json")
+    settings.CREDENTIALS = str(hosted_vault.credentials / "backup")
     with pytest.raises(CommandError, match="Only a vault with raft storage has one") as refused:
         call_command("backup", to=tmp_path, only="vault")
     assert "\n" not in str(refused.value)
@@ -150,12 +151,12 @@ def test_a_vault_without_raft_storage_is_one_clear_line(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("name", ["web.json", "worker.json", "shredder.json"])
+@pytest.mark.parametrize("name", ["web", "worker", "shredder"])
 def test_only_the_backups_own_identity_takes_a_snapshot(
     hosted_vault: HostedVault, settings: Any, tmp_path: Path, name: str
 ) -> None:
-    settings.VAULT_CREDENTIALS = str(hosted_vault.credentials / name)
-    with pytest.raises(CommandError, match="backup.json"):
+    settings.CREDENTIALS = str(hosted_vault.credentials / name)
+    with pytest.raises(CommandError, match="does not hold the identity backup"):
         call_command("backup", to=tmp_path, only="vault")
 
 
@@ -175,12 +176,16 @@ def test_a_vault_whose_restore_did_not_finish_does_not_start(tmp_path: Path) -> 
 
 def test_a_command_runs_on_an_embedded_stack_with_its_keys_and_its_vault(tmp_path: Path) -> None:
     write_json(tmp_path / "ports.json", {"openbao": 1, "openbao_cluster": 2, "valkey": 3})
-    code = "from django.conf import settings as s; print(s.VAR, s.VAULT_ADDR, s.VAULT_CREDENTIALS, s.ROW_KEY.decode())"
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "portal-root").write_text(DEVELOPMENT_ROOT.hex())
+    code = "from django.conf import settings as s; print(s.VAR, s.VAULT_ADDR, s.CREDENTIALS, s.ROW_KEY.decode())"
     done = demo(tmp_path, "shell", "-v", "0", "-c", code)
     key = (tmp_path / "secrets" / "row_key").read_text()
-    assert done.stdout.split() == [str(tmp_path), "http://127.0.0.1:1", key], done.stderr
+    assert done.stdout.split() == [str(tmp_path), "http://127.0.0.1:1", str(tmp_path / "credentials" / "web"), key], (
+        done.stderr
+    )
     done = demo(tmp_path, "backup", "--to", str(tmp_path / "b"), "--only", "vault")
-    assert "credentials/backup.json cannot be read" in done.stderr
+    assert "credentials/backup/identities.json cannot be read" in done.stderr
     assert "is not a stack's directory" in demo(tmp_path / "other", "check").stderr
 
 

@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
+from accounts.keyring import DEVELOPMENT_ROOT
 from tests.live import ROOT
 
 GOOD = {
     "KMS_MODE": "production",
     "KMS_SECRET_KEY": secrets.token_urlsafe(48),
     "KMS_ROW_KEY": secrets.token_urlsafe(48),
-    "KMS_AUDIT_KEY": secrets.token_urlsafe(48),
+    "KMS_PORTAL_ROOT": secrets.token_hex(32),
     "KMS_ALLOWED_HOSTS": "kms.example.org",
     "KMS_PORTAL_URL": "https://kms.example.org",
     "KMS_DATABASE_URL": "postgres://kms@db.example.org/kms?sslmode=verify-full",
@@ -30,7 +31,9 @@ BAD = [
     ({"KMS_VAULT_ADDR": "https://[::1]:8200"}, "the embedded vault is for the demo only"),
     ({"KMS_DATABASE_URL": "sqlite:////tmp/portal.sqlite3"}, "production needs PostgreSQL"),
     ({"KMS_SECRET_KEY": "short"}, "SECRET_KEY must have at least 32 characters"),
-    ({"KMS_ROW_KEY": GOOD["KMS_AUDIT_KEY"]}, "KMS_SECRET_KEY, KMS_ROW_KEY and KMS_AUDIT_KEY must differ"),
+    ({"KMS_ROW_KEY": GOOD["KMS_SECRET_KEY"]}, "KMS_SECRET_KEY and KMS_ROW_KEY must differ"),
+    ({"KMS_PORTAL_ROOT": ""}, "KMS_PORTAL_ROOT must be the 64 characters of the file portal-root"),
+    ({"KMS_PORTAL_ROOT": DEVELOPMENT_ROOT.hex()}, "KMS_PORTAL_ROOT is the one of development"),
     ({"KMS_MFA_REQUIRED": "0"}, "the second factor can be optional in the demo only"),
     ({"KMS_EMAIL_URL": "consolemail://"}, "KMS_EMAIL_URL: production needs a mail server"),
     ({"KMS_EMAIL_URL": "dummymail://"}, "KMS_EMAIL_URL: production needs a mail server"),
@@ -45,7 +48,7 @@ BAD = [
     ({"KMS_METRICS_TOKEN": "a"}, "KMS_METRICS_TOKEN must have at least 32 characters"),
     ({"KMS_BEHIND_TLS_PROXY": "1"}, "say in KMS_TRUSTED_PROXIES how many"),
     ({"KMS_SECRET_KEY_FILE": "/not/there"}, "/not/there cannot be read"),
-    ({"KMS_AUDIT_KEY": ""}, "Set KMS_AUDIT_KEY or KMS_AUDIT_KEY_FILE"),
+    ({"KMS_ROW_KEY": ""}, "Set KMS_ROW_KEY or KMS_ROW_KEY_FILE"),
     ({"KMS_MODE": "prod"}, "KMS_MODE is production, demo or development"),
 ]
 
@@ -116,8 +119,11 @@ def test_no_command_runs_with_them(command: str) -> None:
 
 @pytest.mark.parametrize("name", ["web", "worker"])
 def test_no_process_starts_without_credentials_of_its_own(name: str) -> None:
-    for credentials, says in (("", "Set KMS_VAULT_CREDENTIALS."), ("/not/there", "/not/there cannot be read")):
-        done = check({"KMS_VAULT_CREDENTIALS": credentials}, "-m", *STARTS[name])
+    for credentials, says in (
+        ("", "Set KMS_CREDENTIALS."),
+        ("/not/there", "/not/there/identities.json cannot be read"),
+    ):
+        done = check({"KMS_CREDENTIALS": credentials}, "-m", *STARTS[name])
         assert done.returncode != 0
         assert says in done.stderr
         assert "Traceback" not in done.stderr

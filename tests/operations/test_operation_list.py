@@ -1,15 +1,11 @@
 """The operations page shows nothing about environments the member does not see."""
 
-from importlib import import_module
-
 import pytest
-from django.apps import apps
 from django.urls import reverse
 
 from accounts.models import Role
 from atoms import actions as atoms
 from atoms.models import Atom, Environment
-from operations.models import Operation
 from tests.conftest import Stage
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -54,13 +50,3 @@ def test_it_is_hidden_once_its_atom_is_attached_to_a_hidden_environment(stage: S
     assert "Falcon box" in seen_by(stage, "bob")
     atoms.attach(atom, hidden, actor=stage.alice)
     assert "Falcon" not in seen_by(stage, "bob")
-
-
-def test_operations_of_before_are_placed_by_what_they_are_about(stage: Stage) -> None:
-    falcon(stage)
-    Operation.objects.update(environment_id=None)
-    assert "Falcon" in seen_by(stage, "bob")
-    import_module("vaults.migrations.0008_standard_terms").place_operations(apps, None)
-    seen = seen_by(stage, "bob")
-    assert "Falcon" not in seen
-    assert "environment Production" in seen

@@ -12,7 +12,7 @@ from accounts.models import AuditEntry, Role, User
 from kmscore.refused import Refused
 from operations import actions, work
 from operations.models import Operation
-from operations.receipts import has_valid_mac
+from operations.receipts import has_valid_signature
 from operations.work import TURN_SECONDS, Cancelled, Failed, ResumeAt, checkpoint, handler, sweep
 from tests.conftest import PASSWORD, Cast, client_of
 
@@ -112,8 +112,8 @@ def test_a_receipt_bears_the_portals_signature(cast: Cast) -> None:
     receipt = alice.get(page(cast, "receipt", operation)).json()
     assert (receipt["state"], receipt["requested_by"]) == ("done", cast.alice.email)
     assert receipt["details"]["rows"] == [{"key": "one", "state": "done"}]
-    assert has_valid_mac(receipt)
-    assert not has_valid_mac(receipt | {"requested_by": "somebody else"})
+    assert has_valid_signature(receipt)
+    assert not has_valid_signature(receipt | {"requested_by": "somebody else"})
 
 
 def test_the_page_shows_progress_and_what_is_left(cast: Cast) -> None:

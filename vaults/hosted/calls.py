@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from hvac import Client
 
+from accounts import signing
 from kmscore.vaultclient.answers import (
     IssuedDataKey,
     VaultError,
@@ -40,11 +41,11 @@ PEOPLE_WAIT_FOR = ("web", "issuer")
 _lock = threading.Lock()
 _server: Vault | None = None
 _clients: dict[str, tuple[Client, float]] = {}
-_files: tuple[Path, ...] = ()  # what `use_credentials` named
+_directories: tuple[Path, ...] = ()  # what `use_credentials` named
 
 
 class IdentityMissing(VaultError):
-    """This process was not given the identity it needs; an operator has to look at KMS_VAULT_CREDENTIALS."""
+    """This process was not given the identity it needs; an operator has to look at KMS_CREDENTIALS."""
 
 
 def as_identity(name: str, call: Callable[[Client], T]) -> T:
@@ -106,20 +107,21 @@ def _get_server() -> Vault:
         return _server
 
 
-def use_credentials(files: Sequence[Path]) -> None:
-    """Hold the identities of these credentials files instead: for an operator's command, never for a server's process."""
-    global _files
+def use_credentials(directories: Sequence[Path]) -> None:
+    """Hold the identities and keys of these directories instead: for an operator's command, never for a server's process."""
+    global _directories
     drop_tokens()
-    _files = tuple(files)
+    _directories = tuple(directories)
+    signing.use_directories(directories)
 
 
 def _credentials(name: str) -> tuple[str, str]:
     identity = None
-    for file in _files or (Path(settings.VAULT_CREDENTIALS or "/nonexistent"),):
+    for directory in _directories or (Path(settings.CREDENTIALS or "/nonexistent"),):
         with suppress(CredentialsBroken):
-            identity = identity or read_credentials(file).identities.get(name)
+            identity = identity or read_credentials(directory).identities.get(name)
     if identity is None:
-        raise IdentityMissing("identity_missing", f"KMS_VAULT_CREDENTIALS of this process gives no identity {name}.")
+        raise IdentityMissing("identity_missing", f"KMS_CREDENTIALS of this process gives no identity {name}.")
     return identity.role_id, identity.secret_id
 
 

@@ -1,7 +1,7 @@
-"""The portal's own logins: made at the vault, and the files that hold them, one per process, mode 0600.
+"""The portal's own logins: made at the vault, and the files that hold them, one per process's directory, mode 0600.
 
-Pure. Format 1: ``{"format": 1, "layout": 1, "identities": {"web": {"role_id", "secret_id", "expires"}}}``,
-where expires is ISO 8601 in UTC.
+Pure. Format 1 of ``identities.json``: ``{"format": 1, "layout": 1, "identities": {"web": {"role_id", "secret_id", "expires"}}}``,
+where expires is ISO 8601 in UTC. Beside it lie the keys that the process signs with (accounts/keyring.py).
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ import orjson
 from hvac import Client
 
 from kmscore.durable import Owner, write_durably
+from kmscore.private_file import NotPrivate, read_private
 from kmscore.vaultclient.answers import VaultRefused, member_of, text_of
 from kmscore.vaultclient.mounts import PLATFORM
 from vaults.hosted.layout import LAYOUT_VERSION
 
 FORMAT: Final = 1
+_SHARED: Final = stat.S_IWGRP | stat.S_IWOTH
 LIFE: Final = timedelta(hours=768)  # layout.MAX_TTL, which the roles give
-# Which identities a process holds. Web must never get the worker's file: the two together can enrol a runtime.
-FILES: Final[Mapping[str, tuple[str, ...]]] = {
-    "web.json": ("web", "issuer"),
-    "worker.json": ("provisioner", "rotator", "revoker"),
+IDENTITIES_FILE: Final = "identities.json"
+# Which identities a process holds. Web must never get the worker's: the two together can enrol a runtime.
+HELD: Final[Mapping[str, tuple[str, ...]]] = {
+    "web": ("web", "issuer"),
+    "worker": ("provisioner", "rotator", "revoker"),
     # The rotator beside it: whoever destroys keys also proves it, by a rewrap before and after; neither can read.
-    "shredder.json": ("shredder", "rotator"),
-    "backup.json": ("backup",),
+    "shredder": ("shredder", "rotator"),
+    "backup": ("backup",),
 }
 
 
@@ -56,24 +59,25 @@ class Credentials:
     identities: Mapping[str, Credential]
 
 
-def write_credentials(path: Path, credentials: Credentials) -> None:
-    """Write a file, 0600, durably: a reader sees the old one or the new one. Raises OSError.
-
-    Root makes it root's; one that is there already stays with whom it was given to, where nobody but root could have put it.
-    """
+def write_credentials(directory: Path, credentials: Credentials) -> None:
+    """Write a process's file, 0600, durably: a reader sees the old one or the new one. Raises OSError."""
     identities = {
         name: {"role_id": one.role_id, "secret_id": one.secret_id, "expires": one.expires.isoformat()}
         for name, one in credentials.identities.items()
     }
     document = {"format": FORMAT, "layout": credentials.layout, "identities": identities}
-    write_durably(path, orjson.dumps(document, option=orjson.OPT_INDENT_2), owner=_given_to(path))
+    path = directory / IDENTITIES_FILE
+    write_durably(path, orjson.dumps(document, option=orjson.OPT_INDENT_2), owner=given_to(path))
 
 
-def _given_to(path: Path) -> Owner | None:
-    """The process whose file it is, by root's own word."""
-    directory = path.parent.stat()
-    if os.geteuid() != 0 or directory.st_uid != 0 or directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+def given_to(path: Path) -> Owner | None:
+    """The process whose file it is, by root's own word: whom its directory, or the file in root's, was given to, where nobody
+    but root could have put either."""
+    if os.geteuid() != 0 or not _is_roots(path.parent.parent if path.parent.stat().st_uid else path.parent):
         return None
+    directory = path.parent.stat()
+    if directory.st_uid:
+        return None if directory.st_mode & _SHARED else (directory.st_uid, directory.st_gid)
     with suppress(FileNotFoundError):
         found = path.lstat()
         if stat.S_ISREG(found.st_mode):
@@ -81,8 +85,14 @@ def _given_to(path: Path) -> Owner | None:
     return None
 
 
-def read_credentials(path: Path) -> Credentials:
-    """Read a file. Raises CredentialsBroken."""
+def _is_roots(directory: Path) -> bool:
+    found = directory.stat()
+    return found.st_uid == 0 and not found.st_mode & _SHARED
+
+
+def read_credentials(directory: Path) -> Credentials:
+    """Read a process's file. Raises CredentialsBroken."""
+    path = directory / IDENTITIES_FILE
     document = _document(path)
     try:
         identities = {name: _credential(one) for name, one in document["identities"].items()}
@@ -95,9 +105,10 @@ def read_credentials(path: Path) -> Credentials:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise CredentialsBroken(f"{path} can be read by others; make it mode 0600 and renew the credentials.")
-        document = orjson.loads(path.read_bytes())
+        document = orjson.loads(read_private(path))
+    except NotPrivate as problem:
+        mend = "; make it mode 0600 and renew the credentials" if problem.open_to_others else ""
+        raise CredentialsBroken(f"{path} {problem}{mend}.") from None
     except OSError as error:
         raise CredentialsBroken(f"{path} cannot be read: {error.strerror}.") from None
     except orjson.JSONDecodeError:
@@ -139,25 +150,26 @@ def still_good(client: Client, credential: Credential) -> bool:
     return True
 
 
-def install_file(client: Client, path: Path, *, renew: bool = False) -> str:
-    """Write one of FILES if it is missing or used up, or when told to; a line for people. Old logins go after the new are on disk.
+def install_credentials(client: Client, directory: Path, *, renew: bool = False) -> str:
+    """Write the file of one of HELD if it is missing or used up, or when told to; a line for people. Old logins go after the new
+    are on disk.
 
-    The client has a root-like token, and the directory exists. Raises VaultError, OSError.
+    The client has a root-like token; the directory has the process's name, and exists. Raises VaultError, OSError.
     """
-    old = _old(path)
-    wanted = FILES[path.name]
+    old, path = _old(directory), directory / IDENTITIES_FILE
+    wanted = HELD[directory.name]
     if not renew and set(old) == set(wanted) and all(still_good(client, one) for one in old.values()):
         return f"{path} is kept."
     new = {identity: issue_credential(client, identity) for identity in wanted}
-    write_credentials(path, Credentials(LAYOUT_VERSION, new))
+    write_credentials(directory, Credentials(LAYOUT_VERSION, new))
     for identity, credential in old.items():
         revoke_credential(client, identity, credential)
     until = min(one.expires for one in new.values())
     return f"{path} is written, valid until {until:%Y-%m-%d %H:%M} UTC."
 
 
-def _old(path: Path) -> dict[str, Credential]:
+def _old(directory: Path) -> dict[str, Credential]:
     try:
-        return dict(read_credentials(path).identities)
+        return dict(read_credentials(directory).identities)
     except CredentialsBroken:
         return {}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from kmscore.vaultclient.mounts import ATOMS, ATREST, DATAKEYS, ENVIRONMENTS, INTRANSIT
+from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT
 
 Rule = dict[str, Any]
 Paths = dict[str, Rule]
@@ -44,6 +44,10 @@ ATOM_ROLE: Final[Mapping[str, str]] = _role(ATOM_POLICY)
 ALLOW_DELETION: Final[Mapping[str, str]] = {"deletion_allowed": "true"}
 
 
+# Everybody reads by which keys the portal's processes sign; the installer's token alone writes it.
+_KEY_LIST: Final[Paths] = {f"{AUTHORITY}/data/portal": {"capabilities": ["read"]}}
+
+
 def policy_name(identity: str) -> str:
     """The policy of a platform identity: ``web`` has ``kms-web``."""
     return f"kms-{identity}"
@@ -68,7 +72,7 @@ def policies(environments_accessor: str, atoms_accessor: str) -> dict[str, str]:
         policy_name("shredder"): _shredder(),
         policy_name("backup"): _backup(),
     }
-    return {name: orjson.dumps({"path": paths}).decode() for name, paths in texts.items()}
+    return {name: orjson.dumps({"path": paths | _KEY_LIST}).decode() for name, paths in texts.items()}
 
 
 def _own_name(accessor: str) -> str:

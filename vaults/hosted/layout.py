@@ -16,16 +16,17 @@ from typing import Any, Final
 from hvac import Client
 
 from kmscore.vaultclient.answers import VaultError, VaultRefused, VaultUnavailable, member_of
-from kmscore.vaultclient.mounts import ATOMS, ATREST, DATAKEYS, ENVIRONMENTS, INTRANSIT, PLATFORM
+from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT, PLATFORM
 from vaults.hosted.identities import IDENTITIES, MIN_WRAPPING_TTL, policies, policy_name
 
-LAYOUT_VERSION: Final = 2
-UPGRADED: Final = (1,)  # earlier versions whose mounts are the same: installing writes policies and descriptions anew
+LAYOUT_VERSION: Final = 3
+UPGRADED: Final = (1, 2)  # earlier versions: installing adds what they lack and writes policies and descriptions anew
 MAX_TTL: Final = "768h"  # said on the mounts too: a lower default of the server would silently shorten secret_ids
 _DESCRIPTION: Final = re.compile(r"KMS Portal, layout (\d+): ")
 _PURPOSE: Final = {
     f"{INTRANSIT}/": "wraps the data keys of what is saved for a recipient",
     f"{DATAKEYS}/": "wrapped data keys, by recipient",
+    f"{AUTHORITY}/": "the key list, by which the portal's processes believe each other",
     f"{ATREST}/": "at-rest keys of the Atoms",
     f"auth/{PLATFORM}/": "the portal's own identities",
     f"auth/{ENVIRONMENTS}/": "logins of runtimes to their environment",
@@ -59,6 +60,7 @@ class _Mount:
 _MOUNTS: Final = (
     _Mount(f"{INTRANSIT}/", "transit", {}),
     _Mount(f"{DATAKEYS}/", "kv", {"options": {"version": "2"}}),
+    _Mount(f"{AUTHORITY}/", "kv", {"options": {"version": "2"}}),
     _Mount(f"{ATREST}/", "transit", {}),
     _Mount(f"auth/{PLATFORM}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}),
     _Mount(f"auth/{ENVIRONMENTS}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}),
@@ -168,6 +170,7 @@ def _settings(client: Client) -> None:
         client.write_data(f"{mount}/config/keys", data={"disable_upsert": True})
     # Each version of a document is stored whole; two are enough to undo the last write by hand.
     _when_ready(lambda: client.secrets.kv.v2.configure(max_versions=2, mount_point=DATAKEYS))
+    _when_ready(lambda: client.secrets.kv.v2.configure(max_versions=10, cas_required=True, mount_point=AUTHORITY))
     for mount in (PLATFORM, ENVIRONMENTS, ATOMS):
         # Otherwise whoever knows a role_id can lock a runtime, or a part of the portal, out with five wrong secret_ids.
         client.sys.tune_mount_configuration(f"auth/{mount}", user_lockout_config={"lockout_disable": True})

@@ -40,7 +40,7 @@ def send_due() -> None:
     alarms = LoginAlarm.objects.filter(mailed_at=None, found_at__gt=timezone.now() - TRIED_FOR).exclude(account=None)
     grouped: dict[Account, list[LoginAlarm]] = {}
     for alarm in alarms.select_related("account")[:500]:
-        if alarm.account is not None and alarm.has_valid_mac():
+        if alarm.account is not None and alarm.has_valid_signature():
             grouped.setdefault(alarm.account, []).append(alarm)
     for account, rows in grouped.items():
         try:

@@ -24,7 +24,7 @@ def owner(mount: str, role: str) -> tuple[Account | None, str]:
         return None, "an unknown role"
     model = Environment if mount == ENVIRONMENTS else Atom
     row: Any = model._default_manager.select_related("account").filter(pk=role).first()
-    if row is not None and row.has_valid_mac():
+    if row is not None and row.has_valid_signature():
         return row.account, row.name
     recipient = Recipient.objects.select_related("account").filter(pk=role).first()
     deleted = "a deleted environment" if mount == ENVIRONMENTS else "a deleted Atom"

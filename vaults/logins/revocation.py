@@ -64,7 +64,7 @@ def _unknown(nodes: list[Node], known: list[Credential]) -> list[Credential]:
 
 def _of_other_atoms(atom: UUID, roles: list[str]) -> set[str]:
     issued = SecretId.objects.filter(recipient_id__in=roles, destroyed_at=None).exclude(atom_id=atom)
-    return {row.accessor for row in issued if row.has_valid_mac()}
+    return {row.accessor for row in issued if row.has_valid_signature()}
 
 
 def _claimed_node(credential: Credential) -> str:

@@ -129,7 +129,7 @@ def _judged(listed: list[ListedLogin]) -> tuple[list[ListedLogin], list[SecretId
 def _explains(row: SecretId, login: ListedLogin) -> bool:
     """Whether the portal issued it for this very role, on an enrolment that holds (or whose node was deleted since)."""
     enrolment = row.enrolment
-    if not row.has_valid_mac() or (row.mount, str(row.recipient_id)) != (login.mount, login.role):
+    if not row.has_valid_signature() or (row.mount, str(row.recipient_id)) != (login.mount, login.role):
         return False
     return enrolment is None or (enrolment.is_valid() and enrolment.atom_id == row.atom_id)
 
@@ -147,7 +147,7 @@ def _known_alarms(unexplained: Iterable[ListedLogin]) -> set[str]:
     """The accessors that an alarm was raised for. A row that is not the portal's own is none."""
     names = [login.accessor for login in unexplained]
     rows = [row for part in chunks(names, ROWS) for row in LoginAlarm.objects.filter(accessor__in=part)]
-    return {row.accessor for row in rows if row.has_valid_mac()}
+    return {row.accessor for row in rows if row.has_valid_signature()}
 
 
 def _counts(listed: list[ListedLogin]) -> dict[str, int]:
@@ -192,7 +192,7 @@ def _settle_alarms(listed: list[ListedLogin], unexplained: set[str]) -> None:
     for alarm in LoginAlarm.objects.filter(closed_at=None, destroyed_at=None).select_related("account"):
         if alarm.accessor not in present:
             alarms.destroyed(alarm)
-        elif alarm.accessor not in unexplained and alarm.has_valid_mac():
+        elif alarm.accessor not in unexplained and alarm.has_valid_signature():
             _close_explained(alarm)
     back = LoginAlarm.objects.filter(destroyed_at__lt=timezone.now() - BACK_AFTER, accessor__in=unexplained & present)
     for alarm in back.select_related("account"):

@@ -1,10 +1,13 @@
 """What is kept of rotations and of shredding."""
 
+import orjson
 from django.db import models
 from django.utils import timezone
 
+from accounts import signing
 from accounts.models import Account, User
-from accounts.rows import SignedModel, UuidModel
+from accounts.rows import WEB, SignedModel, UuidModel
+from kmscore.sealed.sequence import sequence
 from operations.models import Operation
 from vaults.models.kms import Recipient
 
@@ -40,6 +43,7 @@ class ShredApproval(SignedModel):
     """One administrator's word that an account's keys may be destroyed at once. Two people's are needed."""
 
     SIGNED = ("operation_id", "account_id", "user_id", "given_at")
+    SIGNERS = WEB
 
     operation = models.ForeignKey(Operation, models.CASCADE, related_name="shred_approvals")
     account = models.ForeignKey(Account, models.CASCADE, related_name="+")
@@ -72,17 +76,34 @@ class ShredProof(UuidModel):
         return f"shred proof of {self.recipient}"
 
 
-class ShredCertificate(UuidModel):
-    """What was destroyed, when, on whose word, and what remains elsewhere. Kept for good and never changed."""
+class ShredCertificate(SignedModel):
+    """What was destroyed, when, on whose word, and what remains elsewhere. Kept for good and never changed.
+
+    Signed by the process that destroys: whoever has the key list verifies what a downloaded one says.
+    """
+
+    SIGNED = ("document",)
+    SIGNERS = ("shredder",)
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="shred_certificates")
     operation = models.OneToOneField(Operation, models.PROTECT, related_name="shred_certificate")
     made_at = models.DateTimeField(default=timezone.now)
     document = models.JSONField()
-    mac = models.BinaryField(max_length=32)  # over the document's canonical JSON, under the audit key
 
     class Meta:
         ordering = ["-made_at"]
 
     def __str__(self) -> str:
         return f"shred certificate of {self.account}"
+
+    def signed_bytes(self) -> bytes:
+        """The sequence of the format's name and the document, as JSON with its names sorted."""
+        return sequence([b"kms-shred-certificate/1", orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)])
+
+    def signed_by(self) -> str | None:
+        """An ended key's signature too: nobody changes a certificate."""
+        process = signing.signer_of(self.signed_bytes(), self.signature, for_good=True)
+        return process if process in self.SIGNERS else None
+
+    def sign_anew(self, process: str) -> bool:
+        return False

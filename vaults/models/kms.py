@@ -48,7 +48,7 @@ class KmsAccount(SignedModel):
     @staticmethod
     def is_active(account: Account) -> bool:
         kms = getattr(account, "kms", None)
-        return kms is not None and kms.state == KmsAccount.State.ACTIVE and kms.has_valid_mac()
+        return kms is not None and kms.state == KmsAccount.State.ACTIVE and kms.has_valid_signature()
 
     @classmethod
     def refuse_inactive(cls, account: Account) -> None:

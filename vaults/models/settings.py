@@ -1,24 +1,23 @@
 """An Atom's KMS settings and its properties file."""
 
-import hmac
-import json
-from typing import Any
-
 from django.db import models
 from django.utils import timezone
 
 from accounts.models import User
-from accounts.rows import UuidModel, signature
+from accounts.rows import WEB, SignedModel
 from atoms.models import Atom
 from vaults.models.kms import DataKey
 
 
-class KmsSettings(UuidModel):
+class KmsSettings(SignedModel):
     """How one Atom's secrets are sealed at rest. No row, or no `sealed`, means that nobody ever changed them: hosted vault.
 
     What the container obeys is `sealed`, a kmscore.sealed.kms_settings.KmsDocument sealed for the Atom; the columns beside it are
     what people are shown, and carry the portal's signature, so that no page repeats what was written past it.
     """
+
+    SIGNED = ("atom_id", "mode", "wrapped", "revision")
+    SIGNERS = WEB
 
     class Mode(models.TextChoices):
         HOSTED = "hosted", "Hosted vault"
@@ -30,7 +29,6 @@ class KmsSettings(UuidModel):
     revision = models.PositiveIntegerField(default=1)
     data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="+")
     sealed = models.BinaryField(null=True)
-    mac = models.BinaryField(max_length=32, default=bytes)
     changed_at = models.DateTimeField(auto_now=True)
     changed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
@@ -48,23 +46,16 @@ class KmsSettings(UuidModel):
     def is_byov(self) -> bool:
         return self.mode == self.Mode.BYOV
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self.mac = self._signature()
-        super().save(*args, **kwargs)
 
-    def has_valid_mac(self) -> bool:
-        return hmac.compare_digest(bytes(self.mac), self._signature())
-
-    def _signature(self) -> bytes:
-        return signature(self._meta.label, self.atom_id, self.mode, self.wrapped, self.revision)
-
-
-class PropertiesFile(UuidModel):
+class PropertiesFile(SignedModel):
     """The properties file of an Atom's own vault: sealed for the Atom, so that the portal cannot read it again.
 
     facts: what kmscore.byov.properties.facts_of says may be shown. content_mac: HMAC of the content under the row key, which tells
-    the same file from another one without keeping it.
+    the same file from another one without keeping it. The facts are signed, for they become commands on a page.
     """
+
+    SIGNED = ("atom_id", "name", "revision", "facts")
+    SIGNERS = WEB
 
     atom = models.OneToOneField(Atom, models.CASCADE, related_name="properties_file")
     name = models.CharField(max_length=120)
@@ -73,20 +64,8 @@ class PropertiesFile(UuidModel):
     sealed = models.BinaryField()
     content_mac = models.BinaryField(max_length=32)
     facts = models.JSONField(default=dict)
-    mac = models.BinaryField(max_length=32, default=bytes)  # facts become commands on a page: they carry a signature
     uploaded_at = models.DateTimeField(default=timezone.now)
     uploaded_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
     def __str__(self) -> str:
         return self.name
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self.mac = self._signature()
-        super().save(*args, **kwargs)
-
-    def has_valid_mac(self) -> bool:
-        return hmac.compare_digest(bytes(self.mac), self._signature())
-
-    def _signature(self) -> bytes:
-        facts = json.dumps(self.facts, sort_keys=True)  # a database may give the keys in another order
-        return signature(self._meta.label, self.atom_id, self.name, self.revision, facts)

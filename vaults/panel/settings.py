@@ -81,7 +81,7 @@ def with_settings(atom: Atom) -> Atom:
 def refuse_forged(atom: Atom) -> Atom:
     """For pages: what stands beside the sealed settings is the portal's own. Raises RowTampered."""
     for row in (getattr(atom, "kms_settings", None), file_of(atom)):
-        if row is not None and not row.has_valid_mac():
+        if row is not None and not row.has_valid_signature():
             raise RowTampered(f"{row._meta.label} {row.pk} does not bear the portal's signature.")
     return atom
 

@@ -183,9 +183,8 @@ def kms_shred_withdraw(request: AccountRequest) -> HttpResponse:
 def shred_certificate(request: AccountRequest, certificate_id: object) -> HttpResponse:
     """The certificate for people, and with `?download` as a file."""
     certificate = get_object_or_404(ShredCertificate, pk=certificate_id, account=request.account)
-    genuine = bytes(certificate.mac) == shred.certificate_mac(certificate.document)
     if "download" in request.GET:
-        content = certificate.document | {"signature": bytes(certificate.mac).hex()}
+        content = certificate.document | {"signature": bytes(certificate.signature).hex()}
         response = HttpResponse(orjson.dumps(content, option=orjson.OPT_INDENT_2), content_type="application/json")
         name = f"shred-certificate-{request.account.code}-{certificate.made_at:%Y-%m-%d}.json"
         response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -194,7 +193,7 @@ def shred_certificate(request: AccountRequest, certificate_id: object) -> HttpRe
     context = {
         "certificate": certificate,
         "document": certificate.document,
-        "genuine": genuine,
+        "genuine": certificate.has_valid_signature(),
         "audit_holds": audit.fingerprint(request.account, seq) == certificate.document["audit"]["fingerprint"],
     }
     return _page(request, "vaults/shred_certificate.html", **context)

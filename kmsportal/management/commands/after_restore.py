@@ -44,7 +44,7 @@ class Command(BaseCommand):
             required=True,
             type=Path,
             metavar="DIR",
-            help="where web.json and worker.json are: this one command needs both, so an operator runs it, once",
+            help="where the directories web and worker are: this one command needs both, so an operator runs it, once",
         )
         parser.add_argument("--restore", metavar="NAME", help="a name for a restore that was done by other means")
         parser.add_argument(
@@ -60,7 +60,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         restore = self._which(options)
-        use_credentials([options["credentials"] / name for name in ("web.json", "worker.json")])
+        use_credentials([options["credentials"] / name for name in ("web", "worker")])
         try:
             self._all(restore, adopt=options["adopt"])
             if options["source"]:

@@ -16,7 +16,7 @@ from kmsportal.backups import database, record, vault
 from vaults.hosted.layout import LAYOUT_VERSION
 
 APART = """\
-Not in it, and needed to use it: KMS_ROW_KEY, KMS_AUDIT_KEY, KMS_SECRET_KEY, the vault's seal key and its recovery key.
+Not in it, and needed to use it: KMS_ROW_KEY, KMS_SECRET_KEY, the portal's root key, the vault's seal key and its recovery key.
 Keep them apart from it: together with them it opens every value."""
 
 
@@ -54,7 +54,7 @@ class Command(BaseCommand):
             kind = "sqlite" if name == record.SQLITE else "postgresql"
             names.append(name)
         if "vault" in wanted:
-            credentials = Path(settings.VAULT_CREDENTIALS or "/nonexistent")
+            credentials = Path(settings.CREDENTIALS or "/nonexistent")
             names.append(vault.take(settings.VAULT_ADDR, settings.VAULT_CA, credentials, directory))
         files = {name: record.measured(directory / name) for name in names}
         record.write(directory, record.BackupRecord(now, LAYOUT_VERSION, kind, files, heads))

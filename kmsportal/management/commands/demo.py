@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-# Whose identities a command needs; another one names the files itself, or needs none.
-CREDENTIALS = {"backup": "backup.json", "sweep": "worker.json", "watch_logins": "worker.json"}
+# As which process a command runs; what people decide, their roles and passwords, is web's.
+PROCESS = {"backup": "backup", "sweep": "worker", "watch_logins": "worker"}
 
 
 class Command(BaseCommand):
@@ -53,8 +53,8 @@ class Command(BaseCommand):
         try:
             ports = {name: int(number) for name, number in json.loads((place.var / "ports.json").read_text()).items()}
             openbao = OpenBao(place, ports["openbao"], ports["openbao_cluster"])
-            credentials = "shredder.json" if "--shred" in words else CREDENTIALS.get(words[0])
-            environment = parts.environment(place, openbao, Valkey(place, ports["valkey"]), credentials)
+            process = "shredder" if "--shred" in words else PROCESS.get(words[0], "web")
+            environment = parts.environment(place, openbao, Valkey(place, ports["valkey"]), process)
         except (OSError, ValueError, KeyError):
             raise CommandError(f"{place.var} is not a stack's directory.") from None
         except DemoError as error:

@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+from accounts.keyring import PROCESSES
 from kmscore.vaultclient.client import Vault
 from tests.servers import OpenBao, free_port, start_openbao
-from vaults.hosted.credentials import FILES, Credential, read_credentials, revoke_credential, still_good
+from vaults.hosted.credentials import HELD, Credential, read_credentials, revoke_credential, still_good
 from vaults.hosted.hvac_client import client_of
+
+SAFE: dict[str, Path] = {}  # where the root key of a portal is, by its vault's address
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[OpenBao]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
     running = start_openbao()
+    SAFE[running.address] = tmp_path_factory.mktemp("safe") / "portal-root-key"
     yield running
     running.stop()
 
@@ -29,9 +33,9 @@ def directory(tmp_path: Path) -> Path:
 
 
 def run(server: OpenBao, directory: Path, *more: str) -> str:
-    """What the command prints."""
+    """What the command prints. Each directory is another machine of one portal, whose root key the operator brings."""
     out = io.StringIO()
-    common = ("--address", server.address, "--credentials", str(directory))
+    common = ("--address", server.address, "--credentials", str(directory), "--root-key", str(SAFE[server.address]))
     call_command("install_vault", *common, "--token", server.root_token, *more, stdout=out, stderr=out)
     return out.getvalue()
 
@@ -39,17 +43,21 @@ def run(server: OpenBao, directory: Path, *more: str) -> str:
 def logins(directory: Path) -> dict[str, Credential]:
     """By identity; one that stands in two files by the first of them."""
     found: dict[str, Credential] = {}
-    for name in FILES:
+    for name in HELD:
         found = {**read_credentials(directory / name).identities, **found}
     return found
 
 
-def test_writes_one_private_file_per_process(server: OpenBao, directory: Path) -> None:
+def test_writes_one_private_directory_per_process(server: OpenBao, directory: Path) -> None:
     run(server, directory)
     client = client_of(Vault(server.address))
-    assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
-    for name, identities in FILES.items():
-        assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600
+    assert sorted(path.name for path in directory.iterdir()) == sorted([*HELD, "portal-root"])
+    for name, identities in HELD.items():
+        assert stat.S_IMODE((directory / name).stat().st_mode) == 0o700
+        signs = ["signing-keys"] if name in PROCESSES else []
+        files = list((directory / name).iterdir())
+        assert sorted(path.name for path in files) == ["identities.json", "portal-keys", *signs]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
         assert tuple(read_credentials(directory / name).identities) == identities
     assert all(still_good(client, credential) for credential in logins(directory).values())
 
@@ -64,15 +72,15 @@ def test_prints_nothing_secret(server: OpenBao, directory: Path) -> None:
 
 def test_a_second_run_keeps_the_credentials(server: OpenBao, directory: Path) -> None:
     run(server, directory)
-    before = {name: (directory / name).read_bytes() for name in FILES}
-    assert run(server, directory).count("is kept") == len(FILES)
-    assert {name: (directory / name).read_bytes() for name in FILES} == before
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert run(server, directory).count("is kept") == len(HELD)
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
 
 
 def test_what_is_missing_or_used_up_is_written_again(server: OpenBao, directory: Path) -> None:
     run(server, directory)
     before = logins(directory)
-    (directory / "shredder.json").unlink()
+    (directory / "shredder" / "identities.json").unlink()
     revoke_credential(client_of(Vault(server.address, token=server.root_token)), "issuer", before["issuer"])
     run(server, directory)
     after = logins(directory)
@@ -98,7 +106,8 @@ def test_the_files_of_another_machine_stay_good(server: OpenBao, tmp_path: Path)
 def test_token_from_a_file_and_from_standard_input(
     server: OpenBao, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    common = ("install_vault", "--address", server.address, "--credentials", str(directory))
+    root_key = ("--root-key", str(SAFE[server.address]))
+    common = ("install_vault", "--address", server.address, "--credentials", str(directory), *root_key)
     (tmp_path / "token").write_text(server.root_token + "\n")
     call_command(*common, "--token-file", str(tmp_path / "token"), stdout=io.StringIO())
     for arguments in (["--token", "-"], []):

@@ -127,7 +127,9 @@ class TestInstall:
         credentials.revoke_credential(client_of(bare), "web", credential)
         assert not credentials.still_good(client_of(bare), credential)
 
-    @pytest.mark.parametrize(("version", "error"), [(0, layout.LayoutOlder), (3, layout.LayoutNewer)])
+    @pytest.mark.parametrize(
+        ("version", "error"), [(0, layout.LayoutOlder), (layout.LAYOUT_VERSION + 1, layout.LayoutNewer)]
+    )
     def test_another_layout_is_refused_in_one_line(self, bare: Vault, version: int, error: type[Exception]) -> None:
         for mount in ("mounts/intransit", "mounts/datakeys"):
             kind = "transit" if mount.endswith("intransit") else "kv"
@@ -139,21 +141,25 @@ class TestInstall:
         assert "\n" not in str(caught.value)
         assert _everything(bare) == before
 
+    @pytest.mark.parametrize("version", layout.UPGRADED)
     @pytest.mark.parametrize("mounts", [("intransit", "datakeys", "atrest"), ("datakeys",)], ids=["whole", "half done"])
-    def test_layout_1_is_brought_to_layout_2(self, bare: Vault, mounts: tuple[str, ...]) -> None:
-        """Policies are written anew; mounts, keys and documents stay."""
+    def test_an_earlier_layout_is_brought_to_this_one(self, bare: Vault, mounts: tuple[str, ...], version: int) -> None:
+        """Policies are written anew, what is missing is added; mounts, keys and documents stay."""
         layout.install(client_of(bare))
         bare.call("POST", "intransit/keys/kept", {"type": "aes256-gcm96"})
         now = _everything(bare)
         for mount in mounts:
             found = bare.call("GET", "sys/mounts")["data"][f"{mount}/"]["description"]
-            earlier = found.replace("layout 2", "layout 1")
+            earlier = found.replace(f"layout {layout.LAYOUT_VERSION}", f"layout {version}")
             bare.call("POST", f"sys/mounts/{mount}/tune", {"description": earlier})
         bare.call("DELETE", "sys/policies/acl/kms-backup")
-        assert layout.installed_version(client_of(bare)) == 1
+        bare.call("DELETE", "sys/mounts/authority")
+        assert layout.installed_version(client_of(bare)) == version
         layout.install(client_of(bare))
         assert layout.installed_version(client_of(bare)) == layout.LAYOUT_VERSION
-        assert _everything(bare) == now
+        after = _everything(bare)
+        assert after["mounts"].pop("authority/")["type"] == now["mounts"].pop("authority/")["type"] == "kv"
+        assert after == now
         assert bare.call("GET", "intransit/keys/kept")["data"]["latest_version"] == 1
 
     @pytest.mark.parametrize("description", ["", "somebody's own"])

@@ -42,7 +42,7 @@ class DyingWorker:
 
 
 @contextmanager
-def dying_worker(vault: HostedVault, credentials: str = "worker.json", **more: str) -> Iterator[DyingWorker]:
+def dying_worker(vault: HostedVault, credentials: str = "worker", **more: str) -> Iterator[DyingWorker]:
     """credentials: the file of the process that is played; more: its settings, KMS_… names."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))},
@@ -53,7 +53,7 @@ def dying_worker(vault: HostedVault, credentials: str = "worker.json", **more: s
         "KMS_DATABASE_URL": database_url(),
         "KMS_REDIS_URL": "redis://127.0.0.1:1/0",  # nobody there: the rows alone own the work
         "KMS_VAULT_ADDR": settings.VAULT_ADDR,
-        "KMS_VAULT_CREDENTIALS": str(vault.credentials / credentials),
+        "KMS_CREDENTIALS": str(vault.credentials / credentials),
         **more,
     }
     working = [portal for portal in live.running if "worker" in portal.processes]

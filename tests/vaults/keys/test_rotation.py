@@ -312,7 +312,7 @@ def test_a_schedule_rotates_everything_when_it_is_due(stage: Stage, hosted_vault
     due = next_rotation(kms)
     assert due is not None
     assert (due - timezone.now()).days == 29
-    assert kms.has_valid_mac()
+    assert kms.has_valid_signature()
     assert AuditEntry.objects.filter(action="ROTATE", actor_name="schedule").count() == 1
 
 
@@ -339,7 +339,7 @@ def test_without_a_schedule_nothing_is_asked_for(stage: Stage) -> None:
 
 def test_the_rotator_rewraps_and_cannot_open(stage: Stage, hosted_vault: HostedVault) -> None:
     made = calls.new_data_key(stage.production.pk)
-    identity = read_credentials(hosted_vault.credentials / "worker.json").identities["rotator"]
+    identity = read_credentials(hosted_vault.credentials / "worker").identities["rotator"]
     server = Vault(hosted_vault.address)
     rotator = server.with_token(server.login("platform", identity.role_id, identity.secret_id).token)
     name = str(stage.production.pk)

@@ -105,7 +105,7 @@ def test_a_forged_approval_counts_for_nothing(
 ) -> None:
     disabled(stage)
     operation = shred.request_shred(stage.account, actor=stage.alice)
-    forged = ShredApproval(operation=operation, account=stage.account, user=second_administrator, mac=b"x" * 32)
+    forged = ShredApproval(operation=operation, account=stage.account, user=second_administrator, signature=b"x" * 72)
     models.Model.save_base(forged, raw=True, force_insert=True)
     settle("shred")
     operation.refresh_from_db()
@@ -210,7 +210,7 @@ def test_the_certificate_says_what_was_destroyed_and_what_remains(enrolled: Cont
     alice = stage.cast.client("alice")
     page = reverse("vaults:shred_certificate", args=[stage.account.code, certificate.pk])
     downloaded = json.loads(alice.get(f"{page}?download").content)
-    assert downloaded == document | {"signature": bytes(certificate.mac).hex()}
+    assert downloaded == document | {"signature": bytes(certificate.signature).hex()}
     assert "was changed" not in alice.get(page).content.decode()
     ShredCertificate.objects.update(document=document | {"data_keys": 0})
     assert "This certificate was changed" in alice.get(page).content.decode()
@@ -222,7 +222,7 @@ def test_the_certificate_says_what_was_destroyed_and_what_remains(enrolled: Cont
 def every_login(vault: HostedVault, container: Container) -> Iterator[Vault]:
     """A token of each credential there is: the portal's identities, and what a container has on its disk."""
     server = Vault(vault.address)
-    for path in sorted(vault.credentials.glob("*.json")):
+    for path in sorted(vault.credentials.iterdir()):
         for one in read_credentials(path).identities.values():
             yield server.with_token(server.login("platform", one.role_id, one.secret_id).token)
     for text in (path.read_text() for path in container.directory.glob("*.json")):
@@ -287,7 +287,7 @@ def test_activated_again_the_old_values_stay_lost_and_new_ones_work(enrolled: Co
 
 @pytest.mark.slow
 def test_a_shred_worker_killed_at_every_step_ends_in_the_same_state(stage: Stage, hosted_vault: HostedVault) -> None:
-    with dying_worker(hosted_vault, "shredder.json") as worker:
+    with dying_worker(hosted_vault, "shredder") as worker:
 
         def begin() -> None:
             kms = KmsAccount.objects.get(account=stage.account)

@@ -159,7 +159,7 @@ def test_a_vault_in_trouble_halfway_is_waited_for(
 
 def sweep_command(portal: LivePortal, credentials: str, *words: str) -> None:
     environment = portal.environment | {
-        "KMS_VAULT_CREDENTIALS": f"{portal.environment['CREDENTIALS']}/{credentials}",
+        "KMS_CREDENTIALS": f"{portal.environment['CREDENTIALS']}/{credentials}",
         "KMS_ROTATION_SETTLE_SECONDS": "0",
     }
     for _ in range(3):
@@ -184,23 +184,23 @@ def test_the_whole_life_of_keys_without_a_queue(enrolled: Container, hosted_vaul
     old.kill()
     try:
         assert alice.post(f"{account}rotate/", {}).status_code == 302
-        sweep_command(portal, "worker.json")
+        sweep_command(portal, "worker")
         assert is_rotated(stage, hosted_vault)
         assert alice.post(f"{account}disable/", {"days": "30", "code": stage.account.code}).status_code == 302
-        sweep_command(portal, "worker.json")
+        sweep_command(portal, "worker")
         assert is_disabled(stage, hosted_vault)
         assert alice.post(f"{account}enable/", {}).status_code == 302
-        sweep_command(portal, "worker.json")
+        sweep_command(portal, "worker")
         assert is_enabled(stage, hosted_vault)
         save(stage, apiKey="saved after it")
         fetching = threading.Thread(target=lambda: (enrolled.sync(), connection.close()))
         fetching.start()
         while fetching.is_alive():
-            sweep_command(portal, "worker.json")
+            sweep_command(portal, "worker")
         assert enrolled.values()["Orders database/password"] == "through it all"
         assert enrolled.values()["Orders database/apiKey"] == "saved after it"
         shred_all(stage)
-        sweep_command(portal, "shredder.json", "--shred")
+        sweep_command(portal, "shredder", "--shred")
         assert is_shredded(stage, hosted_vault)
     finally:
         portal.valkey = start_valkey(int(old.url.rsplit(":", 1)[1].split("/")[0]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -225,7 +224,7 @@ def test_sweep_looks_too(stage: Stage) -> None:
 
 
 def as_identity(vault: HostedVault, file: str, name: str) -> Vault:
-    found = json.loads(Path(vault.credentials / file).read_text())["identities"][name]
+    found = json.loads((vault.credentials / file / "identities.json").read_text())["identities"][name]
     server = Vault(vault.address)
     return server.with_token(server.login("platform", found["role_id"], found["secret_id"]).token)
 
@@ -235,9 +234,9 @@ def test_no_identity_of_web_or_worker_alone_becomes_a_runtime(stage: Stage, host
     role = f"auth/environments/role/{stage.production.pk}"
     issued = calls.wrapped_secret_id("environments", stage.production.pk, METADATA, 60)
     tried = {
-        "web.json": ("web", "issuer"),
-        "worker.json": ("provisioner", "rotator", "revoker"),
-        "shredder.json": ("shredder",),
+        "web": ("web", "issuer"),
+        "worker": ("provisioner", "rotator", "revoker"),
+        "shredder": ("shredder",),
     }
     for file, names in tried.items():
         has = dict[str, bool]()
@@ -258,7 +257,7 @@ def test_no_identity_of_web_or_worker_alone_becomes_a_runtime(stage: Stage, host
             )[1]
             assert "secret_id" not in ((looked_up or {}).get("data") or {})
         assert set(has) != {"role_id", "secret_id"}, file
-        assert set(has) <= {"web.json": {"secret_id"}, "worker.json": {"role_id"}, "shredder.json": set()}[file]
+        assert set(has) <= {"web": {"secret_id"}, "worker": {"role_id"}, "shredder": set()}[file]
 
 
 def test_one_that_was_destroyed_and_is_there_again_raises_the_alarm_again(stage: Stage) -> None:
@@ -271,4 +270,4 @@ def test_one_that_was_destroyed_and_is_there_again_raises_the_alarm_again(stage:
     look()
     found = the_alarm()
     assert (found.destroyed_at, found.closed_at) == (None, None)
-    assert found.has_valid_mac()
+    assert found.has_valid_signature()

@@ -65,8 +65,8 @@ def test_a_forged_enrolment_by_both_together_raises_the_alarm_within_60_s(
 def forge(vault: HostedVault, environment: str) -> tuple[Vault, str]:
     """With the credentials of web and worker alone: a login of one's own. Returns its client and its accessor."""
     issuer, provisioner = (
-        as_identity(vault, "web.json", "issuer"),
-        as_identity(vault, "worker.json", "provisioner"),
+        as_identity(vault, "web", "issuer"),
+        as_identity(vault, "worker", "provisioner"),
     )
     role = f"auth/environments/role/{environment}"
     server = Vault(vault.address)

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accounts.keyring import KEYS_FILE, LIST_FILE, SigningKey, read_signing_keys, write_signing_keys
 from kmsportal.demo.directory import StackDirectory, write_json
 from kmsportal.demo.servers import OpenBao
+from tests.keys import root_of
 from tests.live import ROOT, LivePortal, start_portal
 from tests.raft import RaftVault
 from tests.servers import free_port
-from vaults.hosted.credentials import FILES, Credentials, read_credentials, write_credentials
+from vaults.hosted.credentials import HELD, Credentials, read_credentials, write_credentials
 from vaults.hosted.layout import LAYOUT_VERSION
 
 
@@ -33,7 +35,7 @@ class Installation:
     def database(self) -> Path:
         return self.var / "portal.sqlite3"
 
-    def environment(self, credentials: str = "all.json") -> dict[str, str]:
+    def environment(self, credentials: str = "all") -> dict[str, str]:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("KMS_", "DJANGO_"))},
             "DJANGO_SETTINGS_MODULE": "tests.settings",
@@ -42,11 +44,12 @@ class Installation:
             "KMS_PORTAL_URL": f"http://127.0.0.1:{self.ports['web']}",
             "KMS_DATABASE_URL": f"sqlite:///{self.database}",
             "KMS_VAULT_ADDR": f"http://127.0.0.1:{self.ports['openbao']}",
-            "KMS_VAULT_CREDENTIALS": str(self.var / "credentials" / credentials),
+            "KMS_CREDENTIALS": str(self.var / "credentials" / credentials),
             "KMS_ROTATION_SETTLE_SECONDS": "0",
+            **root_of(self.var / "credentials"),
         }
 
-    def run(self, *words: str, credentials: str = "all.json", fails: bool = False) -> str:
+    def run(self, *words: str, credentials: str = "all", fails: bool = False) -> str:
         """A Python program of ours to its end; returns what it said."""
         environment = self.environment(credentials)
         done = subprocess.run(
@@ -61,7 +64,7 @@ class Installation:
         assert (done.returncode != 0) == fails, f"{words}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
-    def manage(self, *words: str, credentials: str = "all.json", fails: bool = False) -> str:
+    def manage(self, *words: str, credentials: str = "all", fails: bool = False) -> str:
         return self.run("manage.py", *words, credentials=credentials, fails=fails)
 
     def step(self, name: str, **given: Any) -> dict[str, Any]:
@@ -91,11 +94,15 @@ class Installation:
             openbao.child.stop()
 
     def write_all(self) -> None:
-        """`all.json`, for steps that play every process."""
-        directory, every = self.var / "credentials", {}
-        for name in FILES:
+        """`all`, for steps that play every process: with everybody's identities and signing keys."""
+        directory, every, keys = self.var / "credentials", {}, list[SigningKey]()
+        (directory / "all").mkdir(mode=0o700, exist_ok=True)
+        for name in HELD:
             every |= read_credentials(directory / name).identities
-        write_credentials(directory / "all.json", Credentials(LAYOUT_VERSION, every))
+            keys += read_signing_keys(directory / name / KEYS_FILE)
+        write_signing_keys(directory / "all" / KEYS_FILE, keys)
+        shutil.copy2(directory / "web" / LIST_FILE, directory / "all" / LIST_FILE)
+        write_credentials(directory / "all", Credentials(LAYOUT_VERSION, every))
 
     @contextmanager
     def portal(self, vault: RaftVault) -> Iterator[LivePortal]:
@@ -119,6 +126,8 @@ class Installation:
             shutil.copytree(self.var / "credentials", var / "credentials")
         for name in ("seal.key", "recovery.key"):
             shutil.copy2(self.var / "openbao" / name, var / "openbao" / name)
+        (var / "secrets").mkdir(mode=0o700, exist_ok=True)
+        shutil.copy2(self.var / "secrets" / "portal-root-key", var / "secrets" / "portal-root-key")
         return other
 
 

@@ -241,7 +241,7 @@ def test_logins_renewed_since_the_backup_are_adopted_only_when_asked(
     after_restore("", adopt=True)
     assert list(SecretId.objects.values_list("accessor", flat=True)) == [known], "not after the restore, nor another's"
     assert stage.account.audit_entries.filter(action="ADOPT", actor_name="operator").exists()
-    assert SecretId.objects.first().has_valid_mac()  # type: ignore[union-attr]
+    assert SecretId.objects.first().has_valid_signature()  # type: ignore[union-attr]
 
 
 # -- the command ---------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_killed_at_any_step_a_second_run_ends_as_an_undisturbed_one(stage: Stage
     """Every eleventh step: each run is a restore of its own, and takes another value's key out of the vault before."""
     Node.objects.create(atom=stage.atom, state="enrolled", host_name="host1")
     save(stage, apiKey="kept")
-    with dying_worker(hosted_vault, "all.json") as worker:
+    with dying_worker(hosted_vault, "all") as worker:
         number, steps = 1, None
         while steps is None:
             save(stage, password=f"value {number}")
@@ -288,7 +288,7 @@ def test_killed_at_any_step_a_second_run_ends_as_an_undisturbed_one(stage: Stage
             manifest, settings = stage.production.manifest, KmsSettings.objects.get(atom=stage.atom)
             assert lost.lost_because == DataKey.LostBecause.RESTORED
             assert manifest.revision == stage.production.extensions_revision > number // 11 * 1000
-            assert settings.has_valid_mac()
+            assert settings.has_valid_signature()
             assert settings.revision > number // 11 * 1000
             for key in (manifest.data_key, settings.data_key, key_of(stage, "apiKey")):
                 assert key is not None

@@ -52,7 +52,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Drill:
                 assert container.enrol_with(tokens[atom]).returncode == 0
                 container.sync()
             machine.step("revoke", atom="Third Atom")
-            said = machine.manage("backup", "--to", str(root / "backups"), credentials="backup.json")
+            said = machine.manage("backup", "--to", str(root / "backups"), credentials="backup")
             backup = next((root / "backups").iterdir())
             assert str(backup) in said
             machine.step("set_values", password="in between")
@@ -81,7 +81,7 @@ def is_refused(container: Container) -> bool:
 
 def after_restore(machine: Installation, drill: Drill, *options: str) -> str:
     words = ("--credentials", str(machine.var / "credentials"), "--from", str(drill.backup), *options)
-    said = machine.manage("after_restore", *words, credentials="web.json")
+    said = machine.manage("after_restore", *words, credentials="web")
     assert f"{drill.account}: the audit log goes on from the backup's" in said
     assert "vault:v" not in said
     assert drill.account in machine.manage("verify_audit")

@@ -70,7 +70,7 @@ def test_the_schedule_is_kept_and_audited_and_another_one_than_offered_is_not(st
     assert alice.post(page, {"rotate_every": "90"}).status_code == 302
     assert alice.post(page, {"rotate_every": "1"}).status_code == 302
     kms = KmsAccount.objects.get(account=stage.account)
-    assert (kms.rotate_every, kms.has_valid_mac()) == (90, True)
+    assert (kms.rotate_every, kms.has_valid_signature()) == (90, True)
     assert kms.rotated_at is not None
     next_day = kms.rotated_at + timedelta(days=90)
     assert f"All keys are rotated next on {next_day.day} {next_day:%B %Y}" in text(alice.get(url(stage, "kms_account")))

@@ -1,4 +1,5 @@
-"""`manage.py install_vault`: the layout and the credentials files in a Vault or OpenBao that somebody else runs.
+"""`manage.py install_vault`: the layout in a Vault or OpenBao that somebody else runs, and what each process holds: credentials
+for that vault, and keys to sign with.
 
 Prints what was done, never a token, an id or a key. Every failure is one line.
 """
@@ -14,11 +15,19 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from hvac import Client
 
+from accounts.keyring import PROCESSES, KeyringBroken
 from kmscore.vaultclient.answers import VaultError, VaultRefused
 from kmscore.vaultclient.client import Vault
 from vaults.hosted import layout
-from vaults.hosted.credentials import FILES, install_file
+from vaults.hosted.credentials import HELD, install_credentials
 from vaults.hosted.hvac_client import client_of
+from vaults.hosted.signing_keys import PRIVATE_FILE, Change, KeysRefused, install_keys
+
+STEPS = {
+    "--new-key": ("list_new", "list a new signing key of a process, which it will use later"),
+    "--use-key": ("use_new", "have it sign with the new key; what the old one signed stays valid"),
+    "--end-key": ("end_old", "end the old key, after manage.py resign"),
+}
 
 
 class Command(BaseCommand):
@@ -27,7 +36,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--address", required=True, help="the vault, for example https://vault.example.org:8200")
-        parser.add_argument("--credentials", required=True, type=Path, metavar="DIR", help="where the files go")
+        parser.add_argument(
+            "--credentials", required=True, type=Path, metavar="DIR", help="where each process's directory goes"
+        )
         token = parser.add_mutually_exclusive_group()
         token.add_argument(
             "--token",
@@ -37,6 +48,16 @@ class Command(BaseCommand):
         parser.add_argument("--ca", metavar="FILE", help="certificates to trust, PEM")
         parser.add_argument(
             "--rotate-credentials", action="store_true", help="make new credentials, destroy the old ones"
+        )
+        parser.add_argument(
+            "--root-key", type=Path, metavar="FILE", help=f"the portal's root key; {PRIVATE_FILE} in DIR when left out"
+        )
+        parser.add_argument("--restored", action="store_true", help="an older snapshot of the vault was put back")
+        keys = parser.add_mutually_exclusive_group()
+        for option, (step, does) in STEPS.items():
+            keys.add_argument(option, choices=PROCESSES, help=does, dest=step)
+        parser.add_argument(
+            "--at-once", action="store_true", help="use a new key without waiting: the old one was stolen"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -50,12 +71,26 @@ class Command(BaseCommand):
             _check_token(client)
             layout.install(client)
             self.stdout.write(f"Layout {layout.LAYOUT_VERSION} is installed.")
-            for name in FILES:
-                self.stdout.write(install_file(client, directory / name, renew=options["rotate_credentials"]))
+            for name in HELD:
+                lines = install_credentials(client, _directory(directory / name), renew=options["rotate_credentials"])
+                self.stdout.write(lines)
+            root_file = options["root_key"] or directory / PRIVATE_FILE
+            change = _change(options)
+            for line in install_keys(client, directory, root_file, change=change, restored=options["restored"]):
+                self.stdout.write(line)
         except VaultError as error:
             raise CommandError(error.sentence) from None
+        except (KeysRefused, KeyringBroken) as problem:
+            raise CommandError(str(problem)) from None
         except OSError as error:
             raise CommandError(f"{error.filename or directory}: {error.strerror}.") from None
+
+
+def _change(options: dict[str, Any]) -> Change | None:
+    for step, _ in STEPS.values():
+        if options[step]:
+            return Change(options[step], step, options["at_once"])
+    return None
 
 
 def _token(token: str | None, file: Path | None) -> str:
