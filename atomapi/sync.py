@@ -102,6 +102,7 @@ def _content(environment: Environment, since: int) -> dict[str, Any]:
     properties = ProcessProperty.objects.filter(environment=environment, revision__gt=since).order_by()
     manifest = (
         EnvironmentManifest.objects.filter(environment=environment)
+        .exclude(sealed=None)
         .values_list("data_key_id", "data_key__document", "sealed")
         .first()
     )

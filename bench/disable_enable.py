@@ -51,7 +51,7 @@ def fill_values(account: Any, environments: list[Any]) -> None:
                 data_key=key,
                 revision=1,
                 set_at=now,
-            ).signed()
+            )
             for field, key in zip(fields, keys, strict=True)
         ]
         ExtensionValue.objects.bulk_create(values, batch_size=1_000)

@@ -11,6 +11,7 @@ from django.utils import timezone
 from accounts import audit
 from accounts.models import Account, AuditEntry, User
 from atoms.models import Environment
+from extensions import listing
 from extensions.models import EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
 from kmscore.refused import Refused
@@ -170,7 +171,7 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> N
     for path, held in plan.written.items():
         common = {"environment": environment, "revision": plan.revision, "set_at": now, "set_by": actor}
         if held.field is None:
-            properties.append(ProcessProperty(name=held.label, plain=held.plain, **common).signed())
+            properties.append(ProcessProperty(name=held.label, plain=held.plain, **common))
             continue
         sealed = None
         if held.form == "sealed":
@@ -184,14 +185,14 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> N
                 sealed=sealed,
                 data_key_id=key.id if key and sealed else None,
                 **common,
-            ).signed()
+            )
         )
     _upsert(ExtensionValue, values, ["environment", "field"], ["form", "plain", "sealed", "data_key"])
     _upsert(ProcessProperty, properties, ["environment", "name"], ["plain"])
     delete_removed(plan)
     names = [held.label for held in plan.removed.values() if held.field is None]
     ProcessProperty.objects.filter(environment=environment, name__in=names).delete()
-    _write_manifest(plan, key)
+    _write_manifest(plan, key, now)
     Environment.objects.filter(pk=environment.pk).update(extensions_revision=plan.revision, extensions_changed_at=now)
 
 
@@ -208,15 +209,25 @@ def _upsert(model: type, rows: Sequence[object], unique: list[str], updated: lis
             rows,
             update_conflicts=True,
             unique_fields=unique,
-            update_fields=[*updated, "revision", "set_at", "set_by", "mac"],
+            update_fields=[*updated, "revision", "set_at", "set_by"],
         )
 
 
-def _write_manifest(plan: Plan, key: sealing.SaveKey | None) -> None:
-    if key is None:
-        EnvironmentManifest.objects.filter(environment=plan.environment).delete()
-        return
-    EnvironmentManifest.objects.update_or_create(
+def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> None:
+    """The list, from the one before it and what changes; with a key also sealed, for the containers."""
+    new_key = str(key.id) if key else ""
+    row = EnvironmentManifest.objects.filter(environment=plan.environment).only("pk").first()
+    wanted = EnvironmentManifest(
+        pk=row.pk if row else uuid.uuid4(),
         environment=plan.environment,
-        defaults={"revision": plan.revision, "data_key_id": key.id, "sealed": key.seal_manifest(plan.manifest(key.id))},
+        revision=plan.revision,
+        listed=listing.encode(plan.listing(new_key, int(now.timestamp()))),
+        data_key_id=key.id if key else None,
+        sealed=key.seal_manifest(plan.manifest(key.id)) if key else None,
+    ).signed()
+    EnvironmentManifest.objects.bulk_create(
+        [wanted],
+        update_conflicts=True,
+        unique_fields=["environment"],
+        update_fields=["revision", "listed", "data_key", "sealed", "signature"],
     )

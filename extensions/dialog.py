@@ -2,9 +2,11 @@
 
 A Django form per field would cost more than the save itself; this one keeps the shape (data, is_valid, errors, rows).
 Input names, with the field's UUID: `value.<field>` and `component.<field>` of plain fields, `secret.<field>` and
-`clear.<field>` of encrypted ones, which have no component value; and `property.<n>.name`, `property.<n>.value`,
-`property.<n>.remove`. What is not posted stays as it is: the script leaves out fields and properties nobody touched. Of a
-touched one all inputs come, so `value.<field>` without its `component.<field>` says that the box is not ticked.
+`clear.<field>` of encrypted ones, which have no component value. Of process properties `property.<n>.value`, with
+`property.<n>.held`, the name of one that is held, and perhaps `property.<n>.remove`, or with `property.<n>.name`, a new name: what
+is typed for a name goes to that name, whatever stands in the table by then. What is not posted stays as it is: the script leaves
+out fields and properties nobody touched. Of a touched one all inputs come, so `value.<field>` without its `component.<field>`
+says that the box is not ticked.
 `clear.<field>` has a token of what was read before the box was ticked (extensions/removal.py); so has `confirmed`, the
 button of the question that is asked where it was not read or is no longer true.
 """
@@ -14,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from extensions.listing import Listed, Path
 from extensions.models import MAX_SAVE_BYTES, MAX_SAVE_FIELDS, ExtensionValue, Field, ProcessProperty
 from extensions.plan import NO_COMPONENT_VALUE, FieldChange, PropertyChange
 from extensions.removal import Holders, Removal
@@ -94,8 +97,21 @@ class PropertyRow:
     name: str = ""
     value: str = ""
     held: ProcessProperty | None = None
+    is_forged: bool = False  # nobody saved it so, or it was taken away; it has to be entered anew or removed
     error: str = ""
     removes: bool = False
+
+
+def _property_rows(properties: list[ProcessProperty], listed: Mapping[Path, Listed]) -> list[PropertyRow]:
+    """Those that are held, by name; and those that were, and were taken away past the portal."""
+    held = {one.path: one for one in properties}
+    gone = [path[1] for path in listed if path[0] == "property" and path not in held]
+    rows = [(one, one.listed != listed.get(path)) for path, one in held.items()]
+    rows += [(ProcessProperty(name=name), True) for name in gone]
+    return [
+        PropertyRow(at, one.name, "" if forged else one.plain, one, forged)
+        for at, (one, forged) in enumerate(sorted(rows, key=lambda row: row[0].name))
+    ]
 
 
 @dataclass(slots=True)
@@ -124,19 +140,19 @@ class ExtensionsForm:
         fields: list[Field],
         values: Mapping[object, ExtensionValue],
         properties: list[ProcessProperty],
+        listed: Mapping[Path, Listed],
         holders: Holders,
         data: Mapping[str, str] | None = None,
     ) -> None:
         self.data = data
         self.rows = [FieldRow(f, values.get(f.pk), holders) for f in fields if f.extensible]
         for row in self.rows:
-            row.is_forged = row.held is not None and not row.held.has_valid_mac()
-            row.uses_component = not row.field.encrypted and (row.held is None or row.held.form == "component")
+            row.is_forged = (row.held.listed if row.held else None) != listed.get(row.field.path)
+            follows = row.held is None or row.held.form == "component"
+            row.uses_component = follows and not row.field.encrypted and not row.is_forged
             row.value = row.held.plain if row.held and row.held.form == "plain" and not row.is_forged else ""
-        count = len(properties)
-        self.properties = [
-            PropertyRow(i, p.name, p.plain if p.has_valid_mac() else "", p) for i, p in enumerate(properties)
-        ]
+        self.properties = _property_rows(properties, listed)
+        count = len(self.properties)
         self.properties += [PropertyRow(i) for i in range(count, count + NEW_PROPERTIES)]
         self.field_changes: list[FieldChange] = []
         self.property_changes: list[PropertyChange] = []
@@ -255,7 +271,7 @@ class ExtensionsForm:
             return len(value.encode())
         if f"retype.{row.field.pk}" in data and not row.clears:
             raise BadValue("Type this secret again: it was not kept. To leave what is stored, save once more.")
-        if row.clears and row.held is not None:
+        if row.clears and (row.held is not None or row.is_forged):
             self.field_changes.append(FieldChange(row.field, "clear"))
             if not self._is_confirmed(row):
                 self.unconfirmed.append(row)
@@ -277,31 +293,45 @@ class ExtensionsForm:
         return len(typed.encode())
 
     def _read_properties(self, data: Mapping[str, str]) -> None:
-        posted = {int(found[1]) for key in data if (found := _PROPERTY.match(key))}
+        held = {row.name: row for row in self.properties if row.held}
         known = {row.index: row for row in self.properties}
-        for index in sorted(posted - known.keys())[: MAX_SAVE_FIELDS + 1]:
-            self.properties.append(PropertyRow(index))
-        names = {row.name.casefold() for row in self.properties if row.held}
-        for row in self.properties:
+        posted = sorted({int(found[1]) for key in data if (found := _PROPERTY.match(key))})
+        names = {name.casefold() for name in held}
+        for index in posted[: MAX_SAVE_FIELDS + 1]:
+            named = data.get(f"property.{index}.held")
+            row = (
+                held.get(named, PropertyRow(index, named))
+                if named is not None
+                else known.get(index, PropertyRow(index))
+            )
+            if row not in self.properties:
+                self.properties.append(row)
             try:
-                self._read_property(row, data, names)
+                if named is not None:
+                    self._read_held(row, index, data)
+                else:
+                    self._read_new(row, data, names)
             except BadValue as error:
                 row.error = str(error)
 
-    def _read_property(self, row: PropertyRow, data: Mapping[str, str], names: set[str]) -> None:
-        prefix = f"property.{row.index}."
-        if f"{prefix}value" not in data:
+    def _read_held(self, row: PropertyRow, index: int, data: Mapping[str, str]) -> None:
+        if f"property.{index}.value" not in data:
             return
-        value = checked(data[f"{prefix}value"])
-        if row.held is not None:
-            row.removes = f"{prefix}remove" in data
-            if row.removes:
-                self.property_changes.append(PropertyChange(row.name, None))
-            elif value != row.value:
-                self.property_changes.append(PropertyChange(row.name, value))
-            row.value = value
+        value = checked(data[f"property.{index}.value"])
+        row.removes = f"property.{index}.remove" in data
+        if row.held is None:
+            raise BadValue(f"There is no property {row.name} here any more. Load the page again.")
+        if row.removes:
+            self.property_changes.append(PropertyChange(row.name, None))
+        elif value != row.value:
+            self.property_changes.append(PropertyChange(row.name, value))
+        row.value = value
+
+    def _read_new(self, row: PropertyRow, data: Mapping[str, str], names: set[str]) -> None:
+        if f"property.{row.index}.value" not in data:
             return
-        row.name, row.value = " ".join(data.get(f"{prefix}name", "").split()), value
+        value = checked(data[f"property.{row.index}.value"])
+        row.name, row.value = " ".join(data.get(f"property.{row.index}.name", "").split()), value
         if not row.name and not value:
             return
         if not row.name:

@@ -1,7 +1,6 @@
 """What: connections with their fields, and what each environment holds for them."""
 
-import hmac
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from django.core.validators import RegexValidator
 from django.db import models
@@ -9,8 +8,9 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 from accounts.models import Account, User
-from accounts.rows import WEB, SignedModel, UuidModel, message_of, row_mac
+from accounts.rows import WEB, RowTampered, SignedModel, UuidModel
 from atoms.models import Environment
+from extensions.listing import Listed, Path, decode, listed_row
 from kmscore.sealed.manifest import Entry, Form, digest
 from vaults.models import DataKey
 
@@ -103,11 +103,9 @@ class Field(SignedModel):
 class HeldRow(UuidModel):
     """Shape of what an environment holds: sealed, plain, or the component's. `revision` is the environment's at its last change.
 
-    Each bears an HMAC under the row key, for the next save makes the list of what the containers get from these rows: over SIGNED
-    and not over the id, which stays when another value takes the row. save() signs; bulk_create() of what is signed().
+    It is what the signed list says of it, or it counts for nothing (extensions/listing.py).
     """
 
-    SIGNED: ClassVar[tuple[str, ...]]
     FORMS: ClassVar[list[tuple[Form, str]]] = [
         ("sealed", "Sealed"),
         ("plain", "Plain"),
@@ -118,29 +116,9 @@ class HeldRow(UuidModel):
     plain = models.TextField(blank=True)
     set_at = models.DateTimeField()
     set_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
-    mac = models.BinaryField(editable=False, max_length=32)
 
     class Meta:
         abstract = True
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        super(HeldRow, self.signed()).save(*args, **kwargs)
-
-    def signed(self) -> Self:
-        self.mac = self.mac_of(*(getattr(self, name) for name in self.SIGNED))
-        return self
-
-    def has_valid_mac(self) -> bool:
-        return self.is_genuine(self.mac, *(getattr(self, name) for name in self.SIGNED))
-
-    @classmethod
-    def mac_of(cls, *values: object) -> bytes:
-        """values: of SIGNED, as a query gives them."""
-        return row_mac(message_of(cls._meta.label, *values))
-
-    @classmethod
-    def is_genuine(cls, mac: bytes | memoryview, *values: object) -> bool:
-        return hmac.compare_digest(bytes(mac), cls.mac_of(*values))
 
 
 class ExtensionValue(HeldRow):
@@ -151,8 +129,6 @@ class ExtensionValue(HeldRow):
     that says so all the same (saves could write it once) is a missing value everywhere. A field leaves after its values, so
     that its deletion takes none with it that nobody named.
     """
-
-    SIGNED = ("environment_id", "field_id", "form", "revision", "plain", "data_key_id")
 
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="extension_values")
     field = models.ForeignKey(Field, models.PROTECT, related_name="extension_values")
@@ -174,11 +150,13 @@ class ExtensionValue(HeldRow):
     def __str__(self) -> str:
         return f"{self.field} in {self.environment} ({self.form})"
 
+    @property
+    def listed(self) -> Listed:
+        return listed_row(self.form, self.revision, int(self.set_at.timestamp()), self.plain, self.data_key_id)
+
 
 class ProcessProperty(HeldRow):
     """A dynamic process property: a plain name and value of one environment."""
-
-    SIGNED = ("environment_id", "name", "revision", "plain")
 
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="process_properties")
     name = models.CharField(max_length=200)
@@ -191,20 +169,39 @@ class ProcessProperty(HeldRow):
         return f"{self.name} in {self.environment}"
 
     @property
+    def listed(self) -> Listed:
+        return listed_row("plain", self.revision, int(self.set_at.timestamp()), self.plain, None)
+
+    @property
     def path(self) -> tuple[str, ...]:
         return ("property", self.name)
 
 
-class EnvironmentManifest(UuidModel):
-    """The sealed list of everything an environment holds, made anew with each save."""
+class EnvironmentManifest(SignedModel):
+    """What an environment holds, as it was saved: `listed` for the portal (extensions/listing.py), signed; and the same sealed for
+    the containers, when there is a Key Management Service."""
+
+    SIGNED = ("environment_id", "revision", "listed")
+    SIGNERS = WEB
 
     environment = models.OneToOneField(Environment, models.CASCADE, related_name="manifest")
     revision = models.PositiveBigIntegerField()
-    data_key = models.ForeignKey(DataKey, models.PROTECT, related_name="manifests")
-    sealed = models.BinaryField()
+    listed = models.TextField(default="[]")
+    data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="manifests")
+    sealed = models.BinaryField(null=True)
 
     def __str__(self) -> str:
         return f"manifest {self.revision} of {self.environment}"
+
+
+def listed_in(environment: Environment) -> dict[Path, Listed]:
+    """What was saved there; one query. Raises RowTampered when the list is gone, was changed, or is of another revision."""
+    manifest = EnvironmentManifest.objects.filter(environment=environment).defer("sealed").first()
+    if manifest is None and not environment.extensions_revision:
+        return {}
+    if manifest is None or manifest.verified().revision != environment.extensions_revision:
+        raise RowTampered(f"The list of what {environment.name} holds is not the one that was saved.")
+    return decode(manifest.listed)
 
 
 def entry(

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from atoms.models import Environment
-from extensions.models import ExtensionValue, Field, ProcessProperty, entry
+from extensions.listing import Listed, Path, listed_row
+from extensions.models import ExtensionValue, Field, ProcessProperty, entry, listed_in
 from extensions.secret import Secret
 from kmscore.refused import Refused
 from kmscore.sealed.manifest import Form, Manifest
 from vaults.models import DataKey
 
-Path = tuple[str, ...]
 NO_COMPONENT_VALUE = "an encrypted field has no connection component value. Type a value, or leave what is stored."
 
 
@@ -49,7 +49,8 @@ class HeldValue:
     field: Field | None = None
     data_key: str = ""  # of a sealed row; "" until the save seals it
     lost: str = ""  # DataKey.LostBecause: the vault has that key no more
-    genuine: bool = True  # it bears the portal's signature
+    at: int = 0  # when it was saved, in seconds since 1970; 0 until the save that is planned
+    genuine: bool = True  # it is what the signed list says
 
 
 @dataclass(slots=True)
@@ -66,11 +67,12 @@ class Plan:
     missing: list[HeldValue] = field(default_factory=list)  # encrypted fields without a value: listed, and no row
     redirected: list[HeldValue] = field(default_factory=list)  # of `written`: where the component's value was another
     asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
+    gone: set[Path] = field(default_factory=set)  # listed, and taken away past the portal
 
     @property
     def is_empty(self) -> bool:
         """Nothing would change. The first save of an environment always changes something: it publishes."""
-        return not (self.written or self.removed or self.renamed) and self.revision > 1
+        return not (self.written or self.removed or self.renamed or self.gone) and self.revision > 1
 
     def put(self, held: HeldValue, secret: Secret | None = None) -> None:
         held = replace(held, revision=self.revision)
@@ -100,6 +102,13 @@ class Plan:
         )
         return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.environment.restored)
 
+    def listing(self, new_key: str, now: int) -> dict[Path, Listed]:
+        """now: when what is written is saved."""
+        return {
+            path: listed_row(h.form, h.revision, now if path in self.written else h.at, h.plain, h.data_key or new_key)
+            for path, h in self.held.items()
+        }
+
     @property
     def lost(self) -> list[HeldValue]:
         """The values of the environment's own that would be deleted."""
@@ -123,54 +132,76 @@ def plan_save(
 ) -> Plan:
     """What saving these changes would do, for the account's fields as they are (or, for a connection's edit, will be).
 
-    Raises Refused: no_component_value, value_forged.
+    Raises Refused: no_component_value, value_forged; RowTampered.
     """
-    plan = Plan(environment, environment.extensions_revision + 1, _held(environment, {f.pk: f for f in fields}))
+    listed = listed_in(environment)
+    plan = Plan(environment, environment.extensions_revision + 1, _held(environment, {f.pk: f for f in fields}, listed))
+    plan.gone = listed.keys() - plan.held.keys()
+    entered = set[Path]()
     for change in field_changes:
         _apply(plan, change)
+        entered.add(change.field.path)
     for wanted in property_changes:
         _apply_property(plan, wanted)
+        entered.add(("property", wanted.name))
     plan.asked = {*plan.written, *plan.removed}
+    _refuse_forged(plan, {one.path: one for one in fields if one.extensible}, entered)
     _reconcile(plan, fields)
-    _refuse_forged(plan)
     return plan
 
 
-def _refuse_forged(plan: Plan) -> None:
-    """What stays has to be what was saved; what is entered anew or removed may have been anything."""
-    forged = sorted(
-        f"{held.name} / {held.label}" if held.name else held.label for held in plan.held.values() if not held.genuine
-    )
-    if forged:
+def _refuse_forged(plan: Plan, extensible: Mapping[Path, Field], entered: set[Path]) -> None:
+    """What stays has to be what was saved; what is entered anew, is removed or leaves with its field may have been anything."""
+    suspect = plan.gone | {path for path, held in plan.held.items() if not held.genuine}
+    stays = sorted(path for path in suspect - entered if path in extensible or path[0] == "property")
+    if stays:
+        fields = (extensible.get(path) for path in stays)
+        names = [
+            f"{one.connection.name} / {one.label}" if one else path[-1] for one, path in zip(fields, stays, strict=True)
+        ]
         raise Refused(
             "value_forged",
-            f"In {plan.environment.name} these were changed past the portal: {', '.join(forged[:5])}. Enter or remove them in "
-            "the same save, and tell the portal's operator.",
+            f"In {plan.environment.name} these were changed or taken away past the portal: {', '.join(names[:5])}. Enter or remove"
+            " them in the same save, and tell the portal's operator.",
         )
 
 
-def _held(environment: Environment, fields: Mapping[object, Field]) -> dict[Path, HeldValue]:
+def _held(
+    environment: Environment, fields: Mapping[object, Field], listed: Mapping[Path, Listed]
+) -> dict[Path, HeldValue]:
     held: dict[Path, HeldValue] = {}
-    columns = ("field_id", "form", "revision", "plain", "data_key_id", "data_key__lost_because", "mac")
+    columns = ("field_id", "form", "revision", "plain", "data_key_id", "data_key__lost_because", "set_at")
     rows = ExtensionValue.objects.filter(environment=environment).values_list(*columns)
     stray = [row for row in rows if row[0] not in fields]
     known = dict(fields)
     if stray:  # of fields that are being removed
         known |= Field.objects.select_related("connection").in_bulk([row[0] for row in stray])
-    for field_id, form, revision, plain, data_key, lost, mac in rows:
-        found = known[field_id]
+    shredded = _shredded_until(environment)
+    for field_id, form, revision, plain, data_key, lost, set_at in rows:
+        found = known.get(field_id)
+        if found is None:  # of no field: nobody could have saved it
+            continue
+        at, lost = int(set_at.timestamp()), lost or ""
+        genuine = listed.get(found.path) == listed_row(form, revision, at, plain, data_key)
         held[found.path] = HeldValue(
             *(found.path, found.connection.name, found.label, form, found.encrypted, revision, plain, found),
             data_key=str(data_key or ""),
-            lost=lost or "",
-            genuine=ExtensionValue.is_genuine(mac, environment.pk, field_id, form, revision, plain, data_key),
+            lost=lost,
+            at=at,
+            genuine=genuine and (lost != DataKey.LostBecause.SHREDDED or at <= shredded),
         )
-    properties = ProcessProperty.objects.filter(environment=environment).values_list("name", "revision", "plain", "mac")
-    for name, revision, plain, mac in properties:
-        genuine = ProcessProperty.is_genuine(mac, environment.pk, name, revision, plain)
-        path = ("property", name)
-        held[path] = HeldValue(path, "", name, "plain", False, revision, plain, genuine=genuine)
+    properties = ProcessProperty.objects.filter(environment=environment)
+    for name, revision, plain, set_at in properties.values_list("name", "revision", "plain", "set_at"):
+        path, at = ("property", name), int(set_at.timestamp())
+        genuine = listed.get(path) == listed_row("plain", revision, at, plain, None)
+        held[path] = HeldValue(path, "", name, "plain", False, revision, plain, at=at, genuine=genuine)
     return held
+
+
+def _shredded_until(environment: Environment) -> int:
+    """When the account's keys were last shredded, in seconds since 1970; 0 when nobody ever did."""
+    kms = getattr(environment.account, "kms", None)
+    return int(kms.verified().shredded_at.timestamp()) if kms and kms.shredded_at else 0
 
 
 def _of(field: Field, form: Form, plain: str = "") -> HeldValue:

@@ -12,7 +12,7 @@ from atoms.models import Environment
 from atoms.pages import environment_page, find_environment
 from extensions import actions
 from extensions.dialog import ExtensionsForm
-from extensions.models import ExtensionValue, Field
+from extensions.models import ExtensionValue, Field, listed_in
 from extensions.removal import holders_of
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultError
@@ -73,14 +73,14 @@ def _said(environment: Environment, saved: actions.Saved) -> str:
 
 
 def _form(environment: Environment, request: AccountRequest | None = None) -> ExtensionsForm:
-    """The dialog of an environment: five queries."""
+    """The dialog of an environment: six queries. Raises RowTampered."""
     extensible = Field.objects.filter(connection__account=environment.account_id, extensible=True)
     fields = extensible.order_by("connection__name", "position", "key").verified()
     rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by", "data_key").defer("sealed")
     values: dict[object, ExtensionValue] = {row.field_id: row for row in rows}
     properties = list(environment.process_properties.select_related("set_by"))
     data = request.POST if request else None
-    return ExtensionsForm(fields, values, properties, holders_of(environment), data)
+    return ExtensionsForm(fields, values, properties, listed_in(environment), holders_of(environment), data)
 
 
 def _page(

@@ -89,7 +89,6 @@ def test_a_stored_row_that_says_so_counts_as_missing(dialog: Dialog) -> None:
 
 
 def test_the_list_for_the_containers_calls_it_missing(dialog: Dialog, hosted_vault: HostedVault) -> None:
-    leave_to_the_component(dialog.stage, "apiKey")
     dialog.post(secret_password="stored")
     forms = {entry.path[-1]: entry.form for entry in opened_manifest(dialog.stage, hosted_vault).entries}
     assert (forms["password"], forms["apiKey"]) == ("sealed", "missing")

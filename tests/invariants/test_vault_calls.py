@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from atoms.models import Environment
 from extensions.actions import save_extensions
+from extensions.listing import encode
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, entry
 from extensions.plan import FieldChange
 from extensions.secret import Secret
@@ -99,7 +100,7 @@ def fill(stage: Stage, count: int) -> list[Field]:
             sealed=key.seal_value(field.path, revision, f"value of {field.key}"),
             data_key_id=key.id,
             set_at=now,
-        ).signed()
+        )
         for revision, (field, key) in enumerate(zip(fields, keys, strict=True), start=1)
     )
     listed = [
@@ -107,7 +108,10 @@ def fill(stage: Stage, count: int) -> list[Field]:
         for number, (field, key) in enumerate(zip(fields, keys, strict=True), start=1)
     ]
     sealed = keys[-1].seal_manifest(Manifest(str(environment.pk), count, tuple(listed)))
-    EnvironmentManifest.objects.create(environment=environment, revision=count, data_key_id=keys[-1].id, sealed=sealed)
+    rows = {row.field.path: row.listed for row in ExtensionValue.objects.select_related("field")}
+    EnvironmentManifest.objects.create(
+        environment=environment, revision=count, listed=encode(rows), data_key_id=keys[-1].id, sealed=sealed
+    )
     Environment.objects.filter(pk=environment.pk).update(extensions_revision=count, extensions_changed_at=now)
     return fields
 

@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import pickle
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,17 +18,20 @@ from typing import Any
 import pytest
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret, hotp_value, yield_hotp_counters_from_time
 from django.db import DatabaseError, connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import RateLimit, Session
 from accounts.rows import RowTampered
 from accounts.sessions import SessionStore
 from atoms.models import Environment
-from extensions.models import Connection, ExtensionValue, Field, ProcessProperty
+from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty
+from tests.conftest import Stage
 from tests.kmsruntime.container import save
 from tests.live import LivePortal
 from tests.security.test_reads_the_database import session_cookie
 from tests.security.visitor import Visitor
+from vaults.models import DataKey
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TYPED = "typed-canary-5b1e"
@@ -220,13 +224,125 @@ def test_a_plain_value_that_was_changed_is_not_taken_up_by_the_next_save(
         name, mended = "Orders database / Host", {f"value.{host.pk}": "db.example.com"}
     else:
         ProcessProperty.objects.update(plain="evil.example", revision=2)
-        name, mended = "region", {"property.0.name": "region", "property.0.value": "eu"}
+        name, mended = "region", {"property.0.held": "region", "property.0.value": "eu"}
     alice = visitor("alice")
     page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
     form = {"expected_revision": "1", f"value.{stage.field('user').pk}": "orders"}
     refused = alice.post(page, form)
     assert refused.status == 422
-    assert f"these were changed past the portal: {name}" in refused.text
+    assert f"these were changed or taken away past the portal: {name}" in refused.text
     assert alice.post(page, form | mended).status == 302, "entered anew it is mended"
     assert not rows.filter(plain="evil.example").exists()
     assert not ProcessProperty.objects.filter(plain="evil.example").exists()
+
+
+WRITES: dict[str, tuple[Callable[[Stage], object], str]] = {
+    "an override that is said to follow the component": (
+        lambda stage: values_of(stage, "host").update(form="component", plain="x"),
+        "Orders database / Host",
+    ),
+    "an override that is taken away": (lambda stage: values_of(stage, "host").delete(), "Orders database / Host"),
+    "a property that is taken away": (lambda stage: ProcessProperty.objects.filter(name="region").delete(), "region"),
+    "a property that nobody entered": (
+        lambda stage: ProcessProperty.objects.create(
+            environment=stage.production, name="AAA_TARGET", plain="evil.example", revision=1, set_at=timezone.now()
+        ),
+        "AAA_TARGET",
+    ),
+    "a secret that is taken away": (lambda stage: values_of(stage, "password").delete(), "Orders database / Password"),
+    "a secret that is said to be shredded": (
+        lambda stage: DataKey.objects.update(lost_because="shredded"),
+        "Orders database / Password",
+    ),
+    "a value of another day": (
+        lambda stage: values_of(stage, "host").update(set_at=timezone.now() + timedelta(days=1)),
+        "Orders database / Host",
+    ),
+}
+
+
+def values_of(stage: Stage, key: str) -> QuerySet[ExtensionValue]:
+    return ExtensionValue.objects.filter(environment=stage.production, field=stage.field(key))
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_no_save_of_something_else_takes_up_what_was_written(
+    portal: LivePortal, visitor: Callable[..., Visitor], name: str
+) -> None:
+    """On commit 4cd7d59 each of these won: the next save of anybody made it genuine, and the containers had it."""
+    stage, (write, named) = portal.stage, WRITES[name]
+    save(stage, {"region": "eu"}, password="canary", host="db.example.com")
+    before = EnvironmentManifest.objects.get(environment=stage.production).listed
+    write(stage)
+    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
+    refused = visitor("alice").post(page, {"expected_revision": "1", f"value.{stage.field('user').pk}": "orders"})
+    assert refused.status == 422
+    assert named in refused.text[refused.text.index("past the portal") :]
+    assert EnvironmentManifest.objects.get(environment=stage.production).listed == before
+
+
+@pytest.mark.parametrize("write", ["delete", "change", "older", "revision"])
+def test_a_list_that_was_written_past_the_portal_stops_every_save(
+    portal: LivePortal, visitor: Callable[..., Visitor], write: str
+) -> None:
+    stage = portal.stage
+    save(stage, {"region": "eu"}, host="db.example.com")
+    rows = EnvironmentManifest.objects.filter(environment=stage.production)
+    older = rows.values("listed", "signature").get()
+    save(stage, {"region": "us"})
+    if write == "delete":
+        rows.delete()
+    elif write == "change":
+        rows.update(listed="[]")
+    elif write == "older":
+        rows.update(**older)
+    else:
+        Environment.objects.filter(pk=stage.production.pk).update(extensions_revision=0)
+    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
+    revision = "0" if write == "revision" else "2"
+    assert visitor("alice").get(page).status == 403
+    typed = {"expected_revision": revision, f"value.{stage.field('user').pk}": "orders"}
+    assert stage.cast.client("alice").post(page, typed).status_code == 403
+    assert not values_of(stage, "user").filter(plain="orders").exists()
+
+
+@pytest.mark.parametrize("write", ["taken away", "slipped in"])
+def test_what_is_typed_for_a_property_goes_to_that_property(
+    portal: LivePortal, visitor: Callable[..., Visitor], write: str
+) -> None:
+    """On commit 4cd7d59 it went to whichever stood in that place of the table by then, under web's word."""
+    stage = portal.stage
+    save(stage, {"batchSize": "500", "region": "eu"})
+    if write == "taken away":
+        ProcessProperty.objects.filter(name="batchSize").delete()
+        typed = {"property.0.held": "batchSize", "property.0.value": "9000"}
+    else:
+        rows = {"name": "AAA_TARGET", "plain": "", "revision": 1, "set_at": timezone.now()}
+        ProcessProperty.objects.create(environment=stage.production, **rows)
+        typed = {"property.1.held": "region", "property.1.value": "9000"}
+    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
+    answer = visitor("alice").post(page, {"expected_revision": "1", **typed})
+    held = dict(ProcessProperty.objects.values_list("name", "plain"))
+    if write == "taken away":
+        assert (answer.status, held) == (302, {"batchSize": "9000", "region": "eu"})
+    else:
+        assert (answer.status, held) == (422, {"AAA_TARGET": "", "batchSize": "500", "region": "eu"})
+
+
+def test_a_row_of_no_field_breaks_no_save(portal: LivePortal, visitor: Callable[..., Visitor]) -> None:
+    """On commit 4cd7d59 every save of that environment was an error of the server."""
+    stage = portal.stage
+    save(stage, host="db.example.com")
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA foreign_keys=OFF")
+        values_of(stage, "host").update(field_id=uuid.uuid4())
+        cursor.execute("PRAGMA foreign_keys=ON")
+    try:
+        page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/extensions/"
+        typed = {"expected_revision": "1", f"value.{stage.field('host').pk}": "again.example.com"}
+        assert visitor("alice").post(page, typed).status == 302
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM extensions_extensionvalue WHERE field_id NOT IN (SELECT id FROM extensions_field)"
+            )

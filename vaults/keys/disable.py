@@ -201,4 +201,6 @@ def locked(account: Account) -> KmsAccount:
 
 def set_state(kms: KmsAccount, state: str, actor: User | None, *, ends_at: object = None) -> None:
     kms.state, kms.since, kms.ends_at, kms.changed_by = state, timezone.now(), ends_at, actor  # type: ignore[assignment]
+    if state == KmsAccount.State.SHREDDED:
+        kms.shredded_at = kms.since
     kms.save()

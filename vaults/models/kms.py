@@ -21,7 +21,7 @@ class KmsAccount(SignedModel):
     Signed: a writer at the database can neither end its grace period early nor make a disabled one look active.
     """
 
-    SIGNED = ("account_id", "state", "since", "ends_at")
+    SIGNED = ("account_id", "state", "since", "ends_at", "shredded_at")
 
     class State(models.TextChoices):
         ACTIVE = "active", "Active"
@@ -38,6 +38,7 @@ class KmsAccount(SignedModel):
     state = models.CharField(max_length=16, choices=State.choices, default=State.ACTIVE)
     since = models.DateTimeField(default=timezone.now)
     ends_at = models.DateTimeField(null=True)  # of the grace period
+    shredded_at = models.DateTimeField(null=True)  # when its keys were last shredded: what was sealed before is lost
     changed_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     rotate_every = models.PositiveSmallIntegerField(choices=Rotation.choices, default=Rotation.OFF)  # days
     rotated_at = models.DateTimeField(null=True)  # when all in-transit keys were last rotated, or the schedule began

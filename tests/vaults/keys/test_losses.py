@@ -4,10 +4,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import Role
 from atoms import actions as atoms
 from extensions.actions import republish, save_extensions
+from extensions.listing import decode, encode
 from extensions.plan import FieldChange
 from extensions.secret import Secret
 from kmsruntime.environment import find, value_of
@@ -17,7 +19,7 @@ from tests.kmsruntime.conftest import *  # noqa: F403 (its fixtures)
 from tests.kmsruntime.conftest import Enrolled
 from tests.kmsruntime.container import Container, save
 from vaults.keys.losses import mark_lost, unmark
-from vaults.models import DataKey, LostKeys
+from vaults.models import DataKey, KmsAccount, LostKeys
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -29,6 +31,10 @@ def key_of(container: Container, key: str) -> DataKey:
 
 def lose(container: Container, key: str, because: str) -> None:
     assert mark_lost(DataKey.objects.filter(pk=key_of(container, key).pk), because) == 1
+    if because == DataKey.LostBecause.SHREDDED:
+        kms = KmsAccount.objects.get(account=container.stage.account)
+        kms.shredded_at = timezone.now()
+        kms.save()
     container.stage.production.refresh_from_db()
     republish(container.stage.production, above=0, actor="operator")
 
@@ -95,6 +101,10 @@ def test_a_republished_environment_replaces_another_timeline(holding: Container)
     row = stage.production.extension_values.get(field__key="apiKey")
     revision = stage.production.extensions_revision
     stage.production.extension_values.filter(pk=row.pk).delete()
+    manifest = stage.production.manifest
+    manifest.revision = revision - 1
+    manifest.listed = encode({path: one for path, one in decode(manifest.listed).items() if path != row.field.path})
+    manifest.save()
     type(stage.production).objects.filter(pk=stage.production.pk).update(extensions_revision=revision - 1)
     save(stage, apiKey="of the other timeline")
     assert stage.production.extension_values.get(field__key="apiKey").revision == row.revision

@@ -120,7 +120,9 @@ def put_back(earlier: dict[str, Any], days_later: int) -> None:
 def test_a_genuine_row_of_an_earlier_day_destroys_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, password="kept")
     disabled(stage)
-    earlier = KmsAccount.objects.values("state", "since", "ends_at", "signature").get(account=stage.account)
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "signature").get(
+        account=stage.account
+    )
     enable_kms(stage.account, actor=stage.alice)
     settle()
     put_back(earlier, days_later=60)
@@ -164,7 +166,9 @@ def test_an_enrolment_that_met_the_disabling_goes_on_when_it_is_enabled(stage: S
 
 def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
     disable_kms(stage.account, days=7, actor=stage.alice)
-    earlier = KmsAccount.objects.values("state", "since", "ends_at", "signature").get(account=stage.account)
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "signature").get(
+        account=stage.account
+    )
     enable_kms(stage.account, actor=stage.alice)
     disable_kms(stage.account, days=90, actor=stage.alice)
     settle()
