@@ -1,7 +1,7 @@
 """Durable work: a row says what has to be done, who asked, how far it is and who is on it.
 
 The row, not the queue, owns the work: Celery is only told the id. Whatever is lost on the way (Redis, a worker, a
-message) is found again by the sweeper through `due()`.
+message) is found again by a worker's clock through `due()` (operations/clock.py).
 """
 
 import time
@@ -21,11 +21,11 @@ LEASE = timedelta(seconds=60)  # longer than any single step; progress() renews 
 
 
 class OperationQuerySet(models.QuerySet["Operation"]):
-    def due(self) -> "OperationQuerySet":
-        """What somebody should be working on and nobody is."""
-        now = timezone.now()
-        ready = Q(state__in=(Operation.State.PENDING, Operation.State.WAITING), run_after__lte=now)
-        abandoned = Q(state=Operation.State.RUNNING, lease_until__lt=now)
+    def due(self, since: timedelta = timedelta()) -> "OperationQuerySet":
+        """What somebody should be working on and nobody is, and that for so long already."""
+        then = timezone.now() - since
+        ready = Q(state__in=(Operation.State.PENDING, Operation.State.WAITING), run_after__lte=then)
+        abandoned = Q(state=Operation.State.RUNNING, lease_until__lt=then)
         return self.filter(ready | abandoned)
 
     def held(self) -> "OperationQuerySet":

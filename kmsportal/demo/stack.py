@@ -93,12 +93,10 @@ class Stack:
         self._step("Starting web server and workers")
         worker = parts.environment(self.place, openbao, valkey, "worker.json")
         shredder = parts.environment(self.place, openbao, valkey, "shredder.json")
-        beat = parts.environment(self.place, openbao, valkey, None)
         children = [
             parts.worker(self.place, worker),
             parts.bulk_worker(self.place, worker),
             parts.shred_worker(self.place, shredder),
-            parts.beat(self.place, beat),
             parts.web(self.place, web),
         ]
         for child in children:

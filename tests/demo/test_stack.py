@@ -87,8 +87,6 @@ class TestFirstStart:
             assert set(read_credentials(stack.var / "credentials" / name).identities) == set(identities)
         assert _environment(stack, "web")["KMS_VAULT_CREDENTIALS"].endswith("web.json")
         assert _environment(stack, "worker")["KMS_VAULT_CREDENTIALS"].endswith("worker.json")
-        for part in ("beat", "runtime"):
-            assert "KMS_VAULT_CREDENTIALS" not in _environment(stack, part)
         assert not any(name.startswith("KMS_") for name in _environment(stack, "runtime"))
 
     def test_the_runtime_wheel_is_there_to_be_served(self, stack: Stack) -> None:

@@ -39,9 +39,7 @@ def test_a_message_that_is_none_is_not_printed(said: StringIO, message: str) -> 
 
 
 def test_an_id_writes_no_line_of_its_own(said: StringIO) -> None:
-    logging.getLogger("celery.worker.strategy").info(
-        "Task %s received", "operations.sweep[a\n2026-11-26 [info] FORGED]"
-    )
+    logging.getLogger("celery.worker.strategy").info("Task %s received", "operations.run[a\n2026-11-26 [info] FORGED]")
     structlog.get_logger().info("asked\nFORGED", path="/a\r\nFORGED")
     assert len(said.getvalue().splitlines()) == 2
 
