@@ -23,7 +23,7 @@ class SettingsLoader(AppLoader):
 app = Celery("kmsportal", loader="kmsportal.celery:SettingsLoader")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["operations"])
-app.steps["worker"].add("kmsportal.worker:ClockThread")  # imported by workers only
+app.steps["worker"].update(("kmsportal.worker:OneTask", "kmsportal.worker:ClockThread"))  # imported by workers only
 
 
 @setup_logging.connect

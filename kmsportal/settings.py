@@ -140,6 +140,7 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "interactive"
 CELERY_WORKER_POOL = "threads"  # its clock is a thread too (operations/clock.py), and a fork keeps none
+CELERY_WORKER_CONSUMER = "kmsportal.worker:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker outlives its queue for as long as that is away
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False  # who can write to the queue delays and repeats, and commands nobody
