@@ -23,6 +23,7 @@ SWEEP_SECONDS = 5.0
 UNDELIVERED = timedelta(seconds=30)  # due for so long: no worker was told, or all are busy
 SPREAD = 0.1  # of a schedule's seconds, so that two clocks do not run in step
 FIRST_SECONDS = 60.0  # by then everything was done once, for a worker may live for less than a schedule's time
+TURN_SECONDS = 20.0  # of an operation: the login watch keeps its 60 s, whatever the clock has to do itself
 STOP_SECONDS = 5.0  # what a job has to end in; afterwards it ends with the process, as if that was killed
 
 
@@ -77,7 +78,7 @@ class Clock:
         self._undelivered = deque(left.order_by("run_after").values_list("pk", flat=True))
 
     def _run_undelivered(self) -> None:
-        work.run(self._undelivered.popleft())
+        work.run(self._undelivered.popleft(), TURN_SECONDS)
 
     @staticmethod
     def _attempt(job: work.Job) -> None:

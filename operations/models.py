@@ -4,7 +4,7 @@ The row, not the queue, owns the work: Celery is only told the id. Whatever is l
 message) is found again by a worker's clock through `due()` (operations/clock.py).
 """
 
-import time
+import math
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -102,7 +102,7 @@ class Operation(UuidModel):
     finished_at = models.DateTimeField(null=True)
 
     objects = OperationQuerySet.as_manager()
-    turn_began = 0.0  # monotonic seconds; of the worker that has claimed it
+    turn_ends = math.inf  # monotonic seconds; of the worker that has claimed it
 
     class Meta:
         ordering = ["-requested_at"]
@@ -148,9 +148,7 @@ class Operation(UuidModel):
             taken = cls._take(operation_id)
         if not taken:
             return None
-        operation = cls.objects.select_related("account", "requested_by").get(pk=operation_id)
-        operation.turn_began = time.monotonic()
-        return operation
+        return cls.objects.select_related("account", "requested_by").get(pk=operation_id)
 
     @classmethod
     def _take(cls, operation_id: uuid.UUID | str) -> bool:

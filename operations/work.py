@@ -147,11 +147,12 @@ def is_for_administrators(operation: Operation) -> bool:
 # -- doing it ----------------------------------------------------------------------------------------------------------
 
 
-def run(operation_id: uuid.UUID | str) -> bool:
-    """Do one operation if it is due. Returns whether it was ours to do; never raises what a handler raised."""
+def run(operation_id: uuid.UUID | str, turn_seconds: float = TURN_SECONDS) -> bool:
+    """Do one operation if it is due, for one turn. Returns whether it was ours to do; never raises what a handler raised."""
     operation = Operation.claim(operation_id)
     if operation is None:
         return False
+    operation.turn_ends = time.monotonic() + turn_seconds
     try:
         if operation.cancel_asked_at is not None and is_cancellable(operation):
             raise Cancelled
@@ -200,7 +201,7 @@ def checkpoint(operation: Operation, done: int, total: int | None = None, *, fai
             raise LeaseLost
         if is_cancellable(operation) and operation.is_cancel_asked():
             raise Cancelled
-        if time.monotonic() - operation.turn_began > TURN_SECONDS:
+        if time.monotonic() > operation.turn_ends:
             raise ResumeAt(timezone.now(), "next_turn", "It goes on in a moment.")
         if operation.queue == Operation.Queue.INTERACTIVE or not load.is_high():
             return

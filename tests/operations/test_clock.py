@@ -12,10 +12,10 @@ from django.db import connection
 from django.utils import timezone
 
 from kmsportal.celery import app
-from operations import actions, work
+from operations import actions, clock, work
 from operations.clock import UNDELIVERED, Clock
 from operations.models import Operation
-from operations.work import Schedule, handler
+from operations.work import Schedule, checkpoint, handler
 from tests.conftest import Cast
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -27,6 +27,12 @@ happened: list[str] = []
 def undelivered(operation: Operation) -> None:
     happened.append(operation.title)
     time.sleep(0.05)
+
+
+@handler("tests.endless")
+def endless(operation: Operation) -> None:
+    while True:
+        checkpoint(operation, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -49,11 +55,11 @@ def asked(cast: Cast, title: str, ago: timedelta = timedelta()) -> Operation:
     )
 
 
-def turn_until(clock: Clock, happened: Callable[[], bool]) -> None:
+def turn_until(ours: Clock, happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not happened():
         assert time.monotonic() < deadline
-        time.sleep(min(clock.turn(), 0.01))
+        time.sleep(min(ours.turn(), 0.01))
 
 
 def keep(monkeypatch: pytest.MonkeyPatch, *schedules: tuple[Callable[[], object], float, str]) -> None:
@@ -95,26 +101,26 @@ def test_a_job_that_fails_keeps_no_other_from_its_time(monkeypatch: pytest.Monke
 def test_the_clock_runs_what_the_queue_did_not_deliver(cast: Cast) -> None:
     asked(cast, "overdue", UNDELIVERED + timedelta(seconds=1))
     asked(cast, "told a moment ago")
-    clock = Clock([BULK])
-    clock.sweep()
-    turn_until(clock, lambda: clock.turn() > 0)
+    ours = Clock([BULK])
+    ours.sweep()
+    turn_until(ours, lambda: ours.turn() > 0)
     assert happened == ["overdue"]
 
 
 def test_without_a_queue_the_clock_runs_at_once_what_is_due(cast: Cast) -> None:
     asked(cast, "later", -timedelta(minutes=1))
     asked(cast, "now")
-    clock = Clock([BULK])
-    clock.sweep()
-    turn_until(clock, lambda: clock.turn() > 0)
+    ours = Clock([BULK])
+    ours.sweep()
+    turn_until(ours, lambda: ours.turn() > 0)
     assert happened == ["now"]
 
 
 def test_a_clock_leaves_alone_what_is_for_other_workers(cast: Cast) -> None:
     asked(cast, "of the bulk worker")
-    clock = Clock(["shred"])
-    clock.sweep()
-    turn_until(clock, lambda: clock.turn() > 0)
+    ours = Clock(["shred"])
+    ours.sweep()
+    turn_until(ours, lambda: ours.turn() > 0)
     assert happened == []
 
 
@@ -122,12 +128,23 @@ def test_between_two_operations_the_schedules_have_their_turn(cast: Cast, monkey
     keep(monkeypatch, (tick, 0.01, BULK))
     for name in ("first", "second", "third"):
         asked(cast, name)
-    clock = Clock([BULK])
-    clock.sweep()
-    turn_until(clock, lambda: "third" in happened)
+    ours = Clock([BULK])
+    ours.sweep()
+    turn_until(ours, lambda: "third" in happened)
     at = [happened.index(name) for name in ("first", "second", "third")]
     assert "tick" in happened[at[0] : at[1]]
     assert "tick" in happened[at[1] : at[2]]
+
+
+def test_long_work_does_not_keep_the_clock(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "TURN_SECONDS", 0.05)
+    operation = asked(cast, "long")
+    Operation.objects.filter(pk=operation.pk).update(kind="tests.endless")
+    ours = Clock([BULK])
+    ours.sweep()
+    turn_until(ours, lambda: ours.turn() > 0)
+    operation.refresh_from_db()
+    assert (operation.state, operation.error_code) == (Operation.State.WAITING, "next_turn")
 
 
 def test_two_clocks_do_one_operation_once(cast: Cast) -> None:
@@ -136,10 +153,10 @@ def test_two_clocks_do_one_operation_once(cast: Cast) -> None:
     together = threading.Barrier(2)
 
     def work_off() -> None:
-        clock = Clock([BULK])
+        ours = Clock([BULK])
         together.wait()
-        clock.sweep()
-        turn_until(clock, lambda: not Operation.objects.unfinished().filter(kind="tests.undelivered").exists())
+        ours.sweep()
+        turn_until(ours, lambda: not Operation.objects.unfinished().filter(kind="tests.undelivered").exists())
         connection.close()
 
     threads = [threading.Thread(target=work_off) for _ in range(2)]
@@ -152,9 +169,9 @@ def test_two_clocks_do_one_operation_once(cast: Cast) -> None:
 
 def test_a_clock_ends_when_its_worker_does(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(monkeypatch, (tick, 0.01, BULK))
-    clock = Clock([BULK])
-    clock.start()
+    ours = Clock([BULK])
+    ours.start()
     while not happened:
         time.sleep(0.01)
-    clock.stop()
+    ours.stop()
     assert "clock" not in {thread.name for thread in threading.enumerate()}
