@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Celery
 from celery.loaders.app import AppLoader
-from celery.signals import celeryd_init, setup_logging, worker_process_init
+from celery.signals import celeryd_init, setup_logging
 
 from kmsportal.refusal import one_line
 
@@ -13,7 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kmsportal.settings")
 
 
 class SettingsLoader(AppLoader):
-    """Settings that cannot be used end a worker or beat in one line."""
+    """Settings that cannot be used end a worker in one line."""
 
     def config_from_object(self, obj: Any, silent: bool = False) -> Any:
         with one_line():
@@ -22,7 +22,8 @@ class SettingsLoader(AppLoader):
 
 app = Celery("kmsportal", loader="kmsportal.celery:SettingsLoader")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["operations"])  # other rooms register theirs when their app is ready
+app.autodiscover_tasks(["operations"])
+app.steps["worker"].update(("kmsportal.worker:OneTask", "kmsportal.worker:ClockThread"))  # imported by workers only
 
 
 @setup_logging.connect
@@ -32,17 +33,9 @@ def keep_logging(**_: Any) -> None:
 
 @celeryd_init.connect
 def check_start(options: Any = None, **_: Any) -> None:
-    """In the worker's own process, before it forks."""
+    """Before the worker does anything."""
     from kmsportal import start
 
     queues = (options or {}).get("queues") or []
     with one_line():
         start.check(start.process_of(queues.split(",") if isinstance(queues, str) else queues))
-
-
-@worker_process_init.connect
-def fresh_vault_connections(**_: Any) -> None:
-    """A forked worker must not share its parent's connections or tokens."""
-    from vaults.hosted.calls import drop_tokens
-
-    drop_tokens()

@@ -47,9 +47,12 @@ def configure(options: dict[str, Any]) -> None:
 
 def _no_bodies(record: logging.LogRecord) -> bool:
     """Of a message that is none of ours Celery prints all there is, line ends included: who can write to the queue would write
-    in the log. Its first words remain, up to what it would fill in."""
+    in the log. Its first words remain, up to what it would fill in; and of an error its type, for its text may quote the message.
+    """
     if isinstance(record.msg, str) and record.msg.startswith(_PRINTS_BODIES):
         record.msg, record.args = record.msg.partition("%")[0].partition("\n")[0].strip(" :["), ()
+    elif isinstance(record.args, tuple):
+        record.args = tuple(type(one).__name__ if isinstance(one, Exception) else one for one in record.args)
     return True
 
 

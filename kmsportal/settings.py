@@ -141,12 +141,12 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_DEFAULT_QUEUE = "interactive"
-CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+CELERY_WORKER_POOL = "threads"  # its clock is a thread too (operations/clock.py), and a fork keeps none
+CELERY_WORKER_CONSUMER = "kmsportal.worker:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker outlives its queue for as long as that is away
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False  # who can write to the queue delays and repeats, and commands nobody
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 900,
@@ -155,16 +155,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "health_check_interval": 30,
     "max_retries": 0,
 }
-CELERY_BEAT_SCHEDULE = {
-    "shred-sweep": {"task": "operations.sweep_shredding", "schedule": 300.0},
-    "shred": {"task": "vaults.shred_due", "schedule": 60.0},
-    "sweep": {"task": "operations.sweep", "schedule": 5.0},
-    "logins": {"task": "vaults.scan_logins", "schedule": 20.0, "options": {"expires": 20}},
-    "enrolments": {"task": "vaults.revoke_unfinished_enrolments", "schedule": 600.0},
-    "retired-keys": {"task": "vaults.retire_unused", "schedule": 86400.0},
-    "rotations": {"task": "vaults.rotate_scheduled", "schedule": 3600.0},
-}
-CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "beat")
 
 # -- signing in ---------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

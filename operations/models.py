@@ -1,10 +1,10 @@
 """Durable work: a row says what has to be done, who asked, how far it is and who is on it.
 
 The row, not the queue, owns the work: Celery is only told the id. Whatever is lost on the way (Redis, a worker, a
-message) is found again by the sweeper through `due()`.
+message) is found again by a worker's clock through `due()` (operations/clock.py).
 """
 
-import time
+import math
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,11 +24,11 @@ CURRENT = timedelta(days=1)  # from its time on a request may wait so long for a
 
 
 class OperationQuerySet(models.QuerySet["Operation"]):
-    def due(self) -> "OperationQuerySet":
-        """What somebody should be working on and nobody is."""
-        now = timezone.now()
-        ready = Q(state__in=(Operation.State.PENDING, Operation.State.WAITING), run_after__lte=now)
-        abandoned = Q(state=Operation.State.RUNNING, lease_until__lt=now)
+    def due(self, since: timedelta = timedelta()) -> "OperationQuerySet":
+        """What somebody should be working on and nobody is, and that for so long already."""
+        then = timezone.now() - since
+        ready = Q(state__in=(Operation.State.PENDING, Operation.State.WAITING), run_after__lte=then)
+        abandoned = Q(state=Operation.State.RUNNING, lease_until__lt=then)
         return self.filter(ready | abandoned)
 
     def held(self) -> "OperationQuerySet":
@@ -115,7 +115,7 @@ class Operation(SignedModel):
     finished_at = models.DateTimeField(null=True)
 
     objects = OperationQuerySet.as_manager()
-    turn_began = 0.0  # monotonic seconds; of the worker that has claimed it
+    turn_ends = math.inf  # monotonic seconds; of the worker that has claimed it
 
     class Meta:
         ordering = ["-requested_at"]
@@ -161,9 +161,7 @@ class Operation(SignedModel):
             taken = cls._take(operation_id)
         if not taken:
             return None
-        operation = cls.objects.select_related("account", "requested_by").get(pk=operation_id)
-        operation.turn_began = time.monotonic()
-        return operation
+        return cls.objects.select_related("account", "requested_by").get(pk=operation_id)
 
     @classmethod
     def _take(cls, operation_id: uuid.UUID | str) -> bool:

@@ -18,17 +18,18 @@ from django.utils import timezone
 from kmscore.backoff import backoff_seconds
 from operations import load
 from operations.models import Operation
-from operations.queue import SWEPT
 
 log = structlog.get_logger()
 
 Handler = Callable[[Operation], None]
-Result = TypeVar("Result")
+Job = Callable[[], object]
+AnyJob = TypeVar("AnyJob", bound=Job)
 MAX_UNEXPECTED = 5  # attempts in a row that end in an exception nobody foresaw
 RETRY_SECONDS = (1.0, 60.0)  # least and most before the next attempt after trouble
 PAUSE_SECONDS = 0.5  # between two questions whether people still wait for the vault
 PAUSES = 10  # of these between two steps, at most
-TURN_SECONDS = 120.0  # one turn of long work; then others have theirs, and the queue's time limit is never met
+TURN_SECONDS = 120.0  # one turn of long work; then others have theirs
+SWEPT = (Operation.Queue.INTERACTIVE, Operation.Queue.BULK)  # shredding takes the shred worker's credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,17 @@ class _Kind:
     admin: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What a worker of this queue does every so many seconds (operations/clock.py)."""
+
+    job: Job
+    seconds: float
+    queue: str
+
+
 _kinds: dict[str, _Kind] = {}
-_periodic: list[Callable[[], object]] = []
+_schedules: list[Schedule] = []
 
 
 class Retry(Exception):
@@ -91,19 +101,36 @@ def handler(kind: str, *, cancellable: bool = False, admin: bool = False) -> Cal
     return register
 
 
-def periodic(function: Callable[[], Result]) -> Callable[[], Result]:
-    """Register what beat starts now and then, so that the sweep command does it too. It must be safe to do at any time."""
-    _periodic.append(function)
-    return function
+def periodic(seconds: float, queue: str = Operation.Queue.INTERACTIVE) -> Callable[[AnyJob], AnyJob]:
+    """Register what a worker of this queue does every so many seconds, and the sweep command at once.
+
+    It must be safe to do at any time, and by several workers at a time: each has a clock of its own.
+    """
+
+    def register(job: AnyJob) -> AnyJob:
+        _schedules.append(Schedule(job, seconds, queue))
+        return job
+
+    return register
 
 
-def run_periodic() -> None:
-    """Everything that was registered; one that fails is logged and keeps no other from being done."""
-    for function in _periodic:
-        try:
-            function()
-        except Exception as error:
-            log.error("periodic_error", function=function.__name__, error=type(error).__name__)
+def schedules(queues: Collection[str]) -> list[Schedule]:
+    """What is registered for the workers of these queues."""
+    return [schedule for schedule in _schedules if schedule.queue in queues]
+
+
+def run_periodic(queues: Collection[str] = SWEPT) -> None:
+    """Everything that is registered for these queues, now."""
+    for schedule in schedules(queues):
+        attempt(schedule.job)
+
+
+def attempt(job: Job) -> None:
+    """Do it. What it raises is logged by its type and keeps nothing else from being done."""
+    try:
+        job()
+    except Exception as error:
+        log.error("periodic_error", job=job.__name__, error=type(error).__name__)
 
 
 def is_cancellable(operation: Operation) -> bool:
@@ -120,11 +147,12 @@ def is_for_administrators(operation: Operation) -> bool:
 # -- doing it ----------------------------------------------------------------------------------------------------------
 
 
-def run(operation_id: uuid.UUID | str) -> bool:
-    """Do one operation if it is due. Returns whether it was ours to do; never raises what a handler raised."""
+def run(operation_id: uuid.UUID | str, turn_seconds: float = TURN_SECONDS) -> bool:
+    """Do one operation if it is due, for one turn. Returns whether it was ours to do; never raises what a handler raised."""
     operation = Operation.claim(operation_id)
     if operation is None:
         return False
+    operation.turn_ends = time.monotonic() + turn_seconds
     try:
         _check_request(operation)
         if operation.cancel_asked_at is not None and is_cancellable(operation):
@@ -189,7 +217,7 @@ def checkpoint(operation: Operation, done: int, total: int | None = None, *, fai
             raise LeaseLost
         if is_cancellable(operation) and operation.is_cancel_asked():
             raise Cancelled
-        if time.monotonic() - operation.turn_began > TURN_SECONDS:
+        if time.monotonic() > operation.turn_ends:
             raise ResumeAt(timezone.now(), "next_turn", "It goes on in a moment.")
         if operation.queue == Operation.Queue.INTERACTIVE or not load.is_high():
             return

@@ -1,7 +1,7 @@
 """The cast, and the real servers they meet.
 
 Alice administers the account, Bob may only read, Charlie is in another account. The hosted vault is a real OpenBao with the
-portal's layout; `portal` is the whole portal as separate processes (gunicorn, Celery worker, beat) on the tests' database.
+portal's layout; `portal` is the whole portal as separate processes (gunicorn, Celery worker) on the tests' database.
 """
 
 import contextlib
@@ -223,7 +223,7 @@ def database_url() -> str:
 def live_processes(
     django_db_setup: None, hosted_vault_server: HostedVault, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LivePortal]:
-    """gunicorn, worker, beat and Valkey on the tests' database and vault."""
+    """gunicorn, worker and Valkey on the tests' database and vault."""
     portal = start_portal(hosted_vault_server, database_url(), tmp_path_factory.mktemp("portal"))
     live.running.append(portal)
     try:
@@ -243,7 +243,7 @@ def no_forbidden_connection() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def workers_only_where_asked_for(request: pytest.FixtureRequest) -> None:
-    """The live portal stays for the whole session; its worker and beat would meddle with tests that do not ask for it."""
+    """The live portal stays for the whole session; its worker would meddle with tests that do not ask for it."""
     for portal in live.running:
         portal.work() if "portal" in request.fixturenames else portal.rest()
 

@@ -21,8 +21,7 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 
-from operations.queue import SWEPT  # noqa: E402
-from operations.work import sweep  # noqa: E402
+from operations.work import SWEPT, sweep  # noqa: E402
 from tests.stepping import call_at_steps  # noqa: E402
 
 count, die_at = 0, 0

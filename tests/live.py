@@ -31,19 +31,15 @@ class LivePortal:
     runtimes: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def start(self, name: str, application: str = "kmsportal.wsgi:application") -> None:
-        """Start web, worker or beat (again)."""
+        """Start web or worker (again)."""
         commands = {
             "web": [
                 *("gunicorn", application, "--bind", self.url.removeprefix("http://")),
                 *("--worker-class", "gthread", "--threads", "8", "--workers", "1", "--log-level", "warning"),
             ],
             "worker": [*("celery", "-A", "kmsportal", "worker", "-Q", "interactive,bulk", "-c", "1", "-l", "WARNING")],
-            "beat": ["celery", "-A", "kmsportal", "beat", "-l", "WARNING"],
         }
-        credentials = {"web": "web", "worker": "worker", "beat": ""}[name]
-        environment = dict(self.environment)
-        if credentials:
-            environment["KMS_CREDENTIALS"] = f"{environment['CREDENTIALS']}/{credentials}"
+        environment = self.environment | {"KMS_CREDENTIALS": f"{self.environment['CREDENTIALS']}/{name}"}
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *commands[name]],
@@ -63,14 +59,14 @@ class LivePortal:
         process.wait()
 
     def work(self) -> None:
-        """Have a worker and beat."""
-        for name in {"worker", "beat"} - self.processes.keys():
-            self.start(name)
+        """Have a worker."""
+        if "worker" not in self.processes:
+            self.start("worker")
 
     def rest(self) -> None:
         """Have none: other tests work on the same database, and do themselves what is due."""
-        for name in {"worker", "beat"} & self.processes.keys():
-            self.kill(name)
+        if "worker" in self.processes:
+            self.kill("worker")
 
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + 30
@@ -95,7 +91,7 @@ class LivePortal:
 
 
 def start_portal(vault: Any, database: str, directory: Path, port: int = 0) -> LivePortal:
-    """Start Valkey, web, worker and beat; returns when web answers."""
+    """Start Valkey, web and worker; returns when web answers."""
     port = port or free_port()
     valkey = start_valkey()
     environment = {
@@ -118,7 +114,7 @@ def start_portal(vault: Any, database: str, directory: Path, port: int = 0) -> L
         guard.REPORT: str(directory / "guard"),
     }
     portal = LivePortal(f"http://127.0.0.1:{port}", vault.address, directory, environment, valkey=valkey)
-    for name in ("web", "worker", "beat"):
+    for name in ("web", "worker"):
         portal.start(name)
     portal.wait_until_up()
     return portal

@@ -2,7 +2,7 @@ from importlib import import_module
 
 from django.apps import AppConfig
 
-# They register themselves: handlers of operations, what runs now and then, tasks, the tree's badge.
+# They register themselves: handlers of operations, what runs now and then, the tree's badge.
 REGISTERED = (
     "keys.provision",
     "keys.rotation",
@@ -11,6 +11,7 @@ REGISTERED = (
     "keys.retirement",
     "keys.disable",
     "keys.shred",
+    "logins.enrolment",
     "logins.handlers",
     "logins.revocation",
     "logins.watch",

@@ -56,26 +56,20 @@ def worker(place: StackDirectory, variables: Mapping[str, str]) -> Child:
 
 
 def bulk_worker(place: StackDirectory, variables: Mapping[str, str]) -> Child:
-    return _worker(place, "bulk", "bulk", variables, "--pool", "solo")
+    return _worker(place, "bulk", "bulk", variables)
 
 
 def shred_worker(place: StackDirectory, variables: Mapping[str, str]) -> Child:
     """The only one with the credentials to destroy keys."""
-    return _worker(place, "shredder", "shred", variables, "--pool", "solo")
+    return _worker(place, "shredder", "shred", variables)
 
 
-def _worker(place: StackDirectory, name: str, queue: str, variables: Mapping[str, str], *more: str) -> Child:
+def _worker(place: StackDirectory, name: str, queue: str, variables: Mapping[str, str]) -> Child:
     command = [
         *(sys.executable, "-m", "celery", "-A", "kmsportal", "worker", "-Q", queue, "--concurrency", "1"),
-        *("--hostname", f"{name}@localhost", "--without-gossip", "--without-mingle", "--loglevel", "INFO", *more),
+        *("--hostname", f"{name}@localhost", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
     ]
     return _child(place, name, command, variables)
-
-
-def beat(place: StackDirectory, variables: Mapping[str, str]) -> Child:
-    schedule = str(place.directory("run") / "beat-schedule")
-    command = [sys.executable, "-m", "celery", "-A", "kmsportal", "beat", "--pidfile", "", "--schedule", schedule]
-    return _child(place, "beat", command, variables)
 
 
 def web(place: StackDirectory, variables: Mapping[str, str]) -> Child:

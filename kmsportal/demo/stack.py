@@ -95,12 +95,10 @@ class Stack:
         self._step("Starting web server and workers")
         worker = parts.environment(self.place, openbao, valkey, "worker")
         shredder = parts.environment(self.place, openbao, valkey, "shredder")
-        beat = parts.environment(self.place, openbao, valkey, "worker")
         children = [
             parts.worker(self.place, worker),
             parts.bulk_worker(self.place, worker),
             parts.shred_worker(self.place, shredder),
-            parts.beat(self.place, beat),
             parts.web(self.place, web),
         ]
         for child in children:

@@ -91,8 +91,6 @@ class TestFirstStart:
             assert keys == ([name] if name in PROCESSES else [])
         assert _environment(stack, "web")["KMS_CREDENTIALS"].endswith("web")
         assert _environment(stack, "worker")["KMS_CREDENTIALS"].endswith("worker")
-        for part in ("beat", "runtime"):
-            assert "KMS_CREDENTIALS" not in _environment(stack, part)
         assert not any(name.startswith("KMS_") for name in _environment(stack, "runtime"))
 
     def test_the_runtime_wheel_is_there_to_be_served(self, stack: Stack) -> None:

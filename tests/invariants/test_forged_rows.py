@@ -142,14 +142,14 @@ def test_a_machine_that_never_finished_is_revoked(stage: Stage, hosted_vault: Ho
 
     import time_machine
 
-    from vaults.logins.handlers import revoke_unfinished_enrolments
+    from vaults.logins.enrolment import revoke_unfinished
 
     machine = Machine(atoms.create_installer_token(stage.atom, minutes=30, actor=stage.alice)[1])
     machine.delivery()
-    revoke_unfinished_enrolments()
+    revoke_unfinished()
     assert Node.objects.get().state == Node.State.ENROLLING
     with time_machine.travel(timezone.now() + timedelta(minutes=46), tick=True):
-        revoke_unfinished_enrolments()
+        revoke_unfinished()
         sweep()
     assert Node.objects.get().state == Node.State.REVOKED
     assert not SecretId.objects.filter(destroyed_at=None).exists()

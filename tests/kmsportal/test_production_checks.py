@@ -56,7 +56,6 @@ BAD = [
 STARTS = {
     "web": ("gunicorn", "kmsportal.wsgi:application", "--bind", "127.0.0.1:0"),
     "worker": ("celery", "-A", "kmsportal", "worker", "-Q", "interactive", "-c", "1"),
-    "beat": ("celery", "-A", "kmsportal", "beat"),
 }
 
 

@@ -38,10 +38,15 @@ def test_a_message_that_is_none_is_not_printed(said: StringIO, message: str) -> 
     assert len(said.getvalue().splitlines()) == 1
 
 
+def test_an_answer_that_is_no_message_is_not_printed(said: StringIO) -> None:
+    error = UnicodeDecodeError("utf-8", b"canary \xff", 7, 8, "invalid start byte")
+    logging.getLogger("celery.worker.consumer.consumer").warning("%s (%r)", "Connection lost.", error)
+    assert "Connection lost. ('UnicodeDecodeError')" in said.getvalue()
+    assert "canary" not in said.getvalue()
+
+
 def test_an_id_writes_no_line_of_its_own(said: StringIO) -> None:
-    logging.getLogger("celery.worker.strategy").info(
-        "Task %s received", "operations.sweep[a\n2026-11-26 [info] FORGED]"
-    )
+    logging.getLogger("celery.worker.strategy").info("Task %s received", "operations.run[a\n2026-11-26 [info] FORGED]")
     structlog.get_logger().info("asked\nFORGED", path="/a\r\nFORGED")
     assert len(said.getvalue().splitlines()) == 2
 

@@ -75,7 +75,7 @@ def _as_identity(name: str, call: Callable[[Client], T]) -> T:
 
 
 def drop_tokens(name: str | None = None) -> None:
-    """Drop kept tokens (and, without a name, the connections): after a fork, and in tests that change servers."""
+    """Drop kept tokens (and, without a name, the connections): refused ones, and where credentials or servers change."""
     global _server
     with _lock:
         if name is None:

@@ -3,7 +3,6 @@
 import uuid
 from datetime import timedelta
 
-from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
@@ -47,12 +46,11 @@ def due() -> QuerySet[DataKey]:
     return keys.exclude(recipient__kind=Recipient.Kind.ATOM, recipient__in=behind.values("atom"))
 
 
-@shared_task(name="vaults.retire_unused")
-@periodic
+@periodic(86400)
 def retire_unused() -> None:
     """Note which data keys are unused and since when, and ask for those to be retired whose time has come.
 
-    Four statements and a request for each account that has any, however many data keys there are.
+    Four statements and a request for each account that has any, however many data keys there are. Of two at a time one asks.
     """
     unnoticed = unused()
     DataKey.objects.exclude(unused_since=None).filter(retired_at=None).exclude(pk__in=unnoticed.values("pk")).update(

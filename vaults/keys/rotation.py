@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from celery import shared_task
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -94,8 +93,7 @@ def next_rotation(kms: KmsAccount) -> datetime | None:
     return kms.rotated_at + timedelta(days=kms.rotate_every)
 
 
-@shared_task(name="vaults.rotate_scheduled")
-@periodic
+@periodic(3600)
 def rotate_scheduled() -> None:
     """Ask for the rotations that are due. One that cannot be asked for now is asked for the next time."""
     now, due = timezone.now(), Q()

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
@@ -105,9 +104,9 @@ def _approve(operation: Operation, actor: User) -> None:
     ShredApproval(operation=operation, account=operation.account, user=actor).save(force_insert=True)
 
 
-@periodic
+@periodic(60, Operation.Queue.SHRED)
 def ask_for_what_is_due() -> None:
-    """Ask for the shredding of every account whose grace period is over."""
+    """Ask for the shredding of every account whose grace period is over. The account is locked: of two at a time one asks."""
     late = KmsAccount.objects.filter(state=KmsAccount.State.DISABLED, ends_at__lte=timezone.now())
     asked = Operation.objects.unfinished().filter(kind=SHRED).values("account")
     for kms in late.exclude(account__in=asked).select_related("account"):
@@ -121,11 +120,6 @@ def ask_for_what_is_due() -> None:
                 kms_audit.record(
                     kms.account, "SHRED_DUE", "The grace period is over: the keys are shredded", actor="portal"
                 )
-
-
-@shared_task(name="vaults.shred_due")
-def shred_what_is_due() -> None:
-    ask_for_what_is_due()
 
 
 @transaction.atomic

@@ -18,6 +18,7 @@ from atoms import actions as atoms
 from atoms.models import Atom, Environment, InstallerToken, Node, NodeCredential, token_hash
 from kmscore.refused import Refused
 from operations import actions as operations
+from operations.work import periodic
 from vaults import kms_audit
 from vaults.hosted import calls
 from vaults.models import Enrolment, KmsAccount, SecretId
@@ -338,8 +339,12 @@ def report_intrusion(enrolment: Enrolment) -> None:
     _record(enrolment.node, "INTRUSION", message, enrolment=str(enrolment.pk))
 
 
+@periodic(600)
 def revoke_unfinished() -> int:
-    """Revoke nodes that began to enrol and never will finish: their token has expired or was withdrawn."""
+    """Revoke nodes that began to enrol and never will finish: their token has expired or was withdrawn.
+
+    Two at a time may revoke one twice: the second operation finds nothing to destroy.
+    """
     late = Q(installer_token__expires_at__lte=timezone.now() - InstallerToken.GRACE)
     gone = Q(installer_token__withdrawn_at__isnull=False) | Q(installer_token=None)
     nodes = list(Node.objects.filter(late | gone, state=Node.State.ENROLLING).select_related("atom__account"))

@@ -1,22 +1,17 @@
 """What a worker does at the hosted vault. Handlers take an operation, re-read what it is about, and are safe to run twice."""
 
-import structlog
-from celery import shared_task
 from django.db.models import QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.rows import RowTampered
 from atoms.models import Atom
-from kmscore.vaultclient.answers import VaultError
 from operations.models import Operation
 from operations.work import Retry
 from vaults.hosted import calls
-from vaults.logins import alarms, enrolment, watch
+from vaults.logins import alarms, enrolment
 from vaults.models import Enrolment, KmsAccount, LoginAlarm, SecretId
 from vaults.vault_operation import vault_operation
-
-log = structlog.get_logger()
 
 
 @vault_operation("vaults.wrap_role_ids")
@@ -87,18 +82,3 @@ def destroy_login(operation: Operation) -> None:
     alarm.verified()
     calls.destroy_secret_id(alarm.mount, alarm.role, alarm.accessor)
     alarms.destroyed(alarm)
-
-
-@shared_task(name="vaults.scan_logins")
-def watch_logins() -> None:
-    """Compare what can log in at the vault with the enrolments."""
-    try:
-        watch.scan_if_due()
-    except VaultError as error:
-        log.warning("login_watch_failed", code=error.code)  # the watch says since when
-
-
-@shared_task(name="vaults.revoke_unfinished_enrolments")
-def revoke_unfinished_enrolments() -> None:
-    """Machines that began to enrol and never finished lose what they were given."""
-    enrolment.revoke_unfinished()

@@ -17,9 +17,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["shred"]:
-            taken = work.sweep(queues=[Operation.Queue.SHRED])
-        else:
-            work.run_periodic()
-            taken = work.sweep()
+        queues = [Operation.Queue.SHRED] if options["shred"] else work.SWEPT
+        work.run_periodic(queues)
+        taken = work.sweep(queues=queues)
         self.stdout.write(f"{taken} operations taken up.")

@@ -173,7 +173,7 @@ def sweep_command(portal: LivePortal, credentials: str, *words: str) -> None:
 
 @pytest.mark.slow
 def test_the_whole_life_of_keys_without_a_queue(enrolled: Container, hosted_vault: HostedVault) -> None:
-    """Redis is dead from the first click to the last: pages answer, and the sweep command does all of it."""
+    """Redis and the workers are dead from the first click to the last: pages answer, and the sweep command does all of it."""
     portal, stage = enrolled.portal, enrolled.stage
     save(stage, password="through it all")
     enrolled.sync()
@@ -181,6 +181,7 @@ def test_the_whole_life_of_keys_without_a_queue(enrolled: Container, hosted_vaul
     account = reverse("vaults:kms_account", args=[stage.account.code])
     old = portal.valkey
     assert old is not None
+    portal.rest()
     old.kill()
     try:
         assert alice.post(f"{account}rotate/", {}).status_code == 302
