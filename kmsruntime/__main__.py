@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from kmsruntime import VERSION
 from kmsruntime.disk.home import Home
-from kmsruntime.disk.rights import work_as_oneself, work_as_owner
+from kmsruntime.disk.place import settled
+from kmsruntime.disk.rights import work_as_oneself
 from kmsruntime.errors import (
     EXIT_CODES,
     CommandNotExecutable,
@@ -187,7 +188,7 @@ def main() -> NoReturn:
             sys.exit(EXIT_CODES["usage"])
         options = parser.parse_args()
         if "directory" in options:
-            work_as_owner(options.directory)
+            options.directory = settled(options.directory)
         options.function(options)
     except RuntimeProblem as problem:
         print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)
