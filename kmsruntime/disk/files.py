@@ -34,6 +34,14 @@ def look(path: Path) -> os.stat_result | None:
         raise _failed(path, error) from None
 
 
+def target(link: Path) -> Path:
+    """Where a link points, as it says so. Raises StorageFailed."""
+    try:
+        return link.readlink()
+    except OSError as error:
+        raise _failed(link, error) from None
+
+
 def make_private_directory(path: Path) -> None:
     """A directory of mode 0700 that belongs to us; not one that others use too. Raises StorageFailed."""
     try:

@@ -51,7 +51,7 @@ def _followed(path: Path, look: Callable[[Path, os.stat_result], None]) -> Path:
         look(here, found)
         if stat.S_ISLNK(found.st_mode):
             links += 1
-            rest[:0] = Path(os.readlink(here)).parts
+            rest[:0] = files.target(here).parts
         else:
             place = here
     return place

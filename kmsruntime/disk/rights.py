@@ -8,7 +8,6 @@ import grp
 import os
 import pwd
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -87,9 +86,12 @@ def _groups_of(user: int) -> tuple[int, list[int]]:
 
 def _program() -> dict[Path, int]:
     """What the program and its interpreter are loaded from, now and later, and how it has to be accessible."""
+    from importlib.util import find_spec
+
     loaded = {Path(file) for module in tuple(sys.modules.values()) if (file := getattr(module, "__file__", None))}
     packages = [spec.submodule_search_locations or () for name in PACKAGES if (spec := find_spec(name))]
     found = {Path(place) for tops in packages for top in tops for place, _, _ in os.walk(top)}
+    found = {place for place in found if place.name != "__pycache__"}  # is done without
     needs = dict.fromkeys(found | {file.parent for file in loaded}, os.R_OK | os.X_OK) | dict.fromkeys(loaded, os.R_OK)
     return {path: need for path, need in needs.items() if path.exists()}  # what lies in an archive is found without
 

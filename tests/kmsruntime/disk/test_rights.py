@@ -150,6 +150,17 @@ def test_a_library_that_the_owner_cannot_read_is_named(theirs: Home, closed: Pat
     assert f"cannot read {closed}," in done.stderr
 
 
+def test_what_python_does_without_may_be_closed(theirs: Home, passable: Path) -> None:
+    """Root with a umask of 077 leaves such a directory wherever it was the first to run something."""
+    (passable / "open" / "certifi" / "__pycache__").mkdir(parents=True)
+    (passable / "open" / "certifi" / "__init__.py").touch()
+    for part in (passable / "open", passable / "open" / "certifi"):
+        part.chmod(0o755)
+    (passable / "open" / "certifi" / "__pycache__").chmod(0o700)
+    done = as_root(*ALLOW, home=theirs.directory, PYTHONPATH=f"{passable / 'open'}:{ROOT}:{roots.PACKAGES}")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_libraries_that_are_looked_at_are_those_that_the_container_needs() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {text.partition(">")[0].partition("[")[0] for text in wanted}
