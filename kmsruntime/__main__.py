@@ -1,4 +1,4 @@
-"""The command line: reads options, calls one function, turns every problem into one line and an exit code.
+"""The commands: each is one function; every problem is one line and an exit code. What they take is in options.py.
 
 Modules that talk to servers are imported by the commands that need them: `get` and `exec` start in a fraction of a second.
 """
@@ -10,14 +10,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from kmsruntime import VERSION
-from kmsruntime.disk.home import DEFAULT, Home
-from kmsruntime.disk.rights import work_as_oneself, work_as_owner
+from kmsruntime.disk.home import Home
+from kmsruntime.disk.place import settled
+from kmsruntime.disk.rights import work_as_oneself
 from kmsruntime.errors import (
     EXIT_CODES,
     CommandNotExecutable,
@@ -29,15 +28,13 @@ from kmsruntime.errors import (
     describe_unexpected,
     printable,
 )
+from kmsruntime.options import Command, build_parser
 
 if TYPE_CHECKING:
     from kmsruntime.store.format import Header, Store
     from kmsruntime.store.keys import KeySource
 
 _TOKEN_CHARACTERS: Final = 512
-_POLL_SECONDS: Final = (0.5, 3600.0)  # least and most between two questions to the portal
-_WAIT_SECONDS: Final = (0.0, 366 * 86400.0)
-_FROM_INPUT: Final = "the installer token is read from standard input and is no argument"
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -160,155 +157,17 @@ def version(options: argparse.Namespace) -> None:
     print(VERSION)
 
 
-# -- options -----------------------------------------------------------------------------------------------------------
-
-
-class _Parser(argparse.ArgumentParser):
-    """Its errors name options and never quote what was typed: a token among the arguments must not end in a journal."""
-
-    surplus = "there are arguments or options that it does not take"
-    intermixed = False  # whether options may stand between its arguments, which argparse does not allow by itself
-    _stepping = False
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if self.intermixed and not self._stepping and "--" not in args:
-            self._stepping = True  # it comes here twice more: for the options, then for the arguments
-            try:
-                found, surplus = self.parse_known_intermixed_args(args, namespace)
-            finally:
-                self._stepping = False
-        else:
-            found, surplus = super().parse_known_args(args, namespace)
-        if surplus and not self._stepping:
-            self.error(self.surplus)
-        return found, surplus
-
-    def error(self, message: str) -> NoReturn:
-        found = sys.exc_info()[1]
-        if isinstance(found, argparse.ArgumentError):
-            message = f"{found.argument_name or 'an argument'}: {_why(found)}"
-        elif not message.startswith("the following arguments are required: "):
-            message = self.surplus
-        super().error(f"{message}; see {self.prog} --help")
-
-
-class _Unsuitable(argparse.ArgumentTypeError):
-    """Says what is wanted, and not what came."""
-
-
-def _why(found: argparse.ArgumentError) -> str:
-    if isinstance(found.__context__, _Unsuitable):
-        return str(found.__context__)
-    return found.message if found.message.startswith("expected ") else "what is given here is not understood"
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="kms-runtime",
-        description="Fetches the secrets of an Atom, keeps them sealed and gives them to programs.",
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, function: Callable[[argparse.Namespace], None]) -> _Parser:
-        text = function.__doc__
-        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        added.set_defaults(function=function)
-        if function is not version:
-            chosen = Path(os.environ.get("KMS_RUNTIME_DIR") or DEFAULT)
-            now = printable(str(chosen)).replace("%", "%%")  # argparse fills in what follows one
-            text = f"Where this container keeps its files (KMS_RUNTIME_DIR; now {now})."
-            added.add_argument("--dir", dest="directory", type=_path, metavar="DIR", default=chosen, help=text)
-        return added
-
-    added = command("enrol", enrol)
-    added.surplus = f"{_FROM_INPUT}; {_Parser.surplus}"
-    _enrol_options(added)
-    added = command("sync", sync)
-    added.add_argument("--accept-restore", action="store_true", help="Take an older revision, this once.")
-    text = "Seconds to wait for new vault credentials at most (120)."
-    added.add_argument("--wait", type=_seconds(*_WAIT_SECONDS), metavar="SECONDS", default=120.0, help=text)
-    added = command("run", run)
-    added.add_argument(
-        "--poll", type=_seconds(*_POLL_SECONDS), metavar="SECONDS", default=5.0, help="Between two questions (5)."
-    )
-    added = command("get", get)
-    added.intermixed = True
-    added.add_argument("connection", metavar="CONNECTION", nargs="?", default="", help="The connection's name or id.")
-    added.add_argument("field", metavar="FIELD", nargs="?", default="", help="The field's id.")
-    text = "A process property instead of a connection's field."
-    added.add_argument("--property", metavar="NAME", default="", help=text)
-    _exec_options(command("exec", exec_))
-    for name, function in (("status", status), ("check", check)):
-        command(name, function).add_argument("--json", action="store_true", help="For programs.")
-    _allow_vault_options(command("allow-vault", allow_vault))
-    command("version", version)
-    return parser
-
-
-def _enrol_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--portal", metavar="ADDRESS", required=True, help="Address of the portal.")
-    parser.add_argument("--vault", metavar="ADDRESS", required=True, help="Address of the hosted vault.")
-    parser.add_argument("--portal-ca", type=_path, metavar="FILE", help="CA certificates of the portal (PEM).")
-    parser.add_argument("--vault-ca", type=_path, metavar="FILE", help="CA certificates of the vault (PEM).")
-    text = "Where the at-rest key is kept, on a tmpfs perhaps."
-    parser.add_argument("--key-file", type=_path, metavar="FILE", help=text)
-    _repeated(parser, "--allow-vault", "ADDRESS", "As allow-vault ADDRESS.")
-    _repeated(parser, "--allow-env", "NAME", "As allow-vault --allow-env NAME.")
-    text = "Seconds to wait for the portal at most (600)."
-    parser.add_argument("--wait", type=_seconds(*_WAIT_SECONDS), metavar="SECONDS", default=600.0, help=text)
-
-
-def _exec_options(parser: argparse.ArgumentParser) -> None:
-    _repeated(parser, "--map", "ENVNAME=PATH", "ENVNAME=Connection/field, again and again.")
-    _repeated(parser, "--only", "NAME", "Give only this connection, Connection/field or property.")
-    text = "The program and its arguments, after --."
-    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, action=_Program, help=text)
-
-
-def _allow_vault_options(parser: _Parser) -> None:
-    parser.intermixed = True
-    parser.add_argument("addresses", metavar="ADDRESS", nargs="*", help="https://host:port")
-    text = "A variable that a properties file may ask for, besides the three usual."
-    _repeated(parser, "--allow-env", "NAME", text)
-    _repeated(parser, "--remove", "NAME", "An address or a variable to allow no more.")
-    parser.add_argument("--list", action="store_true", help="Only show what is allowed.")
-
-
-def _repeated(parser: argparse.ArgumentParser, option: str, metavar: str, text: str) -> None:
-    parser.add_argument(option, action="append", default=[], metavar=metavar, help=text)
-
-
-class _Program(argparse.Action):
-    """The rest of the line, which has to name a program: argparse lets nothing at all pass."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[object] | None,
-        option_string: str | None = None,
-    ) -> None:
-        if not values or list(values) == ["--"]:
-            raise argparse.ArgumentError(self, "expected a program to run: kms-runtime exec -- PROGRAM")
-        setattr(namespace, self.dest, values)
-
-
-def _seconds(least: float, most: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        with suppress(ValueError):
-            seconds = float(text)
-            if least <= seconds <= most:
-                return seconds
-        raise _Unsuitable(f"seconds from {least:g} to {most:.0f} are wanted")
-
-    return read
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise _Unsuitable("a path is wanted; leave the option out for none")
-    return Path(text)
+COMMANDS: Final[Mapping[str, Command]] = {
+    "enrol": enrol,
+    "sync": sync,
+    "run": run,
+    "get": get,
+    "exec": exec_,
+    "status": status,
+    "check": check,
+    "allow-vault": allow_vault,
+    "version": version,
+}
 
 
 # -- running them ------------------------------------------------------------------------------------------------------
@@ -323,13 +182,13 @@ def say(line: str) -> None:
 def main() -> NoReturn:
     """The console script. Every RuntimeProblem is one line and its exit code; no text of another exception is shown."""
     try:
-        parser = build_parser()
+        parser = build_parser(COMMANDS)
         if not sys.argv[1:]:
             parser.print_help(sys.stderr)
             sys.exit(EXIT_CODES["usage"])
         options = parser.parse_args()
         if "directory" in options:
-            work_as_owner(options.directory)
+            options.directory = settled(options.directory)
         options.function(options)
     except RuntimeProblem as problem:
         print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)

@@ -12,12 +12,13 @@ import re
 import socket
 import time
 from functools import partial
-from http.client import HTTPResponse, IncompleteRead, parse_headers
+from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead, LineTooLong, parse_headers
 from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?\r?\n", re.DOTALL)
+_LENGTH: Final = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 _LINE_BYTES: Final = 65537  # as http.client
 _SWITCHING: Final = 101
 
@@ -27,7 +28,7 @@ class TooMuch(Exception):
 
 
 class Unframed(Exception):
-    """What came does not begin or divide an answer as HTTP/1.1 does."""
+    """What came does not begin, measure or divide an answer as HTTP/1.1 does."""
 
 
 class _TimelyReader(io.RawIOBase):
@@ -79,9 +80,16 @@ class _TimelyResponse(HTTPResponse):
         self.fp = self._lines = _Lines(_TimelyReader(self.fp.detach(), sock, seconds, allowed))
 
     def begin(self) -> None:
-        super().begin()
+        try:
+            super().begin()
+        except HTTPException as error:
+            if type(error) in (HTTPException, LineTooLong):  # more than 100 headers, or 64 KiB of one
+                raise Unframed from None
+            raise
         if self._lines.broke_off:
             raise IncompleteRead(b"")
+        if not _is_measured(self.headers):
+            raise Unframed
 
     def _read_status(self) -> tuple[str, int, str]:
         """Of the final answer. Interim ones (1xx) say nothing of it; but nobody here asked for another protocol."""
@@ -102,6 +110,15 @@ class _TimelyResponse(HTTPResponse):
         if line.endswith(b"\n") or len(line) == _LINE_BYTES:
             raise Unframed
         raise ValueError  # it broke off, which the caller tells
+
+
+def _is_measured(headers: HTTPMessage) -> bool:
+    """Whether it says in one way how long it is, or not at all. The standard library takes a length that is none, and any
+    coding but `chunked`, for an answer that ends where the connection does: one that broke off would be a whole one."""
+    lengths, codings = headers.get_all("Content-Length", []), headers.get_all("Transfer-Encoding", [])
+    if codings:
+        return [coding.lower() for coding in codings] == ["chunked"] and not lengths
+    return len(set(lengths)) < 2 and all(map(_LENGTH.fullmatch, lengths))
 
 
 def timely(pool: type[HTTPConnectionPool], seconds: float, allowed: float) -> type[HTTPConnectionPool]:

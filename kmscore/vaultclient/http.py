@@ -21,7 +21,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, P
 from urllib3.exceptions import NewConnectionError, ProtocolError, ProxyError, SSLError, TimeoutError
 from urllib3.util import make_headers, parse_url
 
-from kmscore.vaultclient.deadline import TooMuch, timely
+from kmscore.vaultclient.deadline import TooMuch, Unframed, timely
 from kmscore.vaultclient.tls import tls_code
 
 PIECE_BYTES: Final = 1024 * 1024
@@ -86,7 +86,8 @@ class HttpClient:
         *,
         write: Callable[[bytes], object] | None = None,
     ) -> HttpAnswer:
-        """One request. A file is sent piece by piece; `write` gets a 2xx answer piece by piece, of whatever size.
+        """One request. A file is sent piece by piece; `write` gets a 2xx answer piece by piece, of whatever size, and none
+        that does not say where it ends: of those nobody knows whether they came whole.
 
         Raises HttpFailed, and what `write` raises.
         """
@@ -106,6 +107,8 @@ class HttpClient:
             )
             if write is None or response.status >= 300:
                 return HttpAnswer(response.status, response.headers, self._whole(response))
+            if not _is_framed(response):
+                raise Unframed
             while piece := response.read(PIECE_BYTES):
                 writing = True
                 write(piece)
@@ -133,15 +136,15 @@ class HttpClient:
         content = response.read(self._limits.most + 1)
         if len(content) > self._limits.most:
             raise TooMuch
-        if response.length_remaining or not (content or _is_empty(response)):
+        if response.length_remaining or not (content or _is_framed(response)):
             raise ProtocolError  # it broke off
         return content
 
 
-def _is_empty(response: BaseHTTPResponse) -> bool:
-    """Whether it says so itself; one that says nothing of its length is not told from one that broke off (RFC 9112, 6.3)."""
-    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-    return framed or response.status in (204, 304)
+def _is_framed(response: BaseHTTPResponse) -> bool:
+    """Whether it says where it ends; one that does not is not told from one that broke off (RFC 9112, 6.3)."""
+    measured = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    return measured or response.status in (204, 304)
 
 
 def _code_of(error: Exception) -> str:

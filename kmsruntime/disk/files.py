@@ -17,9 +17,29 @@ from kmsruntime.errors import Busy, StorageFailed
 
 def expanded(path: Path) -> Path:
     """The absolute path, a ~ at its beginning replaced. Raises StorageFailed where nobody knows by what."""
-    with suppress(RuntimeError):
+    with suppress(RuntimeError, OSError):
         return path.expanduser().absolute()
-    raise StorageFailed("storage_failed", "The home directory that ~ stands for is not known; write the path in full.")
+    raise StorageFailed(
+        "storage_failed", f"The directory that {path} begins with is not known or gone; write the path in full."
+    )
+
+
+def look(path: Path) -> os.stat_result | None:
+    """What lies there, a link itself; None when nothing does. Raises StorageFailed."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _failed(path, error) from None
+
+
+def target(link: Path) -> Path:
+    """Where a link points, as it says so. Raises StorageFailed."""
+    try:
+        return link.readlink()
+    except OSError as error:
+        raise _failed(link, error) from None
 
 
 def make_private_directory(path: Path) -> None:

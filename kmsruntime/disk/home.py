@@ -9,6 +9,7 @@ at-rest-key.<id>  the store's data key (its place can be elsewhere)  lock, run.l
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -48,7 +49,9 @@ class Home:
     """The directory, and the lock that lets one run at a time change it."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = files.expanded(directory)
+        """directory: as place.settled() found it; every later look goes there."""
+        self.directory = directory
+        self._daemons: tuple[int, int] | None = None  # the directory that this process runs in
         self.config = self.directory / "config.json"
         self.atom = self.directory / "atom.json"
         self.environment = self.directory / "environment.json"
@@ -78,9 +81,13 @@ class Home:
 
     @contextmanager
     def lock(self, wait: float = LOCK_SECONDS) -> Iterator[None]:
-        """Alone in the directory, for a change. Raises Busy, NotEnrolled without a directory."""
-        if not self.directory.is_dir():
-            raise not_enrolled(self)
+        """Alone in the directory, for a change. Raises Busy, NotEnrolled without a directory, StorageFailed for another one
+        than `only_daemon` began in."""
+        if self._daemons not in (None, self._identity()):
+            raise StorageFailed(
+                "directory_replaced",
+                f"{self.directory} is another directory by now: stop kms-runtime run, start it again.",
+            )
         sentence = f"Another kms-runtime is changing {self.directory}; try again when it is done."
         with files.locked(self.directory / "lock", wait=wait, sentence=sentence):
             files.remove_leftovers(self.directory)
@@ -89,11 +96,17 @@ class Home:
     @contextmanager
     def only_daemon(self) -> Iterator[None]:
         """The one `run` of this directory. Raises Busy."""
-        if not self.directory.is_dir():
-            raise not_enrolled(self)
+        self._daemons = self._identity()
         sentence = f"kms-runtime run is at work in {self.directory} already."
         with files.locked(self.directory / "run.lock", wait=0, sentence=sentence):
             yield
+
+    def _identity(self) -> tuple[int, int]:
+        """Of the directory, whatever name it has. Raises NotEnrolled when there is none, StorageFailed."""
+        found = files.look(self.directory)
+        if found is None or not stat.S_ISDIR(found.st_mode):
+            raise not_enrolled(self)
+        return found.st_dev, found.st_ino
 
     def read_config(self) -> Config:
         """Raises NotEnrolled when there is none, StoreDamaged when it cannot be understood."""

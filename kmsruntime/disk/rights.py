@@ -4,43 +4,47 @@ and writes what the owner could, and no more.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
+import sys
 from pathlib import Path
+from typing import Final
 
 from kmsruntime.errors import StorageFailed
 
-
-def work_as_owner(directory: Path) -> None:
-    """Take the rights of whoever could put another directory there: the owner of the first part of the path, from the
-    top, that is not root's. Nothing happens for anybody but root, and in root's own places. Raises StorageFailed."""
-    if os.geteuid() != 0:
-        return
-    path = Path(os.path.abspath(directory))  # noqa: PTH100 (resolve() would follow what may be somebody's link)
-    for part in (*reversed(path.parents), path):
-        try:
-            found = part.lstat()
-        except OSError:
-            return  # what is not there is made by root, and is root's
-        if found.st_uid != 0:
-            _become(found.st_uid, found.st_gid)
-            return
+NOBODYS_GROUP: Final = 65534
+PACKAGES: Final = (
+    "certifi",
+    "cryptography",
+    "kmscore",
+    "kmsruntime",
+    "orjson",
+    "urllib3",
+)  # what is loaded when it is needed
+_OWN_GROUP: Final = os.getegid()
+_OWN_GROUPS: Final = os.getgroups()
 
 
-def _become(user: int, group: int) -> None:
-    import pwd
-
+def take_rights(user: int, directory: Path) -> None:
+    """Of the user whose directory it is: the groups that are known to be his, and no other. Raises StorageFailed."""
+    (group, groups), program = _groups_of(user), _program()
     try:
-        group = pwd.getpwuid(user).pw_gid
-    except KeyError:
-        group = group or user  # never root's
-    os.setgroups([])
-    os.setegid(group)
-    os.seteuid(user)
-    if not os.access(__file__, os.R_OK, effective_ids=True):
+        os.setgroups(groups)
+        os.setegid(group)
+        os.seteuid(user)
+    except OSError:
+        raise StorageFailed(
+            "rights_missing",
+            f"{directory} belongs to {name_of(user)}, with whose rights root works there, and this root may not take them (it "
+            f"has no CAP_SETUID or CAP_SETGID): start this as {name_of(user)}.",
+        ) from None
+    closed = _closed(program)
+    if closed is not None:
         raise StorageFailed(
             "program_unreadable",
-            "As root in somebody else's directory this works with that one's rights, and he cannot read this program: install "
-            "it where he can.",
+            f"{directory} belongs to {name_of(user)}, with whose rights root works there, and who cannot read {closed}, which "
+            "this program needs: install the program and its Python where everybody can read them.",
         )
 
 
@@ -48,9 +52,54 @@ def work_as_oneself() -> None:
     """Root again, for a program that root starts."""
     if os.getuid() == 0 and os.geteuid() != 0:
         os.seteuid(0)
-        os.setegid(0)
-        import grp
-        import pwd
+        os.setegid(_OWN_GROUP)
+        os.setgroups(_OWN_GROUPS)
 
-        name = pwd.getpwuid(0).pw_name
-        os.setgroups([0, *(row.gr_gid for row in grp.getgrall() if name in row.gr_mem)])
+
+def name_of(user: int) -> str:
+    """For people."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
+
+
+def is_alone(user: int, group: int) -> bool:
+    """Whether it is the user's own group, as many machines give each a group of the same name, and nobody else is in it."""
+    names = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group}
+    try:
+        entry = grp.getgrgid(group)
+    except KeyError:
+        return group == user and not names
+    return names | set(entry.gr_mem) == {entry.gr_name} == {name_of(user)}
+
+
+def _groups_of(user: int) -> tuple[int, list[int]]:
+    """The user's own group, and all he is in. A user who is not entered on this machine is in none that is known: his own then
+    has his number, as is usual, or is nobody's where a group has that number, which could open something to him."""
+    try:
+        entry = pwd.getpwuid(user)
+    except KeyError:
+        return NOBODYS_GROUP if user in {entry.gr_gid for entry in grp.getgrall()} else user, []
+    return entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
+def _program() -> dict[Path, int]:
+    """What the program and its interpreter are loaded from, now and later, and how it has to be accessible."""
+    from importlib.util import find_spec
+
+    loaded = {Path(file) for module in tuple(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    packages = [spec.submodule_search_locations or () for name in PACKAGES if (spec := find_spec(name))]
+    found = {Path(place) for tops in packages for top in tops for place, _, _ in os.walk(top)}
+    found = {place for place in found if place.name != "__pycache__"}  # is done without
+    needs = dict.fromkeys(found | {file.parent for file in loaded}, os.R_OK | os.X_OK) | dict.fromkeys(loaded, os.R_OK)
+    return {path: need for path, need in needs.items() if path.exists()}  # what lies in an archive is found without
+
+
+def _closed(program: dict[Path, int]) -> Path | None:
+    """The outermost directory or file of it that may not be used."""
+    for path, need in sorted(program.items()):
+        if not os.access(path, need, effective_ids=True):
+            above = (part for part in reversed(path.parents) if not os.access(part, os.X_OK, effective_ids=True))
+            return next(above, path)
+    return None

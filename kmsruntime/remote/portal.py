@@ -7,6 +7,7 @@ recognised as what it is. Tokens go into the Authorization header and nowhere el
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,13 +27,14 @@ CONNECT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 20.0  # between two pieces of an answer
 ANSWER_SECONDS: Final = 120.0  # from when a request is sent to the end of its answer
 _CODE_CHARACTERS: Final = 64
+_ETAG: Final = re.compile(r"[!-~]{1,200}")  # it is sent back: visible ASCII, as RFC 9110 (8.8.3) has it
 _API: Final = "/api/atom/v1/"
 _PROGRAM: Final = f"kms-runtime/{VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
 class PortalAnswer:
-    """A 2xx or 304 answer: the decoded JSON object ({} when there is none) and its ETag ("" when there is none)."""
+    """A 2xx or 304 answer: the decoded JSON object ({} when there is none) and its ETag ("" without one that can be used)."""
 
     status: int
     document: dict[str, Any]
@@ -69,7 +71,7 @@ class Portal:
         except HttpFailed as failed:
             code = failed.code
         else:
-            return _judged(self._address, found)
+            return _judged(self._address, found, conditional="If-None-Match" in headers)
         # Outside the handler: a chained exception would keep the request, token included, alive in tracebacks.
         raise _failure(self._address, code)
 
@@ -100,10 +102,13 @@ def _failure(address: str, code: str) -> RuntimeProblem:
     return _not_a_portal(address, "sends more than 64 MiB" if code == "too_large" else "sends what cannot be read")
 
 
-def _judged(address: str, found: HttpAnswer) -> PortalAnswer:
+def _judged(address: str, found: HttpAnswer, *, conditional: bool) -> PortalAnswer:
     status, content = found.status, found.content
     etag = found.headers.get("ETag", "")
+    etag = etag if _ETAG.fullmatch(etag) else ""
     if status == 304:
+        if not conditional:
+            raise _not_a_portal(address, "says that nothing changed, which nobody asked")
         return PortalAnswer(status, {}, etag)
     if 300 <= status < 400:
         raise PortalMisconfigured(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kmsruntime.disk.home import Config, Home
+from kmsruntime.disk.place import settled
 from kmsruntime.errors import StorageFailed
 
 
@@ -62,4 +63,4 @@ def test_a_home_or_temporary_directory_is_refused_however_empty(
     (tmp_path / "link").symlink_to(at_home)
     for directory in (at_home, temporary, tmp_path / "link"):
         refused(directory, "directory_shared")
-    Home(Path("~/.kms-runtime")).prepare()
+    Home(settled(Path("~/.kms-runtime"))).prepare()

@@ -13,7 +13,8 @@ import pytest
 from kmscore.byov.customer import CustomerVault
 from kmscore.byov.properties import read_properties
 from kmscore.byov.verdicts import STEPS
-from kmsruntime.__main__ import build_parser
+from kmsruntime.__main__ import COMMANDS
+from kmsruntime.options import build_parser
 from tests.conftest import Stage
 from tests.customer import CustomersVault, make_client, start_customers_vault
 from tests.kmscore.byov.situations import proxy
@@ -328,7 +329,7 @@ def test_every_command_option_and_field_is_documented(byov: Byov) -> None:
     """docs/runtime.md; the exit codes have a test of their own (test_trouble.py)."""
     text = (ROOT / "docs" / "runtime.md").read_text()
     rows = {row.split("`")[1].split()[0]: row for row in text.splitlines() if row.startswith("| `")}
-    (commands,) = [act for act in build_parser()._actions if isinstance(act, argparse._SubParsersAction)]
+    (commands,) = [act for act in build_parser(COMMANDS)._actions if isinstance(act, argparse._SubParsersAction)]
     for name, command in commands.choices.items():
         options = {option for act in command._actions for option in act.option_strings if option.startswith("--")}
         for option in options - {"--dir", "--help"}:
