@@ -70,7 +70,9 @@ def find(store: Store, selector: str) -> IndexEntry:
     found = [held for held in store.held if _answers(held, selector)]
     if not found:
         raise ValueMissing(
-            "value_missing", f"This container holds no {selector!r}; kms-runtime status --json lists what it holds."
+            "value_missing",
+            f"This container holds no {selector!r}; kms-runtime status --json lists what it holds, as CONNECTION/FIELD and"
+            " property/NAME.",
         )
     if len(found) > 1:
         ids = listed([held.path[1] for held in found])

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from kmsruntime import VERSION
 from kmsruntime.disk.home import DEFAULT
 from kmsruntime.errors import printable
 
@@ -27,6 +28,7 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         description="Fetches the secrets of an Atom, keeps them sealed and gives them to programs.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=VERSION, help="Print the version.")
     added = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, function in commands.items():
         text = function.__doc__

@@ -91,7 +91,8 @@ def new_credentials(
     journal, public = read_journal(home), sealed_state.is_memory_only()
     if journal is not None and journal.purpose == "installation" and not journal.enrolment:
         raise NotEnrolled(
-            "enrolment_unfinished", "The enrolment was not finished: run kms-runtime enrol again with the same token."
+            "enrolment_unfinished",
+            "The enrolment was not finished: run kms-runtime enrol again, with the same token, or a new one if it was refused.",
         )
 
     def begun(journal: Journal) -> None:
