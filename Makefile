@@ -39,7 +39,7 @@ help: ## Show this list
 
 .PHONY: run
 run: $(RUN_STAMP) ## Start everything with demo data (PORT=8000 VAR=var); Ctrl-C stops it
-	@exec $(BIN)/python manage.py demo --var "$(VAR)" --port "$(PORT)"
+	@KMS_MODE=demo exec $(BIN)/python manage.py demo --var "$(VAR)" --port "$(PORT)"
 
 .PHONY: test
 test: programs runtime ## Run every test (ARGS="-k name" to choose)
@@ -67,12 +67,12 @@ programs:
 check: $(TEST_STAMP) ## Format, lint, types, import rules, templates, settings, migrations
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@MYPYPATH=bench $(BIN)/mypy --explicit-package-bases --follow-imports silent bench/*.py
+	@KMS_MODE=development $(BIN)/mypy
+	@KMS_MODE=development MYPYPATH=bench $(BIN)/mypy --explicit-package-bases --follow-imports silent bench/*.py
 	@$(BIN)/lint-imports
 	@$(BIN)/djlint templates --lint --quiet
 	@$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
-	@KMS_DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+	@KMS_MODE=development KMS_DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
 
 .PHONY: format
 format: $(TEST_STAMP) ## Format the code and repair what can be repaired

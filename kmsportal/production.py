@@ -1,12 +1,15 @@
 """What a real installation must not be. Every process and every command refuses to start, in words; nothing here is secret."""
 
 import re
+import socket
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from accounts.keyring import DEVELOPMENT_ROOT
-from kmscore.byov.customer import is_loopback
+from kmsportal import links
 
 LEAST_CHARACTERS = 32  # of a key or a token
 
@@ -22,12 +25,27 @@ def _addresses(settings: Mapping[str, Any]) -> Iterator[str]:
     for name in ("VAULT_ADDR", "VAULT_PUBLIC_ADDR", "PORTAL_URL"):
         if urlsplit(settings[name]).scheme != "https":
             yield f"KMS_{name} must be an https address in production."
-    if is_loopback(urlsplit(settings["VAULT_ADDR"]).hostname or ""):
+    if _is_this_machine(urlsplit(settings["VAULT_ADDR"]).hostname or ""):
         yield "KMS_VAULT_ADDR is this machine: the embedded vault is for the demo only."
-    if not settings["ALLOWED_HOSTS"] or any("*" in host for host in settings["ALLOWED_HOSTS"]):
-        yield "KMS_ALLOWED_HOSTS must name the hosts, without a *."
+    if not settings["ALLOWED_HOSTS"] or any("*" in host or host.startswith(".") for host in settings["ALLOWED_HOSTS"]):
+        yield "KMS_ALLOWED_HOSTS must name the hosts in full, without a *."
+    if not all(origin.startswith("https://") for origin in settings["CSRF_TRUSTED_ORIGINS"]):
+        yield "KMS_TRUSTED_ORIGINS must be https addresses in production."
     if settings.get("SECURE_PROXY_SSL_HEADER") and settings["ALLAUTH_TRUSTED_PROXY_COUNT"] < 1:
         yield "KMS_BEHIND_TLS_PROXY believes a proxy: say in KMS_TRUSTED_PROXIES how many stand before the web server."
+
+
+def _is_this_machine(host: str) -> bool:
+    """In whatever spelling a socket takes: 127.1, 2130706433, [::ffff:127.0.0.1], 0.0.0.0, localhost with a dot."""
+    name = host.rstrip(".").lower()
+    with suppress(OSError):
+        name = socket.inet_ntoa(socket.inet_aton(name))
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def _keys(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -54,10 +72,11 @@ def _database(settings: Mapping[str, Any]) -> Iterator[str]:
     database = settings["DATABASES"]["default"]
     if not database["ENGINE"].endswith("postgresql"):
         yield "KMS_DATABASE_URL: production needs PostgreSQL."
-    elif (database["HOST"] and not database["HOST"].startswith("/")) and (
-        database.get("OPTIONS", {}).get("sslmode") != "verify-full"
-    ):
-        yield "KMS_DATABASE_URL must end with ?sslmode=verify-full (and &sslrootcert=FILE for a CA of your own)."
+        return
+    if not links.is_kept(database):
+        yield "KMS_DATABASE_URL must name a host and end with ?sslmode=verify-full (and &sslrootcert=FILE for a CA of your own)."
+    if found := links.libpq_variables():
+        yield f"KMS_DATABASE_URL alone says how to reach the database: unset {', '.join(sorted(found))}."
 
 
 def _queue(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -66,13 +85,11 @@ def _queue(settings: Mapping[str, Any]) -> Iterator[str]:
         yield "KMS_REDIS_URL must be a rediss address: the link to Redis is encrypted in production."
     if not address.password:
         yield "KMS_REDIS_URL needs a password: whoever reaches Redis could write to the queue."
-    if any(name.startswith("ssl_") for name in parse_qs(address.query)):
-        yield "KMS_REDIS_URL: the certificate is always checked; name a CA of your own in KMS_REDIS_CA."
 
 
 def _mail(settings: Mapping[str, Any]) -> Iterator[str]:
     """Printed or written to a file, a link that resets a password is there for whoever reads logs."""
-    if not settings["EMAIL_BACKEND"].endswith("smtp.EmailBackend"):
+    if settings["EMAIL_BACKEND"] != "kmsportal.mail.EmailBackend":
         yield "KMS_EMAIL_URL: production needs a mail server, for links that reset passwords."
-    elif not (settings.get("EMAIL_USE_TLS") or settings.get("EMAIL_USE_SSL")):
+    elif not (settings["EMAIL_USE_TLS"] or settings["EMAIL_USE_SSL"]):
         yield "KMS_EMAIL_URL must be smtp+tls or smtp+ssl: such links are not sent in the clear."

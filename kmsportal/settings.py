@@ -1,55 +1,51 @@
 """Every setting of the portal, from the environment (names start with KMS_; a secret can be given as …_FILE).
 
-`KMS_MODE` is `production` (nothing is assumed), `demo` (the embedded stack of `make run`) or `development`.
+`KMS_MODE` is `production` (nothing is assumed), `demo` (the embedded stack of `make run`) or `development`; none is assumed.
 """
 
 import secrets
 import ssl
 from pathlib import Path
+from urllib.parse import quote
 
-import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from accounts.keyring import DEVELOPMENT_ROOT
-from kmsportal import production
+from kmsportal import links, production, reader
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.FileAwareEnv()
 
-MODE = env.str("KMS_MODE", default="development")
-if MODE not in ("production", "demo", "development"):
-    raise ImproperlyConfigured("KMS_MODE is production, demo or development.")
+MODE = reader.one_of("KMS_MODE", ("production", "demo", "development"), more="; to try the portal, use `make run`")
 PRODUCTION = MODE == "production"
 DEBUG = False
-VAR = Path(env.str("KMS_VAR", default=str(BASE_DIR / "var")))
-PORT = env.int("KMS_PORT", default=8000)
+VAR = reader.path("KMS_VAR", BASE_DIR / "var")
+PORT = reader.number("KMS_PORT", 8000, most=65535)
 
 
-def _required(name: str, development: str) -> str:
-    """A value production must be given; elsewhere a fixed, worthless one serves."""
-    value = env.str(name, default="" if PRODUCTION else development)
-    if not value:
-        raise ImproperlyConfigured(f"Set {name} or {name}_FILE.")
-    return value
+def _elsewhere(value: str) -> str | None:
+    """The default of what production has to be given; a fixed, worthless value serves elsewhere."""
+    return None if PRODUCTION else value
 
 
 # Web's alone (sessions, second factors); other processes sign nothing with it, and each makes one up.
-SECRET_KEY = env.str("KMS_SECRET_KEY", default="development-only" if MODE == "development" else "")
+SECRET_KEY = reader.text("KMS_SECRET_KEY", "development-only" if MODE == "development" else "")
 SECRET_KEY_GIVEN = bool(SECRET_KEY)
 SECRET_KEY = SECRET_KEY or secrets.token_urlsafe(48)
-ROW_KEY = _required("KMS_ROW_KEY", "development-only-row-key").encode()  # of rows that several processes write
-CREDENTIALS = env.str("KMS_CREDENTIALS", default="")  # this process's directory: vault identities, keys to sign with
-PORTAL_ROOT = env.str("KMS_PORTAL_ROOT", default="" if PRODUCTION else DEVELOPMENT_ROOT.hex())  # public half, in hex
+ROW_KEY = reader.text(
+    "KMS_ROW_KEY", _elsewhere("development-only-row-key")
+).encode()  # of rows that several processes write
+CREDENTIALS = reader.text("KMS_CREDENTIALS")  # this process's directory: vault identities, keys to sign with
+PORTAL_ROOT = reader.text("KMS_PORTAL_ROOT", "" if PRODUCTION else DEVELOPMENT_ROOT.hex())  # public half, in hex
 
-ALLOWED_HOSTS = env.list("KMS_ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "testserver"])
-PORTAL_URL = env.str("KMS_PORTAL_URL", default="" if PRODUCTION else f"http://localhost:{PORT}")
+ALLOWED_HOSTS = reader.words("KMS_ALLOWED_HOSTS", () if PRODUCTION else ("localhost", "127.0.0.1", "testserver"))
+PORTAL_URL = reader.address("KMS_PORTAL_URL", _elsewhere(f"http://localhost:{PORT}"))
 
 # -- the hosted vault ---------------------------------------------------------------------------------------------------
-VAULT_ADDR = _required("KMS_VAULT_ADDR", "http://127.0.0.1:8200")
-VAULT_PUBLIC_ADDR = env.str("KMS_VAULT_PUBLIC_ADDR", default=VAULT_ADDR)  # what containers use
-VAULT_CA = env.str("KMS_VAULT_CA", default="") or None
-RUNTIME_WHEELS = Path(env.str("KMS_RUNTIME_WHEELS", default=str(BASE_DIR / "dist")))
+VAULT_ADDR = reader.address("KMS_VAULT_ADDR", _elsewhere("http://127.0.0.1:8200"))
+VAULT_PUBLIC_ADDR = reader.address("KMS_VAULT_PUBLIC_ADDR", VAULT_ADDR)  # what containers use
+VAULT_CA = reader.certificates("KMS_VAULT_CA")
+RUNTIME_WHEELS = reader.path("KMS_RUNTIME_WHEELS", BASE_DIR / "dist")
 
 # -- applications -------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -112,7 +108,7 @@ TEMPLATES = [
 ]
 
 # -- database -----------------------------------------------------------------------------------------------------------
-DATABASES = {"default": env.db_url("KMS_DATABASE_URL", default="" if PRODUCTION else f"sqlite:///{VAR}/portal.sqlite3")}
+DATABASES = {"default": links.database("KMS_DATABASE_URL", _elsewhere(f"sqlite:///{quote(str(VAR))}/portal.sqlite3"))}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # a transaction that reads and then writes must not fail with "locked"
@@ -125,7 +121,8 @@ DATABASES["default"]["CONN_MAX_AGE"] = 60  # seconds; opening SQLite anew costs 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- cache and queue ----------------------------------------------------------------------------------------------------
-REDIS_URL = env.str("KMS_REDIS_URL", default="" if PRODUCTION else "redis://127.0.0.1:6379/0")
+REDIS_URL = links.queue("KMS_REDIS_URL", _elsewhere("redis://127.0.0.1:6379/0"))
+REDIS_CA = reader.certificates("KMS_REDIS_CA")
 # Rate limits of sign-in only; in the database, so that they hold while Redis is down.
 CACHES = {"default": {"BACKEND": "accounts.rate_limits.RateLimits"}}
 
@@ -135,7 +132,7 @@ if REDIS_URL.startswith("rediss:"):
     CELERY_BROKER_USE_SSL = {
         "ssl_cert_reqs": ssl.CERT_REQUIRED,
         "ssl_check_hostname": True,
-        "ssl_ca_certs": env.str("KMS_REDIS_CA", default="") or None,
+        "ssl_ca_certs": REDIS_CA,
     }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
@@ -180,14 +177,17 @@ ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "http" if not PRODUCTION else "https"
-ALLAUTH_TRUSTED_PROXY_COUNT = env.int("KMS_TRUSTED_PROXIES", default=0)  # whose X-Forwarded-For rate limits believe
+ALLAUTH_TRUSTED_PROXY_COUNT = reader.number(
+    "KMS_TRUSTED_PROXIES", 0, least=0, most=10
+)  # whose X-Forwarded-For rate limits believe
 MFA_ADAPTER = "accounts.second_factors.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
-MFA_REQUIRED = env.bool("KMS_MFA_REQUIRED", default=MODE != "demo")
+MFA_REQUIRED = reader.switch("KMS_MFA_REQUIRED", MODE != "demo")
 # Without an address mail goes nowhere: printed, the links that reset passwords would lie in the log.
-vars().update(env.email_url("KMS_EMAIL_URL", default="dummymail://"))
+vars().update(links.mail("KMS_EMAIL_URL", "dummymail://"))
+EMAIL_CA = reader.certificates("KMS_EMAIL_CA")
 EMAIL_TIMEOUT = 10  # seconds: a mail server that hangs holds up nothing
-DEFAULT_FROM_EMAIL = env.str("KMS_EMAIL_FROM", default="kms-portal@localhost")
+DEFAULT_FROM_EMAIL = reader.text("KMS_EMAIL_FROM", "kms-portal@localhost")
 
 SESSION_COOKIE_NAME = f"__Host-session-{PORT}" if PRODUCTION else f"session-{PORT}"  # two stacks on one host
 CSRF_COOKIE_NAME = f"__Host-csrf-{PORT}" if PRODUCTION else f"csrf-{PORT}"
@@ -225,10 +225,10 @@ SECURE_SSL_REDIRECT = PRODUCTION
 SECURE_REDIRECT_EXEMPT = [r"^api/", r"^live$", r"^ready$"]  # a redirected API call would already have sent its token
 SECURE_HSTS_SECONDS = 31536000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
-if env.bool("KMS_BEHIND_TLS_PROXY", default=False):
+if reader.switch("KMS_BEHIND_TLS_PROXY", False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_FAILURE_VIEW = "kmsportal.errors.csrf_failure"
-CSRF_TRUSTED_ORIGINS = env.list("KMS_TRUSTED_ORIGINS", default=[])
+CSRF_TRUSTED_ORIGINS = reader.origins("KMS_TRUSTED_ORIGINS")
 
 # A save has at most 2,000 fields and 4 MiB of values; form encoding can triple a byte. Without script a browser posts every
 # input of the dialog, changed or not.
@@ -237,7 +237,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 13 * 1024 * 1024
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]  # never a temporary file
 
 STATIC_URL = "/static/"
-STATIC_ROOT = Path(env.str("KMS_STATIC_ROOT", default=str(VAR / "static")))
+STATIC_ROOT = reader.path("KMS_STATIC_ROOT", VAR / "static")
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
@@ -257,17 +257,20 @@ USE_I18N = False
 # Nothing of a request's body may reach a report, whatever the field is called.
 DEFAULT_EXCEPTION_REPORTER_FILTER = "kmsportal.error_reports.NoValuesFilter"
 LOGGING_CONFIG = "kmsportal.logs.configure"
-LOGGING = {"level": env.str("KMS_LOG_LEVEL", default="INFO"), "json": PRODUCTION}
-METRICS_TOKEN = env.str("KMS_METRICS_TOKEN", default="")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOGGING = {"level": reader.one_of("KMS_LOG_LEVEL", LOG_LEVELS, "INFO"), "json": PRODUCTION}
+METRICS_TOKEN = reader.text("KMS_METRICS_TOKEN")
 QUOTAS = {  # of one account; accounts/quota.py
-    "environments": env.int("KMS_MOST_ENVIRONMENTS", default=1_000),
-    "Atoms": env.int("KMS_MOST_ATOMS", default=10_000),
-    "connections": env.int("KMS_MOST_CONNECTIONS", default=1_000),
+    "environments": reader.number("KMS_MOST_ENVIRONMENTS", 1_000),
+    "Atoms": reader.number("KMS_MOST_ATOMS", 10_000),
+    "connections": reader.number("KMS_MOST_CONNECTIONS", 1_000),
 }
-ATOM_REQUESTS_PER_SECOND = env.float("KMS_ATOM_REQUESTS_PER_SECOND", default=10.0)  # of one container, on average
+ATOM_REQUESTS_PER_SECOND = reader.rate("KMS_ATOM_REQUESTS_PER_SECOND", 10)  # of one container, on average
 ATOM_POLL_SECONDS = 5  # how often a container asks; online means it asked within six of these
-ROTATION_SETTLE_SECONDS = env.int("KMS_ROTATION_SETTLE_SECONDS", default=600)  # a save in flight has ended by then
-BACKUP_RETENTION_DAYS = env.int("KMS_BACKUP_RETENTION_DAYS", default=35)
+ROTATION_SETTLE_SECONDS = reader.number(
+    "KMS_ROTATION_SETTLE_SECONDS", 600, least=0, most=86_400
+)  # a save in flight has ended by then
+BACKUP_RETENTION_DAYS = reader.number("KMS_BACKUP_RETENTION_DAYS", 35, least=0, most=36_500)
 
 if PRODUCTION and (found := production.faults(globals())):
     raise ImproperlyConfigured(" ".join(found))

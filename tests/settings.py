@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+os.environ.setdefault("KMS_MODE", "development")
 os.environ.setdefault("KMS_VAR", tempfile.mkdtemp(prefix="test-var-"))
 os.environ.setdefault("KMS_MFA_REQUIRED", "0")
 os.environ.setdefault(
