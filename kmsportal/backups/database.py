@@ -10,7 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from psycopg.conninfo import make_conninfo
+
 from kmscore import durable
+from kmsportal import links
 from kmsportal.backups import record
 
 SIDECARS = ("-wal", "-shm", "-journal")
@@ -35,8 +38,8 @@ def back_up(database: Mapping[str, Any], directory: Path) -> str:
         return record.SQLITE
     file = directory / record.POSTGRES
     with durable.new_file(file) as output:
-        words = [*_login(database), "--format=custom", "--no-owner", f"--exclude-table-data={SESSIONS}"]
-        _run("pg_dump", [*words, str(database["NAME"])], database, output)
+        words = ["--format=custom", "--no-owner", f"--exclude-table-data={SESSIONS}"]
+        _run("pg_dump", words, database, output)
     return record.POSTGRES
 
 
@@ -72,9 +75,9 @@ def put_back(database: Mapping[str, Any], directory: Path, name: str, aside: str
         raise DatabaseRefused("The backup is of the other kind of database: name the right one in KMS_DATABASE_URL.")
     if is_sqlite(database):
         return put_back_sqlite(directory / name, Path(database["NAME"]), aside)
-    words = [*_login(database), "--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
+    words = ["--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
     with (directory / name).open("rb") as dump:
-        _run("pg_restore", [*words, f"--dbname={database['NAME']}"], database, None, dump)
+        _run("pg_restore", words, database, None, dump)
     return None
 
 
@@ -116,18 +119,17 @@ def _refuse_open(target: Path) -> None:
     raise DatabaseRefused(f"{target} is in use: stop every process of the portal first.")
 
 
-def _login(database: Mapping[str, Any]) -> list[str]:
-    names = {"HOST": "--host", "PORT": "--port", "USER": "--username"}
-    return [f"{word}={database[name]}" for name, word in names.items() if database.get(name)] + ["--no-password"]
-
-
 def _run(program: str, words: Sequence[str], database: Mapping[str, Any], output: Any, given: Any = None) -> None:
-    """The password goes by the environment: a command line is there for everybody to read."""
-    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "PGPASSWORD": str(database.get("PASSWORD") or "")}
-    environment |= {name: value for name, value in os.environ.items() if name.startswith("PGSSL")}
+    """It is told all that Django tells libpq, above all to whom it may send the password. That goes by the environment: a
+    command line is there for everybody to read."""
+    told = links.libpq(database)
+    kept = {"PATH", "HOME"} | links.libpq_variables()
+    environment = {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
+    if password := told.pop("password", ""):
+        environment["PGPASSWORD"] = password
     try:
         done = subprocess.run(
-            [program, *words],
+            [program, f"--dbname={make_conninfo(**told)}", "--no-password", *words],
             stdin=given or subprocess.DEVNULL,
             stdout=output or subprocess.DEVNULL,
             stderr=subprocess.PIPE,

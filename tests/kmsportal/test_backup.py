@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -17,9 +18,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.keyring import DEVELOPMENT_ROOT
+from kmsportal import links
 from kmsportal.backups import database, record, restored
 from kmsportal.demo.directory import ROOT, write_json
 from tests.conftest import HostedVault
+from tests.kmscore.byov.situations import serving
 from tests.servers import Postgres, postgres_binaries, start_postgres
 
 NOW = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
@@ -236,6 +239,44 @@ def test_postgresql_goes_to_a_file_and_back(
     with pytest.raises(database.DatabaseRefused, match="pg_restore failed") as refused:
         database.put_back(settings, tmp_path, record.POSTGRES, "before-x")
     assert postgres.password not in str(refused.value)
+
+
+def test_no_program_sends_the_password_where_the_settings_want_tls(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is on the way answers the question for TLS with no: once pg_dump and pg_restore went on in the clear."""
+    monkeypatch.setenv("PATH", f"{postgres_binaries()}:{os.environ['PATH']}")
+    database.back_up(postgres_settings(postgres), tmp_path)
+    heard: list[bytes] = []
+
+    def refuse_tls(connection: socket.socket) -> None:
+        heard.append(connection.recv(400))
+        connection.sendall(b"N")
+        heard.append(connection.recv(400))
+
+    link = "postgres://kms:canary@localhost:{}/kms?sslmode=verify-full&application_name=kms%20portal"
+    with serving(refuse_tls) as port:
+        monkeypatch.setenv("KMS_TEST_DATABASE", link.format(port))
+        settings = links.database("KMS_TEST_DATABASE", None)
+        (tmp_path / "new").mkdir()
+        with pytest.raises(database.DatabaseRefused, match="server does not support SSL"):
+            database.back_up(settings, tmp_path / "new")
+        with pytest.raises(database.DatabaseRefused, match="server does not support SSL"):
+            database.put_back(settings, tmp_path, record.POSTGRES, "before-x")
+    assert len(heard) >= 4, "both programs have asked"
+    assert set(heard) == {b"\0\0\0\x08\x04\xd2\x16\x2f", b""}, "for TLS, and then nothing"
+
+
+def test_no_command_line_has_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "pg_dump"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("KMS_TEST_DATABASE", "postgres://kms:canary@db.example.org/kms?sslmode=verify-full")
+    name = database.back_up(links.database("KMS_TEST_DATABASE", None), tmp_path)
+    said = (tmp_path / name).read_text()
+    assert "sslmode=verify-full" in said
+    assert "canary" not in said
 
 
 def test_without_its_programs_postgresql_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
