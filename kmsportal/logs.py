@@ -13,6 +13,7 @@ import structlog
 
 _QUEUE, _TASKS = "celery.worker.consumer.consumer", "celery.app.trace"
 _PRINTS_BODIES = ("Received", "Can't decode message body")
+_SERVER, _PRINTS_REQUESTS = "gunicorn.error", "Invalid request"
 
 
 def configure(options: dict[str, Any]) -> None:
@@ -43,6 +44,10 @@ def configure(options: dict[str, Any]) -> None:
     root.handlers = [handler]
     root.setLevel(options["level"])
     logging.getLogger("django.server").propagate = True
+    server = logging.getLogger(_SERVER)  # in a process of gunicorn's it has handlers of its own by now
+    server.addFilter(_no_requests)
+    for own in server.handlers:
+        own.setFormatter(handler.formatter)
 
 
 def _no_bodies(record: logging.LogRecord) -> bool:
@@ -53,6 +58,16 @@ def _no_bodies(record: logging.LogRecord) -> bool:
         record.msg, record.args = record.msg.partition("%")[0].partition("\n")[0].strip(" :["), ()
     elif isinstance(record.args, tuple):
         record.args = tuple(type(one).__name__ if isinstance(one, Exception) else one for one in record.args)
+    return True
+
+
+def _no_requests(record: logging.LogRecord) -> bool:
+    """Of a request that gunicorn cannot read or answer it prints what it was sent, which can be a password or a token. Its own
+    words and numbers remain."""
+    if isinstance(record.msg, str) and record.msg.startswith(_PRINTS_REQUESTS):
+        record.msg, record.args = record.msg.partition(": ")[0], ()
+    elif isinstance(record.args, tuple):
+        record.args = tuple(one if isinstance(one, int) else "…" for one in record.args)
     return True
 
 
