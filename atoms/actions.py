@@ -31,7 +31,7 @@ class NoFreeNode(Exception):
 @transaction.atomic
 def create_environment(account: Account, *, name: str, classification: str, actor: User) -> Environment:
     """Raises Refused (quota_reached)."""
-    quota.check("environments", account.environments.all())
+    quota.check(account, "environments", account.environments.all())
     environment = Environment(account=account, name=name, classification=classification)
     environment.save(force_insert=True)
     title = f"Make the keys of environment {name}"
@@ -97,7 +97,7 @@ def set_environment_roles(environment: Environment, roles: list[Role], *, actor:
 @transaction.atomic
 def create_atom(account: Account, *, name: str, type: str, environment: Environment | None, actor: User) -> Atom:
     """Raises Refused (quota_reached)."""
-    quota.check("Atoms", account.atoms.all())
+    quota.check(account, "Atoms", account.atoms.all())
     atom = Atom(account=account, name=name, type=type, created_by=actor)
     atom.save(force_insert=True)
     _request_keys(atom, "vaults.provision_atom", f"Make the keys of {name}", actor, environment)

@@ -124,7 +124,8 @@ def save_connection(
     is written then.
     """
     if connection is None:
-        quota.check("connections", account.connections.all())
+        with transaction.atomic():  # for now: what is refused has the vault make no keys
+            _check_quota(account)
     else:
         _check_version(connection, expected_version)
     _check_once([*(spec.id for spec in fields if spec.id), *set(deleted)])
@@ -136,7 +137,9 @@ def save_connection(
     unmentioned = existing.keys() - {field.pk for field in wanted} - set(deleted)
 
     def write() -> None:
-        if connection is not None:
+        if connection is None:
+            _check_quota(account)
+        else:
             _check_version(connection, expected_version)
         target.save()
         for field in wanted:
@@ -185,6 +188,10 @@ def _fields_without(connection: Connection) -> list[Field]:
     """Whatever became of the one that leaves: what was changed past the portal has to be deleted somehow."""
     others = Field.objects.filter(connection__account=connection.account)
     return others.exclude(connection=connection).verified()
+
+
+def _check_quota(account: Account) -> None:
+    quota.check(account, "connections", account.connections.all())
 
 
 def _check_once(named: list[uuid.UUID]) -> None:
