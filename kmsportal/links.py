@@ -70,11 +70,13 @@ def libpq(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_kept(settings: Mapping[str, Any]) -> bool:
-    """Whether nobody on the way reads the link to a PostgreSQL database or answers it: TLS to the host that is named, or the
-    sockets of this machine. An empty host means another one to each build of libpq."""
+    """Whether nobody on the way reads the link to a PostgreSQL database or answers it: by sockets in a directory, or by TLS with
+    the host that is named. No host means another directory to each build of libpq; on a socket there is no TLS, and one that
+    begins with @ is whose comes first."""
     told = libpq(settings)
-    local = all(host.startswith("/") for host in told.get("host", "").split(","))
-    return local or bool(told.get("host")) and told.get("sslmode") == "verify-full"
+    encrypted = told.get("sslmode") == "verify-full"
+    hosts = told.get("host", "").split(",")
+    return all(host.startswith("/") or (encrypted and host != "" and not host.startswith("@")) for host in hosts)
 
 
 def libpq_variables() -> set[str]:
@@ -90,9 +92,11 @@ def queue(name: str, default: str | None) -> str:
     """The address of Redis."""
     given = reader.text(name, default)
     parts = _parts(given, ("redis", "rediss"))
-    if parts is None or not re.fullmatch("/?[0-9]{0,4}", parts.path):
+    if (
+        parts is None or not re.fullmatch("/?[0-9]{0,4}", parts.path) or ";" in given
+    ):  # Celery takes a ; for a second address
         raise ImproperlyConfigured(
-            f"{name} must be an address as rediss://:password@host:6379/0, with / @ : ? # % of a password as %2F and so on."
+            f"{name} must be an address as rediss://:password@host:6379/0, with / @ : ; ? # % of a password as %2F and so on."
         )
     if parts.query:
         raise ImproperlyConfigured(

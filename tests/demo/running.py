@@ -35,7 +35,7 @@ class Stack:
             stdin=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "KMS_MODE": "demo"},
         )
         threading.Thread(target=self._read, daemon=True).start()
 

@@ -69,6 +69,8 @@ LINKS = [  # to the database in the clear, past what looked at the address
     ({"KMS_DATABASE_URL": "postgres://kms@%2Fvar%2Frun,db.example.org/kms"}, DATABASE),
     ({"KMS_DATABASE_URL": "postgres:///kms"}, DATABASE),
     ({"KMS_DATABASE_URL": "postgres:///kms?sslmode=verify-full"}, DATABASE),
+    ({"KMS_DATABASE_URL": "postgres://%40kms/kms?sslmode=verify-full"}, DATABASE),
+    ({"KMS_DATABASE_URL": "postgres:///kms?host=db.example.org,&sslmode=verify-full"}, DATABASE),
     ({"KMS_DATABASE_URL": f"{GOOD['KMS_DATABASE_URL']}&sslmode=disable"}, DATABASE),
     ({"KMS_DATABASE_URL": "postgres:///kms?hostaddr=10.0.0.9"}, "KMS_DATABASE_URL must not have hostaddr"),
     ({"KMS_DATABASE_URL": "postgres:///kms?service=remote"}, "KMS_DATABASE_URL must not have service"),
@@ -118,7 +120,7 @@ UNUSABLE = [  # once a traceback, or a surprise later
     ),
     *(
         ({"KMS_REDIS_URL": f"rediss://:made-up@{rest}"}, NO_QUEUE)
-        for rest in ("[::1", "host:abc/0", "host:6379/abc", "/0", "host/0;redis://other/0", "host/0#x")
+        for rest in ("[::1", "a;b@host/0", "host:abc/0", "host:6379/abc", "/0", "host/0;redis://other/0", "host/0#x")
     ),
     *(
         ({"KMS_EMAIL_URL": given}, NO_MAIL)
@@ -144,6 +146,7 @@ PASSWORDS = [
     "S3cret[part2",
     "S3cret%part2",
     "S3cret:",
+    "a;S3cret",
 ]
 
 
