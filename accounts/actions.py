@@ -48,7 +48,8 @@ def add_member(account: Account, user: User, roles: list[Role], *, actor: User |
 @transaction.atomic
 def add_support_staff(user: User) -> SupportStaff:
     """Let somebody into the support staff's pages. An operator's act: it concerns no account's audit log."""
-    User.objects.filter(pk=user.pk).update(is_staff=True)
+    user.is_staff = True
+    user.save(update_fields=["is_staff"])
     row = SupportStaff.objects.filter(user=user).first()
     if row is None:
         row = SupportStaff(user=user)
@@ -60,4 +61,5 @@ def add_support_staff(user: User) -> SupportStaff:
 def remove_support_staff(user: User) -> None:
     """Their pages are gone with their next request."""
     SupportStaff.objects.filter(user=user).delete()
-    User.objects.filter(pk=user.pk).update(is_staff=False)
+    user.is_staff = False
+    user.save(update_fields=["is_staff"])

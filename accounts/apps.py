@@ -5,4 +5,4 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        from accounts import signin_audit  # noqa: F401  (listens to what people change about their signing in)
+        from accounts import credentials, signin_audit  # noqa: F401  (both listen to what people change about their signing in)

@@ -32,11 +32,19 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
 
-class User(AbstractUser, UuidModel):
-    """A person; the e-mail address is the name to sign in with."""
+class User(AbstractUser, SignedModel):
+    """A person; the e-mail address is the name to sign in with.
+
+    Signed is all that signing in goes by, second factors and the addresses of reset links included (accounts/credentials.py).
+    """
+
+    SIGNED = ("email", "password", "is_active", "is_staff", "is_superuser", "factors", "generation")
+    SIGNERS = WEB
 
     username = None  # type: ignore[assignment]
     email = models.EmailField("e-mail address", unique=True)
+    factors = models.JSONField(default=dict, editable=False)  # {kind of second factor: SHA-256 of what is stored of it}
+    generation = models.PositiveIntegerField(default=0, editable=False)  # grows with every change of what is signed
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -44,6 +52,16 @@ class User(AbstractUser, UuidModel):
 
     def __str__(self) -> str:
         return self.get_full_name() or self.email
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        fields = kwargs.get("update_fields")
+        if fields is not None and not set(self.SIGNED).isdisjoint(fields):
+            kwargs["update_fields"] = {*fields, "generation"}
+        super().save(*args, **kwargs)
+
+    def signed(self) -> "User":
+        self.generation += 1
+        return super().signed()
 
 
 class SupportStaff(SignedModel):

@@ -1,12 +1,54 @@
 """What we want of signing in that settings cannot say."""
 
 import time
+from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.auth_backends import AuthenticationBackend
 from allauth.account.authentication import get_authentication_records
+from allauth.account.forms import ResetPasswordForm
 from allauth.core import context
+from allauth.mfa.base import forms as second_factor
 from django.conf import settings
 from django.http import HttpRequest
+
+from accounts import credentials
+from accounts.models import User
+from accounts.rows import RowTampered
+
+
+class SignedCredentials(AuthenticationBackend):
+    """Passwords of people whose credentials are those that were signed; it is asked at a proof of presence, too."""
+
+    def authenticate(self, request: HttpRequest | None, **given: Any) -> User | None:
+        try:
+            user = super().authenticate(request, **given)
+            return credentials.verify(user) if isinstance(user, User) else None
+        except RowTampered:  # a hash of yesterday's making is signed anew at once
+            return None
+
+
+class _SignedFactors(second_factor.BaseAuthenticateForm):
+    def clean_code(self) -> str:
+        credentials.verify(self.user)
+        return str(super().clean_code())
+
+
+class AuthenticateForm(_SignedFactors, second_factor.AuthenticateForm):
+    """The second factor at sign-in."""
+
+
+class ReauthenticateForm(_SignedFactors, second_factor.ReauthenticateForm):
+    """The second factor as a proof of presence."""
+
+
+class SignedResetForm(ResetPasswordForm):
+    """Sends a link to nobody whose credentials were changed past the portal: it would go to whoever did that."""
+
+    def clean_email(self) -> str:
+        email = super().clean_email()
+        self.users: list[User] = [user for user in self.users if credentials.is_genuine(user)]
+        return str(email)
 
 
 class PortalAccountAdapter(DefaultAccountAdapter):
@@ -15,6 +57,11 @@ class PortalAccountAdapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         """Accounts are made by `manage.py create_account`."""
         return False
+
+    def set_password(self, user: User, password: str) -> None:
+        """Raises RowTampered, so that nothing is signed anew that was not signed before."""
+        super().set_password(credentials.verify(User.objects.get(pk=user.pk)), password)
+        user.refresh_from_db()
 
     def is_reauthentication_required(self, *, app: str, **kwargs: object) -> bool:
         """Whether the latest proof, signing in included, is too old (docs/decisions/0005)."""

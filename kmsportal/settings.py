@@ -155,7 +155,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 
 # -- signing in ---------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTHENTICATION_BACKENDS = ["accounts.signin.SignedCredentials"]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -180,6 +180,11 @@ ACCOUNT_DEFAULT_HTTP_PROTOCOL = "http" if not PRODUCTION else "https"
 ALLAUTH_TRUSTED_PROXY_COUNT = reader.number(
     "KMS_TRUSTED_PROXIES", 0, least=0, most=10
 )  # whose X-Forwarded-For rate limits believe
+ACCOUNT_FORMS = {"reset_password": "accounts.signin.SignedResetForm"}
+MFA_FORMS = {
+    "authenticate": "accounts.signin.AuthenticateForm",
+    "reauthenticate": "accounts.signin.ReauthenticateForm",
+}
 MFA_ADAPTER = "accounts.second_factors.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_REQUIRED = reader.switch("KMS_MFA_REQUIRED", MODE != "demo")

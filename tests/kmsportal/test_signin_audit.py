@@ -29,7 +29,7 @@ def told(cast: Cast) -> list[str]:
     found = [
         [
             entry.message.removeprefix(f"{cast.alice.email} ")
-            for entry in AuditEntry.objects.filter(account=account, actor=cast.alice, type="user").order_by("seq")
+            for entry in AuditEntry.objects.filter(account=account, actor_id=cast.alice.pk, type="user").order_by("seq")
         ]
         for account in (cast.account, cast.other)
     ]

@@ -20,11 +20,16 @@ def find_or_create_user(email: str) -> User:
     found = User.objects.filter(email=email).first()
     if found is not None:
         return found
+    return User.objects.create_user(email, new_password(email))
+
+
+def new_password(email: str) -> str:
+    """Asked for twice, or read from standard input. Raises ValidationError for a bad one, CommandError when two typed differ."""
     if sys.stdin.isatty():
         password = getpass.getpass(f"Password for {email}: ")
         if password != getpass.getpass("The same again: "):
-            raise CommandError("The two passwords differ; nothing was created.")
+            raise CommandError("The two passwords differ; nothing was changed.")
     else:
         password = sys.stdin.readline().rstrip("\n")
     validate_password(password, User(email=email))
-    return User.objects.create_user(email, password)
+    return password

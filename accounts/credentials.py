@@ -1,0 +1,84 @@
+"""A person's credentials: one signed set of all that signing in goes by, so that no part of it can be changed, or another person's
+put in its place, past the portal.
+
+Signed with the person's row are the password's hash, whether it is active or staff, and a digest of each second factor; the one
+address that a reset link can go to is the row's own. It is looked at where somebody signs in, proves to be there, or has a link
+sent, and before it is signed anew. The rows of second factors are the sign-in library's, which tells of them by signals alone.
+"""
+
+import hashlib
+from typing import Any
+
+import orjson
+import structlog
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from django.db import transaction
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
+
+from accounts.models import SupportStaff, User
+from accounts.rows import RowTampered
+
+log = structlog.get_logger()
+
+
+def is_genuine(user: User) -> bool:
+    """Whether the person's row, second factors and addresses are those that were signed; two queries."""
+    factors = {one.type: digest(one) for one in Authenticator.objects.filter(user=user)}
+    others = EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email)
+    genuine = user.has_valid_signature() and factors == user.factors and not others.exists()
+    if not genuine:
+        log.error("credentials_forged", user=str(user.pk))
+    return genuine
+
+
+def verify(user: User) -> User:
+    """The person. Raises RowTampered."""
+    if not is_genuine(user):
+        raise RowTampered(f"The credentials of {user.email} were changed past the portal.")
+    return user
+
+
+def digest(factor: Authenticator) -> str:
+    """SHA-256 of a second factor's secret, in hex; which recovery codes were used is not in it."""
+    secret = {name: value for name, value in factor.data.items() if name != "used_mask"}
+    return hashlib.sha256(orjson.dumps(secret, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@receiver(post_save, sender=Authenticator)
+def factor_saved(instance: Authenticator, created: bool, **_: Any) -> None:
+    """A new one is signed for, within the transaction that adds it; one that is there already stays what it was."""
+    if created:
+        _sign(instance, digest(instance))
+    elif User.objects.get(pk=instance.user_id).factors.get(instance.type) != digest(instance):
+        raise RowTampered("A second factor was changed past the portal.")
+
+
+@receiver(post_delete, sender=Authenticator)
+def factor_deleted(instance: Authenticator, origin: object, **_: Any) -> None:
+    if not isinstance(origin, User):  # with whom it goes
+        _sign(instance, None)
+
+
+@transaction.atomic
+def _sign(factor: Authenticator, found: str | None) -> None:
+    user = User.objects.select_for_update().get(pk=factor.user_id)
+    factors = {kind: known for kind, known in user.factors.items() if kind != factor.type}
+    user.factors = factors | ({factor.type: found} if found else {})
+    user.save(update_fields=["factors"])
+
+
+@transaction.atomic
+def start_anew(user: User, password: str) -> None:
+    """On the operator's word, whatever stands there: an active person with this password, no second factor and no other address,
+    staff only where a genuine row says so. Who was signed in as this person is no more."""
+    Authenticator.objects.filter(user=user)._raw_delete("default")  # their telling would sign what stands there
+    EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email).delete()
+    support = SupportStaff.objects.filter(user=user).first()
+    user.set_password(password)
+    user.factors, user.is_active, user.is_superuser = {}, True, False
+    user.is_staff = support is not None and support.has_valid_signature()
+    user.signed()
+    written = {name: getattr(user, name) for name in (*User.SIGNED, "signature")}
+    User.objects.filter(pk=user.pk).update(**written)
