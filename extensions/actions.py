@@ -11,7 +11,6 @@ from django.utils import timezone
 from accounts import audit
 from accounts.models import Account, AuditEntry, User
 from atoms.models import Environment
-from extensions import listing
 from extensions.models import EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
 from kmscore.refused import Refused
@@ -53,8 +52,8 @@ def save_extensions(
 ) -> Saved:
     """Save all of it or nothing. Returns after both stores have it durably.
 
-    Raises StaleRevision, Refused (no_component_value), and what sealing.new_save_key raises, before anything was written
-    to the database.
+    Raises StaleRevision, Refused (no_component_value, value_forged, sealed_once), RowTampered, and what sealing.new_save_key
+    raises, before anything was written to the database.
     """
     environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
     _check_revision(environment, expected_revision)
@@ -221,7 +220,7 @@ def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> N
         pk=row.pk if row else uuid.uuid4(),
         environment=plan.environment,
         revision=plan.revision,
-        listed=listing.encode(plan.listing(new_key, int(now.timestamp()))),
+        listed=plan.listing(new_key, int(now.timestamp())).encode(),
         data_key_id=key.id if key else None,
         sealed=key.seal_manifest(plan.manifest(key.id)) if key else None,
     ).signed()

@@ -5,6 +5,7 @@ back or taken away past the portal.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
@@ -29,10 +30,23 @@ def listed_row(form: str, revision: int, at: int, plain: str, data_key: object) 
     return Listed(form, revision, at, str(data_key) if form == "sealed" else digest(plain))
 
 
-def encode(rows: Mapping[Path, Listed]) -> str:
-    """JSON: [[path, form, revision, at, digest], …]."""
-    return orjson.dumps([[path, *row] for path, row in rows.items()]).decode()
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """rows: what is held. sealed: every path that ever was a secret; it stays one."""
+
+    rows: Mapping[Path, Listed]
+    sealed: frozenset[Path] = frozenset()
+
+    def encode(self) -> str:
+        """JSON: {"rows": [[path, form, revision, at, digest], …], "sealed": [path, …]}."""
+        rows = [[path, *row] for path, row in self.rows.items()]
+        return orjson.dumps({"rows": rows, "sealed": sorted(self.sealed)}).decode()
 
 
-def decode(text: str) -> dict[Path, Listed]:
-    return {tuple(path): Listed(*row) for path, *row in orjson.loads(text)}
+NOTHING = Listing({})
+
+
+def decode(text: str) -> Listing:
+    document = orjson.loads(text)
+    rows = {tuple(path): Listed(*row) for path, *row in document["rows"]}
+    return Listing(rows, frozenset(tuple(path) for path in document["sealed"]))

@@ -10,7 +10,7 @@ from django.db.models.functions import Lower
 from accounts.models import Account, User
 from accounts.rows import WEB, RowTampered, SignedModel, UuidModel
 from atoms.models import Environment
-from extensions.listing import Listed, Path, decode, listed_row
+from extensions.listing import NOTHING, Listed, Listing, decode, listed_row
 from kmscore.sealed.manifest import Entry, Form, digest
 from vaults.models import DataKey
 
@@ -186,7 +186,7 @@ class EnvironmentManifest(SignedModel):
 
     environment = models.OneToOneField(Environment, models.CASCADE, related_name="manifest")
     revision = models.PositiveBigIntegerField()
-    listed = models.TextField(default="[]")
+    listed = models.TextField()
     data_key = models.ForeignKey(DataKey, models.PROTECT, null=True, related_name="manifests")
     sealed = models.BinaryField(null=True)
 
@@ -194,11 +194,11 @@ class EnvironmentManifest(SignedModel):
         return f"manifest {self.revision} of {self.environment}"
 
 
-def listed_in(environment: Environment) -> dict[Path, Listed]:
+def listed_in(environment: Environment) -> Listing:
     """What was saved there; one query. Raises RowTampered when the list is gone, was changed, or is of another revision."""
     manifest = EnvironmentManifest.objects.filter(environment=environment).defer("sealed").first()
     if manifest is None and not environment.extensions_revision:
-        return {}
+        return NOTHING
     if manifest is None or manifest.verified().revision != environment.extensions_revision:
         raise RowTampered(f"The list of what {environment.name} holds is not the one that was saved.")
     return decode(manifest.listed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from atoms.models import Environment
-from extensions.listing import Listed, Path, listed_row
+from extensions.listing import Listed, Listing, Path, listed_row
 from extensions.models import ExtensionValue, Field, ProcessProperty, entry, listed_in
 from extensions.secret import Secret
 from kmscore.refused import Refused
@@ -68,6 +68,7 @@ class Plan:
     redirected: list[HeldValue] = field(default_factory=list)  # of `written`: where the component's value was another
     asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
     gone: set[Path] = field(default_factory=set)  # listed, and taken away past the portal
+    sealed: frozenset[Path] = frozenset()  # what ever was a secret there, before this save
 
     @property
     def is_empty(self) -> bool:
@@ -100,14 +101,21 @@ class Plan:
             for h in (*self.held.values(), *self.missing)
             if h.lost != DataKey.LostBecause.SHREDDED
         )
-        return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.environment.restored)
+        return Manifest(
+            str(self.environment.pk), self.revision, tuple(entries), self.environment.restored, self.ever_sealed
+        )
 
-    def listing(self, new_key: str, now: int) -> dict[Path, Listed]:
+    def listing(self, new_key: str, now: int) -> Listing:
         """now: when what is written is saved."""
-        return {
+        rows = {
             path: listed_row(h.form, h.revision, now if path in self.written else h.at, h.plain, h.data_key or new_key)
             for path, h in self.held.items()
         }
+        return Listing(rows, self.ever_sealed)
+
+    @property
+    def ever_sealed(self) -> frozenset[Path]:
+        return self.sealed | {path for path, held in self.held.items() if held.form == "sealed"}
 
     @property
     def lost(self) -> list[HeldValue]:
@@ -132,11 +140,12 @@ def plan_save(
 ) -> Plan:
     """What saving these changes would do, for the account's fields as they are (or, for a connection's edit, will be).
 
-    Raises Refused: no_component_value, value_forged; RowTampered.
+    Raises Refused: no_component_value, value_forged, sealed_once; RowTampered.
     """
-    listed = listed_in(environment)
-    plan = Plan(environment, environment.extensions_revision + 1, _held(environment, {f.pk: f for f in fields}, listed))
-    plan.gone = listed.keys() - plan.held.keys()
+    listing = listed_in(environment)
+    held = _held(environment, {f.pk: f for f in fields}, listing.rows)
+    plan = Plan(environment, environment.extensions_revision + 1, held, sealed=listing.sealed)
+    plan.gone = listing.rows.keys() - held.keys()
     entered = set[Path]()
     for change in field_changes:
         _apply(plan, change)
@@ -147,7 +156,20 @@ def plan_save(
     plan.asked = {*plan.written, *plan.removed}
     _refuse_forged(plan, {one.path: one for one in fields if one.extensible}, entered)
     _reconcile(plan, fields)
+    _refuse_unsealed(plan)
     return plan
+
+
+def _refuse_unsealed(plan: Plan) -> None:
+    """A place where a secret was typed once is never one where it would be kept in the clear."""
+    for path in plan.sealed:
+        held = plan.held.get(path)
+        if held is not None and held.form != "sealed":
+            raise Refused(
+                "sealed_once",
+                f"{held.name} / {held.label} was an encrypted field in {plan.environment.name} once, so {path[-1]} stays the id"
+                " of one: give the plain field another id.",
+            )
 
 
 def _refuse_forged(plan: Plan, extensible: Mapping[Path, Field], entered: set[Path]) -> None:

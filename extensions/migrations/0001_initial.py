@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('revision', models.PositiveBigIntegerField()),
-                ('listed', models.TextField(default='[]')),
+                ('listed', models.TextField()),
                 ('sealed', models.BinaryField(null=True)),
             ],
             options={

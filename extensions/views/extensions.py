@@ -80,7 +80,7 @@ def _form(environment: Environment, request: AccountRequest | None = None) -> Ex
     values: dict[object, ExtensionValue] = {row.field_id: row for row in rows}
     properties = list(environment.process_properties.select_related("set_by"))
     data = request.POST if request else None
-    return ExtensionsForm(fields, values, properties, listed_in(environment), holders_of(environment), data)
+    return ExtensionsForm(fields, values, properties, listed_in(environment).rows, holders_of(environment), data)
 
 
 def _page(

@@ -45,19 +45,21 @@ class Entry(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """An environment's revision and its entries. restored: how often the operator announced that a backup was put back;
-    values of one place and revision may be others than before that."""
+    values of one place and revision may be others than before that. sealed: every path that ever was, which stays so."""
 
     environment: str
     revision: int
     entries: tuple[Entry, ...]
     restored: int = 0
+    sealed: frozenset[Path] = frozenset()
 
     def encode(self) -> bytes:
         """JSON: {"format", "environment", "revision", "entries": [[form, path, name, revision, digest], …]}, and "restored"
-        when it ever was."""
+        and "sealed" ([path, …], sorted) when there is something to say."""
         rows = [tuple(entry) for entry in self.entries]
         document = {"format": FORMAT, "environment": self.environment, "revision": self.revision, "entries": rows}
-        return orjson.dumps(document | ({"restored": self.restored} if self.restored else {}))
+        more = {"restored": self.restored, "sealed": sorted(self.sealed)}
+        return orjson.dumps(document | {name: value for name, value in more.items() if value})
 
 
 def decode(data: bytes) -> Manifest:
@@ -70,7 +72,9 @@ def decode(data: bytes) -> Manifest:
             Entry(form, tuple(path), name, revision, digest)
             for form, path, name, revision, digest in document["entries"]
         )
-        return Manifest(document["environment"], document["revision"], entries, int(document.get("restored", 0)))
+        sealed = frozenset(tuple(path) for path in document.get("sealed", []))
+        restored = int(document.get("restored", 0))
+        return Manifest(document["environment"], document["revision"], entries, restored, sealed)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         pass
     raise ManifestBroken("not a manifest")

@@ -68,10 +68,13 @@ def _open_and_write(
         opened = open_delivery(vault, login, lambda: sealed_state.new_key(header), delivery)
         verify.check_manifest(opened.manifest, delivery)
         restored = opened.manifest.restored
-        if restored > header.restored.get(delivery.environment, 0) and not whole:
+        is_restored = restored > header.restored.get(delivery.environment, 0)
+        if is_restored and not whole:
             raise DeliveryRefused(RESTORED, "The portal was restored from a backup: everything has to be fetched anew.")
         verify.check_delivered(opened.manifest, delivery)
-        entries = verify.assemble(opened.manifest, delivery, opened.values, _known(held))
+        known = _known(held)
+        verify.check_sealed(opened.manifest, {} if is_restored else known)  # another timeline knew nothing of it
+        entries = verify.assemble(opened.manifest, delivery, opened.values, known)
     except RuntimeProblem:
         sealed_state.file.forget_unused(held.header)
         raise

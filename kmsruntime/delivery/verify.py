@@ -56,6 +56,14 @@ def check_manifest(manifest: Manifest, delivery: Delivery) -> None:
         seen.add(path)
 
 
+def check_sealed(manifest: Manifest, held: Known) -> None:
+    """What ever was encrypted, by the manifest or by what is held, is never taken in the clear. Raises DeliveryRefused."""
+    for entry in manifest.entries:
+        known = held.get(entry.path)
+        if entry.form == "plain" and (entry.path in manifest.sealed or (known is not None and known[0] == "sealed")):
+            raise mismatch(_about(entry, "a value that was encrypted once came in the clear"))
+
+
 def check_delivered(manifest: Manifest, delivery: Delivery) -> None:
     """Everything delivered is listed, in its very form and revision, with its very digest. Raises DeliveryRefused."""
     listing = {entry.path: entry for entry in manifest.entries}

@@ -138,12 +138,12 @@ class TestCrashes:
 
     def test_a_power_cut_loses_nothing(self, stack: Stack) -> None:
         demo, users = stack.demo(), _users(stack)
-        credentials = (stack.var / "credentials" / "web").read_bytes()
+        credentials = (stack.var / "credentials" / "web" / "identities.json").read_bytes()
         stack.power_cut()
         again(stack)
         assert stack.demo() == demo
         assert _users(stack) == users
-        assert (stack.var / "credentials" / "web").read_bytes() == credentials
+        assert (stack.var / "credentials" / "web" / "identities.json").read_bytes() == credentials
         assert stack.is_ready()
 
 
@@ -163,7 +163,7 @@ class TestStopping:
 
     def test_lost_credentials_are_renewed_and_the_way_to_a_root_token_is_closed_again(self, stack: Stack) -> None:
         stack.interrupt()
-        (stack.var / "credentials" / "web").unlink()
+        (stack.var / "credentials" / "web" / "identities.json").unlink()
         again(stack)
         assert any("Renewing" in line for line in stack.lines)
         assert stack.is_ready()

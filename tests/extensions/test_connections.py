@@ -173,3 +173,22 @@ def test_a_secret_nobody_entered_needs_no_vault(stage: Stage, hosted_vault: Host
     delete_connection(made, actor=stage.alice)
     stage.production.refresh_from_db()
     assert stage.production.extensions_revision == 1
+
+
+def test_what_was_encrypted_once_is_never_kept_in_the_clear(stage: Stage, hosted_vault: HostedVault) -> None:
+    """Nor after the field has left and another one of its id came; what was never entered may change its kind."""
+    save(stage, 0, password="canary")
+    fields = specs(stage)
+    del fields["password"], fields["apiKey"]
+    edit(stage, fields)
+    assert opened_manifest(stage, hosted_vault).sealed == {("connection", str(stage.connection.pk), "password")}
+    plain = FieldSpec(None, "password", "Password", False, True, "")
+    with pytest.raises(
+        Refused, match="was an encrypted field in Production once, so password stays the id of one"
+    ) as refused:
+        edit(stage, fields | {"password": plain})
+    assert refused.value.code == "sealed_once"
+    assert not Field.objects.filter(key="password").exists()
+    edit(stage, fields | {"apiKey": changed(plain, key="apiKey", label="API key")})
+    edit(stage, specs(stage) | {"password": changed(plain, encrypted=True)})
+    assert Field.objects.get(key="password").encrypted

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from atoms.models import Environment
 from extensions.actions import save_extensions
-from extensions.listing import encode
+from extensions.listing import Listing
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, entry
 from extensions.plan import FieldChange
 from extensions.secret import Secret
@@ -110,7 +110,7 @@ def fill(stage: Stage, count: int) -> list[Field]:
     sealed = keys[-1].seal_manifest(Manifest(str(environment.pk), count, tuple(listed)))
     rows = {row.field.path: row.listed for row in ExtensionValue.objects.select_related("field")}
     EnvironmentManifest.objects.create(
-        environment=environment, revision=count, listed=encode(rows), data_key_id=keys[-1].id, sealed=sealed
+        environment=environment, revision=count, listed=Listing(rows).encode(), data_key_id=keys[-1].id, sealed=sealed
     )
     Environment.objects.filter(pk=environment.pk).update(extensions_revision=count, extensions_changed_at=now)
     return fields

@@ -25,6 +25,7 @@ from accounts.models import RateLimit, Session
 from accounts.rows import RowTampered
 from accounts.sessions import SessionStore
 from atoms.models import Environment
+from extensions.listing import NOTHING
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from tests.conftest import Stage
 from tests.kmsruntime.container import save
@@ -293,7 +294,7 @@ def test_a_list_that_was_written_past_the_portal_stops_every_save(
     if write == "delete":
         rows.delete()
     elif write == "change":
-        rows.update(listed="[]")
+        rows.update(listed=NOTHING.encode())
     elif write == "older":
         rows.update(**older)
     else:

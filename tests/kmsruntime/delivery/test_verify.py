@@ -56,6 +56,7 @@ def check(manifest: Manifest, delivery: Delivery, held: Any) -> list[tuple[Entry
     verify.check_empty(delivery)
     verify.check_manifest(manifest, delivery)
     verify.check_delivered(manifest, delivery)
+    verify.check_sealed(manifest, held)
     opened = OPENED | dict.fromkeys(set(delivery.values) - set(OPENED), b"other")
     return verify.assemble(manifest, delivery, {path: opened[path] for path in delivery.values}, held)
 
@@ -218,3 +219,21 @@ def test_a_lost_value_is_kept_only_when_it_is_that_very_one() -> None:
     assert kept == [(lost._replace(form="sealed"), b"old")]
     for other in (lost._replace(revision=2), lost._replace(digest="another key")):
         assert verify.assemble(Manifest(ENVIRONMENT, 5, (other,)), delivery, {}, HELD) == [(other, None)]
+
+
+@pytest.mark.parametrize("known_by", ["the manifest", "what is held"])
+def test_what_was_encrypted_once_is_not_taken_in_the_clear(known_by: str) -> None:
+    entries = tuple(
+        Entry("plain", PASSWORD, "Orders", 5, digest("in the clear")) if entry.path == PASSWORD else entry
+        for entry in MANIFEST.entries
+    )
+    plain = replace(DELIVERY, values={}, plain=DELIVERY.plain | {PASSWORD: (5, "in the clear")})
+    held = HELD if known_by == "what is held" else {path: one for path, one in HELD.items() if path != PASSWORD}
+    sealed = frozenset({PASSWORD}) if known_by == "the manifest" else frozenset()
+    with pytest.raises(DeliveryRefused, match=r"encrypted once came in the clear \(Orders/password\)"):
+        check(replace(MANIFEST, entries=entries, sealed=sealed), plain, held)
+
+
+def test_what_was_plain_may_become_encrypted() -> None:
+    held = HELD | {PASSWORD: ("plain", 3, digest("old"), "old")}
+    assert dict((entry.path, value) for entry, value in check(MANIFEST, DELIVERY, held))[PASSWORD] == b"new"

@@ -1,5 +1,7 @@
 """What the vault has lost is named, entered again, and takes nothing else with it."""
 
+from dataclasses import replace
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -9,7 +11,7 @@ from django.utils import timezone
 from accounts.models import Role
 from atoms import actions as atoms
 from extensions.actions import republish, save_extensions
-from extensions.listing import decode, encode
+from extensions.listing import decode
 from extensions.plan import FieldChange
 from extensions.secret import Secret
 from kmsruntime.environment import find, value_of
@@ -103,7 +105,9 @@ def test_a_republished_environment_replaces_another_timeline(holding: Container)
     stage.production.extension_values.filter(pk=row.pk).delete()
     manifest = stage.production.manifest
     manifest.revision = revision - 1
-    manifest.listed = encode({path: one for path, one in decode(manifest.listed).items() if path != row.field.path})
+    listing = decode(manifest.listed)
+    rows = {path: one for path, one in listing.rows.items() if path != row.field.path}
+    manifest.listed = replace(listing, rows=rows).encode()
     manifest.save()
     type(stage.production).objects.filter(pk=stage.production.pk).update(extensions_revision=revision - 1)
     save(stage, apiKey="of the other timeline")
