@@ -282,14 +282,19 @@ def _environments(account: Account, *, lock: bool = False) -> dict[uuid.UUID, in
 
 
 def _tell(plan: Plan, actor: User) -> None:
+    """What programs are sent to by now is said by name: a host among it decides who gets their secrets."""
+    message = f"Environment extensions of {plan.environment.name} follow a connection's change"
+    if plan.redirected:
+        names = ", ".join(f"{held.name} / {held.label}" for held in plan.redirected)
+        message = f"Programs in {plan.environment.name} get another value of {names}, by a connection's change"
     audit.record(
         plan.environment.account,
         actor=actor,
         type="as.extensions",
         action="EDIT",
-        modifier="COMPONENT",
+        modifier="TARGET" if plan.redirected else "COMPONENT",
         subject_id=plan.environment.pk,
-        message=f"Environment extensions of {plan.environment.name} follow a connection's change",
+        message=message,
         properties={"revision": plan.revision, "fields": plan.touched()},
     )
 

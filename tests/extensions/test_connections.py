@@ -3,6 +3,7 @@
 import pytest
 from django.db.models import ProtectedError
 
+from accounts.models import AuditEntry
 from extensions.connections import Consent, FieldSpec, delete_connection, save_connection
 from extensions.models import Connection, ExtensionValue, Field
 from kmscore.refused import Refused
@@ -50,6 +51,10 @@ def test_a_new_component_value_reaches_published_environments(stage: Stage, host
     row = ExtensionValue.objects.get(environment=stage.production, field__key="host")
     assert (row.plain, row.revision) == ("db2.example.com", 2)
     assert opened_manifest(stage, hosted_vault).revision == 2
+    told = AuditEntry.objects.get(modifier="TARGET")
+    assert "Programs in Production get another value of Orders database / Host" in told.message, (
+        "Administrators read it"
+    )
     stage.test.refresh_from_db()
     assert stage.test.extensions_revision == 0, "an environment nobody saved is not published by this"
 
