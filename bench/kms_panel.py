@@ -161,7 +161,7 @@ def main() -> None:
         urls.urlpatterns.append(path("minimal/<str:code>/<uuid:atom_id>/", minimal_view(), name="minimal"))
         minimal = reverse("minimal", args=[account.code, atom.pk])
         client = Client()
-        client.force_login(user, "allauth.account.auth_backends.AuthenticationBackend")
+        client.force_login(user, "accounts.signin.SignedCredentials")
         panel = reverse("vaults:kms_panel", args=[account.code, atom.pk])
         save_url = reverse("vaults:kms_settings", args=[account.code, atom.pk])
         number = itertools.count()

@@ -53,7 +53,7 @@ def main() -> None:
         secret_fields = scene.connection(sealed, 200, encrypted=True)
         plain_fields = scene.connection(plain, 200, encrypted=False)
         client = Client()
-        client.force_login(user, "allauth.account.auth_backends.AuthenticationBackend")
+        client.force_login(user, "accounts.signin.SignedCredentials")
         bare = bare_calls(sealed_env.pk)
         print("save of a dialog of 200 fields; ratio to the same form without encryption + two bare vault calls")
         for count in (1, 20, 200):

@@ -15,6 +15,8 @@ from typing import Any
 import hypothesis
 import pytest
 from django.conf import settings as django_settings
+from django.db import connection
+from django.db.utils import ProgrammingError
 from django.test import Client
 
 from accounts import actions as accounts
@@ -25,6 +27,7 @@ from atoms.models import Atom, Environment
 from extensions.connections import FieldSpec, save_connection
 from extensions.models import Connection, Field
 from kmscore.vaultclient.client import Vault
+from kmsportal.management.commands import database_roles
 from operations.work import sweep
 from tests import guard, live
 from tests.keys import write_development_keys
@@ -36,6 +39,7 @@ from vaults.hosted.credentials import HELD, Credential, Credentials, issue_crede
 from vaults.keys.provision import activate_kms
 from vaults.models import Recipient
 
+PROCESSES_ROLE = "kms_processes"
 PASSWORD = "correct horse battery staple"  # noqa: S105 (for tests' own users)
 
 
@@ -200,23 +204,48 @@ def set_stage(cast: Cast) -> Stage:
         FieldSpec(None, "apiKey", "API key", True, True, ""),
         FieldSpec(None, "internal", "Internal", False, False, "not extensible"),
     ]
-    connection = save_connection(cast.account, None, name="Orders database", fields=specs, actor=alice)
+    orders = save_connection(cast.account, None, name="Orders database", fields=specs, actor=alice)
     rows: list[Any] = [production, test, atom, second]
     deadline = time.monotonic() + 60
     while not all(row.provisioned_at for row in rows):  # a live portal's worker may have taken one, and be at it still
         assert time.monotonic() < deadline
         for row in rows:
             row.refresh_from_db()
-    return Stage(cast, production, test, atom, second, connection)
+    return Stage(cast, production, test, atom, second, orders)
 
 
 def database_url() -> str:
-    """The tests' own database, for other processes."""
+    """The tests' own database, for the portal's processes; on PostgreSQL in their role."""
     database = django_settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         return f"sqlite:///{database['NAME']}"
-    login = f"{database['USER']}:{database['PASSWORD']}"
-    return f"postgres://{login}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+    return f"postgres://{PROCESSES_ROLE}:{PROCESSES_ROLE}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """On PostgreSQL also the role that processes have: the owner makes the tables, and nothing else (database_roles)."""
+    if connection.vendor == "postgresql":
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            with contextlib.suppress(ProgrammingError):  # another run of tests on this server made it
+                cursor.execute(f"CREATE ROLE {PROCESSES_ROLE} LOGIN PASSWORD '{PROCESSES_ROLE}'")
+            for statement in database_roles.statements(PROCESSES_ROLE):
+                cursor.execute(statement)
+
+
+@pytest.fixture(autouse=True)
+def role_of_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On PostgreSQL a test is a process: it works in the processes' role, unless it is marked `owner`."""
+    marked = request.node.get_closest_marker("django_db"), request.node.get_closest_marker("owner")
+    if connection.vendor != "postgresql" or marked[0] is None or marked[1] is not None:
+        yield
+        return
+    request.getfixturevalue("transactional_db" if marked[0].kwargs.get("transaction") else "db")
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET ROLE {PROCESSES_ROLE}")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("RESET ROLE")
 
 
 @pytest.fixture(scope="session")

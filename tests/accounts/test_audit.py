@@ -11,7 +11,7 @@ from accounts import audit
 from accounts.models import AuditEntry
 from tests.conftest import Cast
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres, pytest.mark.owner]
 
 
 def write(cast: Cast, count: int) -> None:

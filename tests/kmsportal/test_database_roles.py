@@ -14,7 +14,7 @@ from kmsportal.management.commands.database_roles import FOR_GOOD, statements
 from tests.conftest import Stage
 from tests.kmsruntime.container import save
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres, pytest.mark.owner]
 ROLE = "kms_process_of_tests"
 
 

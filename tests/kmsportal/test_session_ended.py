@@ -60,7 +60,7 @@ def test_what_was_sent_again_and_arrived_is_not_said_to_be_unsent(stage: Stage) 
     """Once it was: a save beside "Nothing was changed", for a browser that had its session again meanwhile."""
     client, url = Client(), url_of(stage, "extensions:environment_extensions")
     client.post(url, {"name": "typed"})
-    client.force_login(stage.alice, "allauth.account.auth_backends.AuthenticationBackend")
+    client.force_login(stage.alice, "accounts.signin.SignedCredentials")
     form = {"expected_revision": "0", f"value.{stage.field('user').pk}": "typed"}
     assert client.post(url, form).status_code == 302
     assert SAID not in unescape(client.get(url).content.decode())
