@@ -1,6 +1,7 @@
 """The audit log: a chain in which every edit shows."""
 
 import threading
+import uuid
 from io import StringIO
 
 import pytest
@@ -34,6 +35,9 @@ def test_an_untouched_chain_holds(cast: Cast) -> None:
         {"properties": {"a": 1}},
         {"subject_id": "x"},
         {"previous": b"\1" * 32},
+        {"actor_id": uuid.UUID(int=1)},
+        {"id": uuid.UUID(int=2)},
+        {"signature": b"\1" * 72},
     ],
 )
 def test_an_edited_entry_is_named(cast: Cast, change: dict[str, object]) -> None:
