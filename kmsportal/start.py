@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from accounts import signing
+from kmscore.sealed.key_list import KeyListBroken, read_key_list
 from kmscore.vaultclient.answers import VaultError
 from vaults.hosted import calls
 from vaults.hosted.credentials import HELD, CredentialsBroken, read_credentials
@@ -49,6 +51,17 @@ def _check_keys(process: str) -> None:
     if keyring.processes != (process,):
         holds = " and ".join(keyring.processes) or "nobody"
         raise ImproperlyConfigured(f"KMS_CREDENTIALS has the signing keys of {holds}: this process signs as {process}.")
+    with suppress(VaultError):  # one that does not answer is waited for
+        text = calls.key_list(HELD[process][0])
+        try:
+            newest = read_key_list(bytes.fromhex(settings.PORTAL_ROOT), text).serial if text else 0
+        except KeyListBroken as problem:
+            raise ImproperlyConfigured(f"The key list in the vault cannot be used: {problem}") from None
+        if newest > keyring.listed.serial:
+            lists = f"the vault has list {newest}, portal-keys is list {keyring.listed.serial}"
+            raise ImproperlyConfigured(
+                f"KMS_CREDENTIALS has an old key list: {lists}. Run install_vault for this directory."
+            )
 
 
 def _check_clock() -> None:

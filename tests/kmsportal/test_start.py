@@ -11,7 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from accounts import signing
-from accounts.keyring import KeyringBroken
+from accounts.keyring import KeyringBroken, development_key, development_list
+from kmscore.sealed.key_list import sign_key_list
 from kmsportal import start
 from tests.conftest import HostedVault
 from vaults.hosted.calls import drop_tokens
@@ -108,3 +109,19 @@ def test_a_shred_worker_is_one_that_does_nothing_else() -> None:
     assert [start.process_of(one) for one in (["shred"], ["interactive"], ["bulk"], ["interactive", "shred"])] == [
         *("shredder", "worker", "worker", "worker")
     ]
+
+
+def test_no_process_starts_with_an_older_key_list_than_the_vaults(settings: Any, hosted_vault: HostedVault) -> None:
+    holding(settings, hosted_vault, "worker")
+    settings.SECRET_KEY_GIVEN = False
+    newer = development_list().followed_by(development_list().keys, 0)
+    body = {"data": {"keys": sign_key_list(development_key("root"), newer)}, "options": {"cas": 0}}
+    hosted_vault.root.call("POST", "authority/data/portal", body)
+    try:
+        with pytest.raises(
+            ImproperlyConfigured, match="the vault has list 2, portal-keys is list 1. Run install_vault"
+        ):
+            start.check("worker")
+    finally:
+        hosted_vault.root.call("DELETE", "authority/metadata/portal")
+    start.check("worker")

@@ -28,7 +28,7 @@ from kmscore.vaultclient.answers import (
     version_of,
 )
 from kmscore.vaultclient.client import Vault
-from kmscore.vaultclient.mounts import ATOMS, ATREST, DATAKEYS, ENVIRONMENTS, INTRANSIT, PLATFORM
+from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT, KEY_LIST, PLATFORM
 from operations import load
 from vaults.hosted import hvac_client, layout
 from vaults.hosted.credentials import CredentialsBroken, read_credentials
@@ -374,6 +374,19 @@ def delete_document(recipient: object, document: int) -> None:
 
 
 # -- nobody -------------------------------------------------------------------------------------------------------------
+
+
+def key_list(identity: str) -> str:
+    """The signed key list as the vault has it (any identity); "" when it has none."""
+    read = lambda client: client.secrets.kv.v2.read_secret_version(  # noqa: E731
+        KEY_LIST, mount_point=AUTHORITY, raise_on_deleted_version=True
+    )
+    try:
+        return text_of(member_of(member_of(as_identity(identity, read), "data"), "data"), "keys")
+    except VaultRefused as refusal:
+        if refusal.status == 404:
+            return ""
+        raise
 
 
 def server_time() -> int:

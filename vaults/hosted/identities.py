@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT
+from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT, KEY_LIST
 
 Rule = dict[str, Any]
 Paths = dict[str, Rule]
@@ -45,7 +45,7 @@ ALLOW_DELETION: Final[Mapping[str, str]] = {"deletion_allowed": "true"}
 
 
 # Everybody reads by which keys the portal's processes sign; the installer's token alone writes it.
-_KEY_LIST: Final[Paths] = {f"{AUTHORITY}/data/portal": {"capabilities": ["read"]}}
+_KEY_LIST: Final[Paths] = {f"{AUTHORITY}/data/{KEY_LIST}": {"capabilities": ["read"]}}
 
 
 def policy_name(identity: str) -> str:

@@ -29,10 +29,9 @@ from accounts.keyring import (
 from kmscore.durable import write_durably
 from kmscore.sealed.key_list import KeyList, KeyListBroken, ListedKey, State, read_key_list, sign_key_list
 from kmscore.vaultclient.answers import VaultRefused, member_of, text_of
-from kmscore.vaultclient.mounts import AUTHORITY
+from kmscore.vaultclient.mounts import AUTHORITY, KEY_LIST
 from vaults.hosted.credentials import HELD, given_to
 
-DOCUMENT: Final = "portal"
 PUBLIC_FILE: Final = "portal-root"  # the root key's public half, in hexadecimal: KMS_PORTAL_ROOT of every process
 PRIVATE_FILE: Final = "portal-root-key"
 LISTED_BEFORE_USE: Final = 3600  # seconds: by then every process has read a list
@@ -87,7 +86,7 @@ def _stored(client: Client) -> tuple[str, int]:
     """The vault's list and its version, ("", 0) when it has none."""
     try:
         answer = client.secrets.kv.v2.read_secret_version(
-            DOCUMENT, mount_point=AUTHORITY, raise_on_deleted_version=True
+            KEY_LIST, mount_point=AUTHORITY, raise_on_deleted_version=True
         )
     except VaultRefused as refusal:
         if refusal.status == 404:
@@ -205,7 +204,7 @@ _CHANGES: Final[dict[str, _Step]] = {"list_new": _list_new, "use_new": _use_new,
 def _write(client: Client, directory: Path, text: str, found: str, version: int) -> None:
     """Into the vault first: an installer that was overtaken by another one is refused there, and wrote nothing."""
     if text != found:
-        client.secrets.kv.v2.create_or_update_secret(DOCUMENT, {"keys": text}, cas=version, mount_point=AUTHORITY)
+        client.secrets.kv.v2.create_or_update_secret(KEY_LIST, {"keys": text}, cas=version, mount_point=AUTHORITY)
     for name in HELD:
         path = directory / name / LIST_FILE
         if not path.exists() or path.read_text() != text:

@@ -94,6 +94,16 @@ ACTIONS: dict[str, Action] = {
     "destroy versions": ("PUT", "datakeys/destroy/{gone}/1", {"versions": [1]}, None),
     "delete a document": ("DELETE", "datakeys/metadata/{gone}/1", None, None),
     "change the document store": ("POST", "datakeys/config", {"max_versions": 1}, None),
+    # the key list
+    "read the key list": ("GET", "authority/data/portal", None, None),
+    "write the key list": ("POST", "authority/data/portal", {"data": {"keys": "mine"}, "options": {"cas": 0}}, None),
+    "patch the key list": ("PATCH", "authority/data/portal", {"data": {"keys": "mine"}}, None),
+    "delete the key list": ("DELETE", "authority/data/portal", None, None),
+    "destroy the key list": ("DELETE", "authority/metadata/portal", None, None),
+    "read the key list's metadata": ("GET", "authority/metadata/portal", None, None),
+    "list what authority holds": ("LIST", "authority/metadata/", None, None),
+    "write another document of authority": ("POST", "authority/data/{gone}", {"data": {}, "options": {"cas": 0}}, None),
+    "configure authority": ("POST", "authority/config", {"cas_required": False}, None),
     # roles and secret_ids
     "create a role": ("POST", "auth/environments/role/{gone}", ENVIRONMENT_ROLE, None),
     "create an Atom's role": ("POST", "auth/atoms/role/{gone}", ATOM_ROLE, None),
@@ -268,6 +278,7 @@ MAY: dict[str, set[str]] = {
     "runtime_a": _OWN_ENVIRONMENT,
     "runtime_p": _OWN_ATOM,
 }
+MAY = {identity: may | {"read the key list"} for identity, may in MAY.items()}
 # Tried by everybody but not by the one who may: they would change what the other rules look at.
 MAY_UNTRIED = {
     *(("provisioner", "create a role"), ("provisioner", "create an Atom's role")),
