@@ -67,7 +67,7 @@ def save_extensions(
         return Saved(environment.extensions_revision, 0)
     key = save_key_for(plan)
     with transaction.atomic():
-        locked = Environment.objects.select_for_update().get(pk=environment.pk)
+        locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
         _check_revision(locked, expected_revision)
         _check_versions(environment, versions)
         write_plan(plan, key, actor)
@@ -102,7 +102,7 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     plan.environment.restored += 1
     key = sealing.new_save_key(environment)
     with transaction.atomic():
-        locked = Environment.objects.select_for_update().get(pk=environment.pk)
+        locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
         _check_revision(locked, expected)
         _check_versions(environment, versions)
         write_plan(plan, key, actor if isinstance(actor, User) else None)

@@ -171,6 +171,7 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
     account = connection.account
 
     def write() -> None:
+        Connection.objects.filter(pk=connection.pk).delete()
         audit.record(
             account,
             actor=actor,
@@ -179,7 +180,6 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
             subject_id=connection.pk,
             message=f"Connection {connection.name} deleted",
         )
-        Connection.objects.filter(pk=connection.pk).delete()
 
     _publish(account, lambda: _fields_without(connection), write, actor, consent, renamed=None)
 
@@ -203,7 +203,7 @@ def _check_once(named: list[uuid.UUID]) -> None:
 def _check_version(connection: Connection, expected: str | None) -> None:
     """Within a transaction it holds until the end of it."""
     rows = Connection.objects.filter(pk=connection.pk)
-    stored = (rows.select_for_update() if transaction.get_connection().in_atomic_block else rows).first()
+    stored = (rows.select_for_update(no_key=True) if transaction.get_connection().in_atomic_block else rows).first()
     if stored is None or expected not in (None, stored.version):
         raise StaleConnection(_edits_since(connection, expected))
 
