@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Account, AuditEntry, User
+from accounts.rows import RowTampered
 from atoms.models import Environment
 from extensions import listing
 from extensions.models import EnvironmentManifest, ExtensionValue, Field, ProcessProperty
@@ -62,7 +63,13 @@ def save_extensions(
     fields, changes = fields_of(environment.account), list(field_changes)
     if not {change.field.pk for change in changes} <= {field.pk for field in fields if field.extensible}:
         raise StaleRevision([])  # a field has left since the changes were thought of, and its values with it
-    plan = plan_save(environment, fields, changes, property_changes)
+    try:
+        plan = plan_save(environment, fields, changes, property_changes)
+    except (Refused, RowTampered):
+        # Rows of two revisions do not fit together either: somebody may have saved while they were read.
+        environment.refresh_from_db(fields=["extensions_revision"])
+        _check_revision(environment, expected_revision)
+        raise
     if plan.is_empty:
         return Saved(environment.extensions_revision, 0)
     key = save_key_for(plan)
