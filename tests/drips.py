@@ -6,26 +6,33 @@ import ssl
 import threading
 from collections.abc import Iterator
 
-HEAD = b"POST /auth/login/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-BODY = HEAD + b"Content-Length: 1000000\r\n\r\n"
+PLACES = (b"/", b"/api/atom/v1/report")
+HEAD = b"POST %b HTTP/1.1\r\nHost: localhost:%d\r\nContent-Type: application/x-www-form-urlencoded\r\n%b"
+BODY = HEAD + b"Content-Length: 100000\r\n\r\n"
 EVERY = 0.25  # seconds
 PIECE = b"X-A: aaaaaaaaaaaaa\r\n"  # a header's line, or part of a body: 80 bytes a second
 
 
 class Drips:
-    """`count` connections to a loopback port, half with slow heads, half with slow bodies, from an address of their own."""
+    """`count` connections to a loopback port, half with slow heads, half with slow bodies, from these addresses in turn.
 
-    def __init__(self, port: int, count: int, source: str, context: ssl.SSLContext | None = None) -> None:
-        self.port, self.count, self.source, self.context = port, count, source, context
+    They say that they come from a page of `url` and bring a token's cookie, named by the web server's own port: else they would be
+    refused before their body is read.
+    """
+
+    def __init__(self, url: str, count: int, *sources: str, named: int, context: ssl.SSLContext | None = None) -> None:
+        self.port, self.count, self.sources, self.context = int(url.rpartition(":")[2]), count, sources, context
+        self.more = f"Referer: {url}/\r\nCookie: csrf-{named}={'a' * 32}\r\n".encode()
         self.sent = 0
         self.connections: list[socket.socket] = []
         self._ended = threading.Event()
 
     def _open(self, number: int) -> socket.socket:
-        one = socket.create_connection(("127.0.0.1", self.port), 10, source_address=(self.source, 0))
+        source = self.sources[number // 4 % len(self.sources)]
+        one = socket.create_connection(("127.0.0.1", self.port), 10, source_address=(source, 0))
         if self.context is not None:
             one = self.context.wrap_socket(one, server_hostname="localhost")
-        one.sendall(BODY if number % 2 else HEAD)
+        one.sendall((BODY if number % 2 else HEAD) % (PLACES[number // 2 % 2], self.port, self.more))
         return one
 
     def _drip(self) -> None:
