@@ -29,7 +29,7 @@ PRODUCTION = KMS_MODE=production \
 # Three at once on two cores, because much of it is waiting; a file's tests stay together, because they share a running portal.
 PARALLEL := -n 3 --dist loadfile
 # What tests need beside Python, as Debian's packages; without a browser, fewer.
-PROGRAMS := chromium libatomic1 postgresql openssl
+PROGRAMS := chromium libatomic1 postgresql openssl nginx
 
 .NOTPARALLEL: # prerequisites in their order: what is missing is said first
 

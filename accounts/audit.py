@@ -28,11 +28,15 @@ def record(
     subject_id: object = "",
     properties: Mapping[str, Any] | None = None,
 ) -> AuditEntry:
-    """Append an entry. Must run inside the transaction of the act; actor is a user or the name of a part or container."""
+    """Append an entry. Must run inside the transaction of the act; actor is a user or the name of a part or container.
+
+    What the act is about was locked or changed before: whoever holds the account's lock and waits for a row can be waited for by
+    whoever has that row and is about to tell what became of it.
+    """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("An audit entry belongs into the transaction of its act.")
     # The account's row is the lock that keeps the chain from forking (SQLite's IMMEDIATE transactions need none).
-    Account.objects.select_for_update().only("pk").get(pk=account.pk)
+    Account.objects.select_for_update(no_key=True).only("pk").get(pk=account.pk)
     last = AuditEntry.objects.filter(account=account).order_by("-seq").first()
     seq, previous = (last.seq + 1, last.link()) if last else (1, FIRST)
     entry = AuditEntry(

@@ -63,7 +63,7 @@ def factor_deleted(instance: Authenticator, origin: object, **_: Any) -> None:
 
 @transaction.atomic
 def _sign(factor: Authenticator, found: str | None) -> None:
-    user = User.objects.select_for_update().get(pk=factor.user_id)
+    user = User.objects.select_for_update(no_key=True).get(pk=factor.user_id)
     factors = {kind: known for kind, known in user.factors.items() if kind != factor.type}
     user.factors = factors | ({factor.type: found} if found else {})
     user.save(update_fields=["factors"])

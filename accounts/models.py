@@ -85,7 +85,7 @@ class SupportStaff(SignedModel):
 
 class AccountQuerySet(models.QuerySet["Account"]):
     def of_member(self, user: User) -> "AccountQuerySet":
-        return self.filter(memberships__user=user).order_by("name")
+        return self.filter(memberships__user=user).order_by("name", "pk")
 
 
 class Account(UuidModel):

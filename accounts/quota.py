@@ -16,7 +16,7 @@ def check(account: Account, noun: str, rows: QuerySet) -> None:  # type: ignore[
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("A quota holds in the transaction of what it is asked for.")
-    Account.objects.select_for_update().only("pk").get(pk=account.pk)
+    Account.objects.select_for_update(no_key=True).only("pk").get(pk=account.pk)
     most = settings.QUOTAS[noun]
     if rows.count() >= most:
         raise Refused(

@@ -61,14 +61,14 @@ def delete_environment(environment: Environment, *, expected_revision: int, acto
 
     Raises EnvironmentInUse while Atoms are attached, EnvironmentChanged when it is at another revision.
     """
-    locked = Environment.objects.select_for_update().get(pk=environment.pk)
+    locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
     if locked.extensions_revision != expected_revision:
         raise EnvironmentChanged
-    if locked.attachments.exists():
-        raise EnvironmentInUse("Detach its Atoms first.")
     _audit(
         environment.account, actor, "as.environment", "DELETE", environment, f"Environment {environment.name} deleted"
     )
+    if locked.attachments.exists():  # asked under the account's lock, under which Atoms are made with an environment
+        raise EnvironmentInUse("Detach its Atoms first.")
     locked.delete()
 
 
@@ -119,7 +119,7 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
     """Attach an Atom, or move it: its containers get credentials for this environment and lose those for the other."""
     if atom.verified().account_id != environment.verified().account_id:
         raise ValueError("An Atom is attached to an environment of its own account.")
-    Atom.objects.select_for_update().get(pk=atom.pk)  # two moves at once happen one after the other
+    Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)  # two moves at once happen one after the other
     current = Attachment.objects.filter(atom=atom).first()
     if current is not None and current.environment_id == environment.pk:
         return
@@ -140,7 +140,7 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
 @transaction.atomic
 def detach(atom: Atom, *, actor: User) -> None:
     """Its containers lose the environment's credentials, and wipe what they hold at their next contact."""
-    Atom.objects.select_for_update().get(pk=atom.pk)
+    Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)
     current = Attachment.objects.filter(atom=atom).first()
     if current is None:
         return
@@ -168,16 +168,20 @@ def _leave(atom: Atom, attachment: Attachment, actor: User) -> None:
 @transaction.atomic
 def delete_atom(atom: Atom, *, actor: User) -> None:
     """Forget an Atom: its containers lose every credential. Its keys stay in the vault until they are shredded."""
+    locked = Atom.objects.select_for_update(no_key=True).filter(pk=atom.pk).first()
+    if locked is None:
+        return  # somebody else was quicker
+    environment_id = locked.environment_id
+    Atom.objects.filter(pk=atom.pk).delete()
     operations.request(
         "vaults.forget_atom",
         account=atom.account,
         subject_id=atom.pk,
-        environment_id=atom.environment_id,
+        environment_id=environment_id,
         title=f"Destroy the vault credentials of {atom.name}",
         actor=actor,
     )
     _audit(atom.account, actor, "as.atom", "DELETE", atom, f"{atom.get_type_display()} {atom.name} deleted")
-    atom.delete()
 
 
 def has_free_node(atom: Atom) -> bool:
@@ -195,10 +199,10 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
 
     Raises NoFreeNode for an Atom or a Cloud that has its node.
     """
-    Atom.objects.select_for_update().get(pk=atom.pk)
+    Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)
     if not has_free_node(atom):
         raise NoFreeNode(f"{atom.name} has its node. Revoke that one first, or make a Molecule for several nodes.")
-    for other in atom.installer_tokens.open():
+    for other in list(atom.installer_tokens.open().select_for_update(no_key=True)):
         withdraw_installer_token(other, actor=actor)
     token = InstallerToken.new_token(atom.type)
     row = InstallerToken(
@@ -222,6 +226,7 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
 
 @transaction.atomic
 def withdraw_installer_token(token: InstallerToken, *, actor: User) -> None:
+    Atom.objects.select_for_update(no_key=True).get(pk=token.atom_id)
     token.withdrawn_at = timezone.now()
     token.save(update_fields=["withdrawn_at"])
     if token.node is not None and token.node.state == Node.State.ENROLLING:

@@ -48,6 +48,7 @@ def _revoke(
     made: list[Operation] = []
     with transaction.atomic():
         transaction.on_commit(lambda: _refused_from_now(made[0]))  # before a worker is woken
+        Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)
         _refuse(nodes, (tokens or Q()) | Q(node__in=nodes))
         operation = operations.request(
             KIND,

@@ -42,7 +42,7 @@ def write(atom: Any, user: Any) -> None:
     atom = Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk)
     recipient = Recipient.objects.get(pk=atom.pk)
     with transaction.atomic():
-        settings = KmsSettings.objects.select_for_update().get(atom=atom)
+        settings = KmsSettings.objects.select_for_update(no_key=True).get(atom=atom)
         Recipient.objects.filter(pk=atom.pk).update(data_keys_made=F("data_keys_made"))
         key = DataKey.objects.create(recipient=recipient, document=0, key_version=1)
         file = atom.properties_file
@@ -50,7 +50,7 @@ def write(atom: Any, user: Any) -> None:
         file.save()
         settings.data_key, settings.changed_by = key, user
         settings.save()
-        Account.objects.select_for_update().only("pk").get(pk=atom.account_id)
+        Account.objects.select_for_update(no_key=True).only("pk").get(pk=atom.account_id)
         last = AuditEntry.objects.filter(account=atom.account_id).order_by("-seq")[0]
         AuditEntry(
             account_id=atom.account_id,

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import Account, AuditEntry, User
+from accounts.rows import RowTampered
 from atoms.models import Environment
 from extensions.models import EnvironmentManifest, ExtensionValue, Field, ProcessProperty
 from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
@@ -61,12 +62,18 @@ def save_extensions(
     fields, changes = fields_of(environment.account), list(field_changes)
     if not {change.field.pk for change in changes} <= {field.pk for field in fields if field.extensible}:
         raise StaleRevision([])  # a field has left since the changes were thought of, and its values with it
-    plan = plan_save(environment, fields, changes, property_changes)
+    try:
+        plan = plan_save(environment, fields, changes, property_changes)
+    except (Refused, RowTampered):
+        # Rows of two revisions do not fit together either: somebody may have saved while they were read.
+        environment.refresh_from_db(fields=["extensions_revision"])
+        _check_revision(environment, expected_revision)
+        raise
     if plan.is_empty:
         return Saved(environment.extensions_revision, 0)
     key = save_key_for(plan)
     with transaction.atomic():
-        locked = Environment.objects.select_for_update().get(pk=environment.pk)
+        locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
         _check_revision(locked, expected_revision)
         _check_versions(environment, versions)
         write_plan(plan, key, actor)
@@ -101,7 +108,7 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     plan.environment.restored += 1
     key = sealing.new_save_key(environment)
     with transaction.atomic():
-        locked = Environment.objects.select_for_update().get(pk=environment.pk)
+        locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
         _check_revision(locked, expected)
         _check_versions(environment, versions)
         write_plan(plan, key, actor if isinstance(actor, User) else None)

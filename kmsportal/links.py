@@ -6,6 +6,7 @@ All raise ImproperlyConfigured, without a part of the address, for it can hold a
 
 import os
 import re
+import ssl
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -25,6 +26,11 @@ _OPTIONS: Final = {
     *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
     *("connect_timeout", "target_session_attrs", "application_name", "options"),
 }
+_SYSTEM_CERTIFICATES: Final = (  # Debian and its kin, Fedora and its kin, SUSE
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
 _MORE_VARIABLES: Final = ("PGSERVICEFILE", "PGSYSCONFDIR", "PGREQUIRESSL")  # that libpq reads and does not list
 _MAIL_PORTS: Final = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}
 _NO_SERVER: Final = {"dummymail": "dummy", "consolemail": "console", "filemail": "filebased"}  # backends of Django's
@@ -51,10 +57,20 @@ def database(name: str, default: str | None) -> dict[str, Any]:
         )
     if more := found.keys() - _DJANGO.keys() - _OPTIONS:
         raise ImproperlyConfigured(f"{name} must not have {', '.join(sorted(more))}.")
-    if (root := found.get("sslrootcert", "")) != "system":
-        reader.checked_certificates(f"{name}: sslrootcert", root)
+    if found.get("sslrootcert") == "system":
+        found |= {"sslrootcert": _system_certificates(name), "sslmode": found.get("sslmode", "verify-full")}
+    reader.checked_certificates(f"{name}: sslrootcert", found.get("sslrootcert", ""))
     own = {django: found.pop(word, "") for word, django in _DJANGO.items()}
     return {"ENGINE": "django.db.backends.postgresql", **own, "OPTIONS": found}
+
+
+def _system_certificates(name: str) -> str:
+    """The file behind libpq's word `system`. The libpq that comes with psycopg looks for it where its makers built it, and
+    pg_dump's before version 16 takes the word for a file's name."""
+    for file in (ssl.get_default_verify_paths().cafile, *_SYSTEM_CERTIFICATES):
+        if file and os.path.exists(file):
+            return file
+    raise ImproperlyConfigured(f"{name}: sslrootcert must name a file: the system's certificates were not found.")
 
 
 def _is_plain(found: Mapping[str, str]) -> bool:

@@ -74,7 +74,7 @@ def _database(settings: Mapping[str, Any]) -> Iterator[str]:
         yield "KMS_DATABASE_URL: production needs PostgreSQL."
         return
     if not links.is_kept(database):
-        yield "KMS_DATABASE_URL must name a host and end with ?sslmode=verify-full (and &sslrootcert=FILE for a CA of your own)."
+        yield "KMS_DATABASE_URL must name a host and end with ?sslmode=verify-full&sslrootcert=system (or =FILE)."
     if found := links.libpq_variables():
         yield f"KMS_DATABASE_URL alone says how to reach the database: unset {', '.join(sorted(found))}."
 

@@ -66,7 +66,9 @@ def cancel(operation: Operation, *, actor: User) -> None:
 
     Raises Refused: operation_ended, not_cancellable.
     """
-    locked = Operation.objects.select_for_update(of=("self",)).select_related("account").get(pk=operation.pk)
+    locked = (
+        Operation.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=operation.pk)
+    )
     if locked.is_finished:
         raise Refused("operation_ended", "It has ended already.")
     if not is_cancellable(locked):
@@ -82,7 +84,9 @@ def cancel(operation: Operation, *, actor: User) -> None:
 @transaction.atomic
 def resume(operation: Operation, *, actor: User) -> None:
     """Take up a failed or cancelled operation where it stopped. Raises Refused: not_resumable; RowTampered."""
-    locked = Operation.objects.select_for_update(of=("self",)).select_related("account").get(pk=operation.pk)
+    locked = (
+        Operation.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=operation.pk)
+    )
     if not is_resumable(locked):
         sentence = "Only what failed or was cancelled can be resumed; what was taken back is asked for again."
         raise Refused("not_resumable", sentence)

@@ -154,7 +154,8 @@ class Operation(SignedModel):
         account_id, group = asked
         with transaction.atomic():
             if group:
-                Account.objects.select_for_update().only("pk").get(pk=account_id)
+                cls.objects.select_for_update(no_key=True).only("pk").filter(pk=operation_id).first()
+                Account.objects.select_for_update(no_key=True).only("pk").get(pk=account_id)
                 others = cls.objects.held().filter(account=account_id, exclusive_group=group)
                 if others.exclude(pk=operation_id).exists():
                     return None

@@ -9,6 +9,7 @@ is_there() { # where tests/servers.py, tests/browser/conftest.py and Playwright 
     postgresql) command -v initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" ;;
     libatomic1) compgen -G "/usr/lib/*/libatomic.so.1" || compgen -G "/usr/lib*/libatomic.so.1" ;;
     openssl) command -v openssl ;;
+    nginx) command -v nginx || command -v /usr/sbin/nginx ;;
   esac >/dev/null
 }
 
@@ -30,6 +31,11 @@ elif [[ $(id -u) -ne 0 ]]; then
 fi
 echo "Installing ${packages[*]} ..."
 export DEBIAN_FRONTEND=noninteractive
+if [[ ! -e /usr/sbin/policy-rc.d ]]; then # Debian starts what it installs; nginx would listen for everybody
+  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+  chmod +x /usr/sbin/policy-rc.d
+fi
 apt-get update -qq && $install -y -qq >/dev/null || {
   echo "They could not be installed: see above; is there a network and space on the disk?" >&2
   exit 1

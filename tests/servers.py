@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
+
 READY_SECONDS = 60.0  # a moment on a quiet machine
 
 
@@ -175,7 +177,7 @@ def start_postgres(port: int | None = None) -> Postgres:
         *("-c", f"unix_socket_directories={directory}", "-c", "fsync=off"),
     ]
     process = _start(command, directory, account=account)
-    _wait(process, directory, lambda: _listens(port))
+    _wait(process, directory, lambda: _lets_in(port, password))
     return Postgres(process, directory, port, "owner", password)
 
 
@@ -233,6 +235,15 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _lets_in(port: int, password: str) -> bool:
+    """It listens a moment before it does."""
+    try:
+        psycopg.connect(host="127.0.0.1", port=port, user="owner", password=password, dbname="postgres").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _answers(url: str) -> bool:

@@ -65,7 +65,11 @@ def _seal(test_value: SelfCheckValue, environment: Environment) -> None:
     sealed = key.seal_selfcheck(revision, value)
     with transaction.atomic():
         # Conditional: whoever claimed it after us, because we were slow, may have been quicker.
-        if SelfCheckValue.objects.select_for_update().filter(pk=test_value.pk, revision=test_value.revision).exists():
+        if (
+            SelfCheckValue.objects.select_for_update(no_key=True)
+            .filter(pk=test_value.pk, revision=test_value.revision)
+            .exists()
+        ):
             SelfCheckValue.objects.filter(pk=test_value.pk).update(
                 data_key=key.record(),
                 revision=revision,

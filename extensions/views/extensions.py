@@ -8,6 +8,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.access import AccountRequest, account_member
 from accounts.privileges import READ, Privilege
+from accounts.rows import RowTampered
 from atoms.models import Environment
 from atoms.pages import environment_page, find_environment
 from extensions import actions
@@ -73,7 +74,18 @@ def _said(environment: Environment, saved: actions.Saved) -> str:
 
 
 def _form(environment: Environment, request: AccountRequest | None = None) -> ExtensionsForm:
-    """The dialog of an environment: six queries. Raises RowTampered."""
+    """The dialog of an environment: six queries, and as many again when somebody saves in between. Raises RowTampered."""
+    revision = environment.extensions_revision
+    try:
+        return _form_of(environment, request)
+    except RowTampered:
+        environment.refresh_from_db(fields=["extensions_revision"])
+        if environment.extensions_revision == revision:
+            raise
+    return _form(environment, request)
+
+
+def _form_of(environment: Environment, request: AccountRequest | None) -> ExtensionsForm:
     extensible = Field.objects.filter(connection__account=environment.account_id, extensible=True)
     fields = extensible.order_by("connection__name", "position", "key").verified()
     rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by", "data_key").defer("sealed")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -22,6 +23,7 @@ from kmsportal import links
 from kmsportal.backups import database, record, restored
 from kmsportal.demo.directory import ROOT, write_json
 from tests.conftest import HostedVault
+from tests.customer import make_certificates
 from tests.kmscore.byov.situations import serving
 from tests.servers import Postgres, postgres_binaries, start_postgres
 
@@ -265,6 +267,43 @@ def test_no_program_sends_the_password_where_the_settings_want_tls(
             database.put_back(settings, tmp_path, record.POSTGRES, "before-x")
     assert len(heard) >= 4, "both programs have asked"
     assert set(heard) == {b"\0\0\0\x08\x04\xd2\x16\x2f", b""}, "for TLS, and then nothing"
+
+
+def test_the_systems_authorities_are_trusted_where_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By psycopg and by pg_dump. With verify-full alone libpq trusts ~/.postgresql/root.crt."""
+    server = start_postgres()
+    try:
+        authority = make_certificates(server.directory, "DNS:localhost")
+        owner = (server.directory / "data").stat()
+        for name in ("server.key", "server.crt"):
+            os.chown(server.directory / name, owner.st_uid, owner.st_gid)
+            (server.directory / name).chmod(0o600)
+        link = f"postgres://{server.user}:{server.password}@localhost:{server.port}/postgres"
+        with psycopg.connect(link, autocommit=True) as found:
+            found.execute("ALTER SYSTEM SET ssl = on")
+            found.execute(f"ALTER SYSTEM SET ssl_cert_file = '{server.directory}/server.crt'")
+            found.execute(f"ALTER SYSTEM SET ssl_key_file = '{server.directory}/server.key'")
+            found.execute("SELECT pg_reload_conf()")
+        monkeypatch.setenv("PATH", f"{postgres_binaries()}:{os.environ['PATH']}")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))  # whose word is the system's, to OpenSSL
+
+        def settings(options: str) -> dict[str, Any]:
+            monkeypatch.setenv("KMS_TEST_DATABASE", f"{link}?{options}")
+            return links.database("KMS_TEST_DATABASE", None)
+
+        for options in ("sslmode=verify-full&sslrootcert=system", "sslrootcert=system"):
+            told = links.libpq(settings(options))
+            with psycopg.connect(**told) as found:
+                row = found.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone()
+            assert (told["sslmode"], row) == ("verify-full", (True,))
+        assert database.back_up(settings("sslmode=verify-full&sslrootcert=system"), tmp_path) == record.POSTGRES
+        with pytest.raises(psycopg.OperationalError, match=r"\.postgresql/root\.crt"):
+            psycopg.connect(**links.libpq(settings("sslmode=verify-full")))
+    finally:
+        server.stop()
 
 
 def test_no_command_line_has_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,10 @@ from kmscore.vaultclient.answers import (
     version_of,
 )
 from kmscore.vaultclient.client import Vault
-from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT, KEY_LIST, PLATFORM
+from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT, KEY_LIST
 from operations import load
 from vaults.hosted import hvac_client, layout
-from vaults.hosted.credentials import CredentialsBroken, read_credentials
+from vaults.hosted.credentials import Credential, CredentialsBroken, log_in, read_credentials
 from vaults.hosted.hvac_client import Wrapping, client_of, wrapping_of
 from vaults.hosted.identities import ALLOW_DELETION, ATOM_ROLE, ENVIRONMENT_ROLE, KEY_PARAMETERS
 
@@ -90,13 +90,24 @@ def _logged_in(name: str) -> tuple[Client, bool]:
         kept = _clients.get(name)
         if kept and kept[1] > time.monotonic():
             return kept[0], False
-    role_id, secret_id = _credentials(name)
     client = client_of(_get_server())
-    answer = client.auth.approle.login(role_id, secret_id, mount_point=PLATFORM)
+    answer = _log_in(client, name)
     seconds = int(member_of(answer, "auth")["lease_duration"])
     with _lock:
         _clients[name] = (client, time.monotonic() + seconds * 0.8)
     return client, True
+
+
+def _log_in(client: Client, name: str) -> dict[str, Any]:
+    """By the credentials file, which is read again where the vault refuses: it may have been written anew in between."""
+    credential = _credential(name)
+    while True:
+        try:
+            return log_in(client, credential)
+        except VaultRefused:
+            tried, credential = credential, _credential(name)
+            if credential == tried:
+                raise
 
 
 def _get_server() -> Vault:
@@ -115,14 +126,14 @@ def use_credentials(directories: Sequence[Path]) -> None:
     signing.use_directories(directories)
 
 
-def _credentials(name: str) -> tuple[str, str]:
+def _credential(name: str) -> Credential:
     identity = None
     for directory in _directories or (Path(settings.CREDENTIALS or "/nonexistent"),):
         with suppress(CredentialsBroken):
             identity = identity or read_credentials(directory).identities.get(name)
     if identity is None:
         raise IdentityMissing("identity_missing", f"KMS_CREDENTIALS of this process gives no identity {name}.")
-    return identity.role_id, identity.secret_id
+    return identity
 
 
 # -- web ----------------------------------------------------------------------------------------------------------------

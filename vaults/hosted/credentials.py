@@ -1,16 +1,18 @@
 """The portal's own logins: made at the vault, and the files that hold them, one per process's directory, mode 0600.
 
 Pure. Format 1 of ``identities.json``: ``{"format": 1, "layout": 1, "identities": {"web": {"role_id", "secret_id", "expires"}}}``,
-where expires is ISO 8601 in UTC. Beside it lie the keys that the process signs with (accounts/keyring.py).
+where expires is ISO 8601 in UTC; while role_ids are being renewed each has its ``next_role_id`` too. Beside it lie the keys that
+the process signs with (accounts/keyring.py).
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -44,11 +46,12 @@ class CredentialsBroken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An AppRole login at `platform/`."""
+    """An AppRole login at `platform/`. The vault knows one of the role_ids: the next one is written down before it gets it."""
 
     role_id: str = field(repr=False)
     secret_id: str = field(repr=False)
     expires: datetime
+    next_role_id: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ def write_credentials(directory: Path, credentials: Credentials) -> None:
     """Write a process's file, 0600, durably: a reader sees the old one or the new one. Raises OSError."""
     identities = {
         name: {"role_id": one.role_id, "secret_id": one.secret_id, "expires": one.expires.isoformat()}
+        | ({"next_role_id": one.next_role_id} if one.next_role_id else {})
         for name, one in credentials.identities.items()
     }
     document = {"format": FORMAT, "layout": credentials.layout, "identities": identities}
@@ -117,10 +121,25 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _credential(one: Mapping[str, str]) -> Credential:
-    return Credential(str(one["role_id"]), str(one["secret_id"]), datetime.fromisoformat(one["expires"]))
+    expires = datetime.fromisoformat(one["expires"])
+    return Credential(str(one["role_id"]), str(one["secret_id"]), expires, str(one.get("next_role_id", "")))
 
 
 # -- at the vault -------------------------------------------------------------------------------------------------------
+
+
+def log_in(client: Client, credential: Credential, *, use_token: bool = True) -> dict[str, Any]:
+    """The vault's answer to a login by whichever role_id it knows. Raises VaultError."""
+
+    def by(role_id: str) -> dict[str, Any]:
+        return dict(client.auth.approle.login(role_id, credential.secret_id, use_token=use_token, mount_point=PLATFORM))
+
+    try:
+        return by(credential.role_id)
+    except VaultRefused:
+        if not credential.next_role_id:
+            raise
+    return by(credential.next_role_id)
 
 
 def issue_credential(client: Client, identity: str) -> Credential:
@@ -140,30 +159,64 @@ def revoke_credential(client: Client, identity: str, credential: Credential) -> 
 
 
 def still_good(client: Client, credential: Credential) -> bool:
-    """Whether a credential logs in and has more than a third of its life left."""
-    if credential.expires - datetime.now(UTC) < LIFE / 3:
+    """Whether a credential logs in, has more than a third of its life left, and is not of a renewal that broke off."""
+    if credential.expires - datetime.now(UTC) < LIFE / 3 or credential.next_role_id:
         return False
     try:
-        client.auth.approle.login(credential.role_id, credential.secret_id, use_token=False, mount_point=PLATFORM)
+        log_in(client, credential, use_token=False)
     except VaultRefused:
         return False
     return True
 
 
-def install_credentials(client: Client, directory: Path, *, renew: bool = False) -> str:
-    """Write the file of one of HELD if it is missing or used up, or when told to; a line for people. Old logins go after the new
-    are on disk.
+def install_credentials(client: Client, directory: Path) -> str:
+    """Write the file of one of HELD if it is missing or used up; a line for people. Old logins go after the new are on disk.
 
     The client has a root-like token; the directory has the process's name, and exists. Raises VaultError, OSError.
     """
     old, path = _old(directory), directory / IDENTITIES_FILE
     wanted = HELD[directory.name]
-    if not renew and set(old) == set(wanted) and all(still_good(client, one) for one in old.values()):
+    if set(old) == set(wanted) and all(still_good(client, one) for one in old.values()):
         return f"{path} is kept."
     new = {identity: issue_credential(client, identity) for identity in wanted}
     write_credentials(directory, Credentials(LAYOUT_VERSION, new))
     for identity, credential in old.items():
         revoke_credential(client, identity, credential)
+    return _written(path, new)
+
+
+def renew_credentials(client: Client, directories: Sequence[Path]) -> list[str]:
+    """New role_ids and secret_ids in the files of all of HELD; a line for people about each.
+
+    A role has one role_id, so the next one stands in every file beside the present one before the vault gets it: whatever
+    breaks off, each file logs in. Whoever saw an earlier file knows nothing of use, in whatever machine's directory it was.
+    The client has a root-like token; the directories have the processes' names, and exist. Raises VaultError, OSError.
+    """
+    old = {directory: _old(directory) for directory in directories}
+    next_ids = {identity: str(uuid.uuid4()) for held in HELD.values() for identity in held}
+    new = {
+        directory: {
+            identity: replace(issue_credential(client, identity), next_role_id=next_ids[identity])
+            for identity in HELD[directory.name]
+        }
+        for directory in directories
+    }
+    for directory, issued in new.items():
+        write_credentials(directory, Credentials(LAYOUT_VERSION, issued))
+    for identity, role_id in next_ids.items():
+        client.auth.approle.update_role_id(identity, role_id, mount_point=PLATFORM)
+    lines = []
+    for directory, issued in new.items():
+        now = {name: replace(one, role_id=one.next_role_id, next_role_id="") for name, one in issued.items()}
+        write_credentials(directory, Credentials(LAYOUT_VERSION, now))
+        lines.append(_written(directory / IDENTITIES_FILE, now))
+    for known in old.values():
+        for identity, credential in known.items():
+            revoke_credential(client, identity, credential)
+    return lines
+
+
+def _written(path: Path, new: Mapping[str, Credential]) -> str:
     until = min(one.expires for one in new.values())
     return f"{path} is written, valid until {until:%Y-%m-%d %H:%M} UTC."
 

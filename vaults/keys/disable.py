@@ -193,7 +193,7 @@ def _is(account: Account, state: str) -> bool:
 
 def locked(account: Account) -> KmsAccount:
     """The account's row, locked and genuine. Raises Refused when it was never activated, RowTampered."""
-    kms = KmsAccount.objects.select_for_update().filter(account=account).first()
+    kms = KmsAccount.objects.select_for_update(no_key=True).filter(account=account).first()
     if kms is None:
         raise Refused("never_activated", "The Key Management Service of this account was never activated.")
     return kms.verified()

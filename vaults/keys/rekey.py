@@ -45,9 +45,10 @@ def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Op
 
     Raises Refused: kms_inactive, no_containers.
     """
-    account = Account.objects.select_for_update().get(pk=account.pk)
-    KmsAccount.refuse_inactive(account)
     rows = Atom.objects.filter(account=account, pk__in=[atom.pk for atom in atoms])
+    list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+    account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    KmsAccount.refuse_inactive(account)
     nodes = containers_of(rows).count()
     if not nodes:
         raise Refused("no_containers", "No container is enrolled that could take a new key.")

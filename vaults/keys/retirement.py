@@ -64,7 +64,7 @@ def retire_unused() -> None:
 
 @transaction.atomic
 def _request(account_id: uuid.UUID, count: int) -> None:
-    account = Account.objects.select_for_update().get(pk=account_id)
+    account = Account.objects.select_for_update(no_key=True).get(pk=account_id)
     if Operation.objects.filter(account=account, kind=KIND).unfinished().exists():
         return
     operation = operations.request(

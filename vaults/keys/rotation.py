@@ -27,7 +27,7 @@ def request_rotation(account: Account, recipients: Sequence[Recipient], *, actor
     Raises Refused: kms_inactive, nothing_to_rotate, rotation_unfinished.
     """
     # Two requests at once: the second one finds the first.
-    account = Account.objects.select_for_update().get(pk=account.pk)
+    account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     KmsAccount.refuse_inactive(account)
     ids = [recipient.pk for recipient in recipients]
     if not ids:
@@ -60,6 +60,7 @@ def request_rotation(account: Account, recipients: Sequence[Recipient], *, actor
 @transaction.atomic
 def request_rotation_of_all(account: Account, *, actor: User | None) -> Operation:
     """Ask for a new version of all of an account's in-transit keys; the schedule counts from now. Raises Refused."""
+    KmsAccount.objects.select_for_update(no_key=True).filter(account=account).first()
     operation = request_rotation(account, list(account.recipients.present()), actor=actor)
     KmsAccount.objects.filter(account=account).update(rotated_at=timezone.now())
     return operation
@@ -74,7 +75,7 @@ def set_schedule(account: Account, days: int, *, actor: User) -> None:
 
     Raises Refused (kms_inactive), RowTampered.
     """
-    kms = KmsAccount.objects.select_for_update().filter(account=account).first()
+    kms = KmsAccount.objects.select_for_update(no_key=True).filter(account=account).first()
     if kms is None or kms.verified().state != KmsAccount.State.ACTIVE:
         raise Refused("kms_inactive", "The Key Management Service of this account is not active.")
     if kms.rotate_every == days:

@@ -65,7 +65,9 @@ def request_shred(account: Account, *, actor: User) -> Operation:
 @transaction.atomic
 def approve_shred(operation: Operation, *, actor: User) -> None:
     """The second administrator's word. Raises Refused."""
-    locked = Operation.objects.select_for_update(of=("self",)).select_related("account").get(pk=operation.pk)
+    locked = (
+        Operation.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=operation.pk)
+    )
     if locked.is_finished or locked.kind != SHRED:
         raise Refused("nothing_to_approve", "There is nothing to approve any more.")
     if locked.shred_approvals.filter(user=actor).exists():

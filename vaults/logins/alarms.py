@@ -75,7 +75,7 @@ def destroyed(alarm: LoginAlarm) -> None:
 
 def _lock(alarm: LoginAlarm) -> tuple[LoginAlarm, Account]:
     """The row, locked and genuine, and whose it is. Raises RowTampered."""
-    rows = LoginAlarm.objects.select_for_update(of=("self",)).select_related("account")
+    rows = LoginAlarm.objects.select_for_update(of=("self",), no_key=True).select_related("account")
     locked = rows.get(pk=alarm.pk).verified()
     if locked.account is None:
         raise RowTampered(f"Reader alarm {alarm.pk} is of no account.")

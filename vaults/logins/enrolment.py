@@ -33,7 +33,9 @@ PER_HOUR = 30  # hand-overs a node may ask for; a healthy one asks a few times a
 @transaction.atomic
 def begin(installer_token: str, *, sync_hash: bytes, settings_hash: bytes, host_name: str, version: str) -> Enrolment:
     """A machine shows an installer token: make it a node, or find the node it already is (a lost reply is retried)."""
-    tokens = InstallerToken.objects.select_for_update(of=("self",)).select_related("atom__account__kms", "node")
+    tokens = InstallerToken.objects.select_for_update(of=("self",), no_key=True).select_related(
+        "atom__account__kms", "node"
+    )
     token = tokens.filter(token_hash=token_hash(installer_token)).first()
     if token is None or not token.is_valid():
         raise _token_refused("unknown", "is not known")
@@ -132,7 +134,7 @@ def _atom(node: Node) -> Atom:
 @transaction.atomic
 def request_credentials(node: Node, *, reason: str) -> Enrolment:
     """A node asks for vault credentials again; one that is asking already gets the same hand-over."""
-    atom = Atom.objects.select_for_update(of=("self",)).select_related("account__kms").get(pk=node.atom_id)
+    atom = Atom.objects.select_for_update(of=("self",), no_key=True).select_related("account__kms").get(pk=node.atom_id)
     KmsAccount.refuse_inactive(atom.account)
     open_states = (Enrolment.State.REQUESTED, Enrolment.State.READY)
     current = node.enrolments.filter(state__in=open_states, attachment_revision=atom.attachment_revision).first()
@@ -152,7 +154,9 @@ def replace_sync_credential(node: Node, sync_hash: bytes) -> None:
     The same hash again changes nothing, so a lost reply is retried with either credential. Raises Refused,
     RowTampered.
     """
-    found = NodeCredential.objects.select_for_update().get(node=node, kind=NodeCredential.Kind.SYNC).verified()
+    found = (
+        NodeCredential.objects.select_for_update(no_key=True).get(node=node, kind=NodeCredential.Kind.SYNC).verified()
+    )
     if bytes(found.token_hash) == sync_hash:
         return
     if found.created_at > timezone.now() - REPLACED_EVERY and found.replaced:
@@ -293,8 +297,8 @@ def _grant(enrolment: Enrolment, mount: str, recipient: uuid.UUID, role_id_token
 @transaction.atomic
 def confirm(enrolment: Enrolment, accessors: list[str]) -> None:
     """The node has logged in with these secret_ids: spend the installer token, and let all its others be destroyed."""
-    atom = Atom.objects.select_for_update().get(pk=enrolment.atom_id)
-    locked = Enrolment.objects.select_for_update(of=("self",)).select_related("node__atom__account__kms")
+    atom = Atom.objects.select_for_update(no_key=True).get(pk=enrolment.atom_id)
+    locked = Enrolment.objects.select_for_update(of=("self",), no_key=True).select_related("node__atom__account__kms")
     enrolment = locked.get(pk=enrolment.pk)
     if enrolment.state == Enrolment.State.CONFIRMED:
         return
@@ -309,7 +313,7 @@ def confirm(enrolment: Enrolment, accessors: list[str]) -> None:
         if not atoms.has_free_node(atom):
             raise Refused("node_exists", f"{atom.name} has its machine: another one enrolled meanwhile.")
         Node.objects.filter(pk=node.pk).update(state=Node.State.ENROLLED, enrolled_at=now, last_seen_at=now)
-        token = InstallerToken.objects.select_for_update().get(node=node)
+        token = InstallerToken.objects.select_for_update(no_key=True).get(node=node)
         token.spent_at = now
         token.save(update_fields=["spent_at"])
     Enrolment.objects.filter(pk=enrolment.pk).update(

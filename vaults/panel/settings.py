@@ -179,10 +179,10 @@ def _check_revision(row: KmsSettings, expected: int) -> None:
 
 def _locked(atom: Atom) -> KmsSettings:
     """The row, locked; made on the first change."""
-    locked = KmsSettings.objects.select_for_update().filter(atom=atom).first()
+    locked = KmsSettings.objects.select_for_update(no_key=True).filter(atom=atom).first()
     if locked is None:
         KmsSettings.objects.get_or_create(atom=atom)  # another first change may have made it meanwhile
-        locked = KmsSettings.objects.select_for_update().get(atom=atom)
+        locked = KmsSettings.objects.select_for_update(no_key=True).get(atom=atom)
     locked.atom = atom
     return locked
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import stat
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -13,8 +16,18 @@ from django.core.management import CommandError, call_command
 from accounts.keyring import PROCESSES
 from kmscore.vaultclient.client import Vault
 from tests.servers import OpenBao, free_port, start_openbao
-from vaults.hosted.credentials import HELD, Credential, read_credentials, revoke_credential, still_good
-from vaults.hosted.hvac_client import client_of
+from vaults.hosted import credentials
+from vaults.hosted.credentials import (
+    HELD,
+    Credential,
+    log_in,
+    read_credentials,
+    renew_credentials,
+    revoke_credential,
+    still_good,
+    write_credentials,
+)
+from vaults.hosted.hvac_client import BoundedAdapter, client_of
 
 SAFE: dict[str, Path] = {}  # where the root key of a portal is, by its vault's address
 
@@ -92,15 +105,77 @@ def test_rotation_destroys_the_old_ones(server: OpenBao, directory: Path) -> Non
     old = logins(directory)
     run(server, directory, "--rotate-credentials")
     client = client_of(Vault(server.address))
+    new = logins(directory)
     assert not any(still_good(client, credential) for credential in old.values())
-    assert all(still_good(client, credential) for credential in logins(directory).values())
+    assert all(still_good(client, credential) for credential in new.values())
+    for identity, credential in old.items():  # neither half of what somebody saw is of use, whatever he has beside it
+        assert not still_good(client, replace(new[identity], role_id=credential.role_id))
+        assert not still_good(client, replace(new[identity], secret_id=credential.secret_id))
+    both = [read_credentials(directory / name).identities["rotator"] for name in ("worker", "shredder")]
+    assert all(still_good(client, credential) for credential in both)
 
 
-def test_the_files_of_another_machine_stay_good(server: OpenBao, tmp_path: Path) -> None:
-    run(server, tmp_path / "one")
-    run(server, tmp_path / "two", "--rotate-credentials")
-    run(server, tmp_path / "two", "--rotate-credentials")
-    assert all(still_good(client_of(Vault(server.address)), one) for one in logins(tmp_path / "one").values())
+def test_the_files_of_another_machine_stay_good_until_the_role_ids_are_renewed(server: OpenBao, tmp_path: Path) -> None:
+    one, two, client = tmp_path / "one", tmp_path / "two", client_of(Vault(server.address))
+    run(server, one)
+    run(server, two)
+    seen = logins(one)
+    assert all(still_good(client, credential) for credential in seen.values())
+    run(server, two, "--rotate-credentials")
+    assert not any(still_good(client, credential) for credential in seen.values())
+    run(server, one)
+    assert all(still_good(client, credential) for credential in [*logins(one).values(), *logins(two).values()])
+    for identity, credential in seen.items():  # the other machine's secret_ids are destroyed as well
+        assert not still_good(client, replace(logins(one)[identity], secret_id=credential.secret_id))
+
+
+class Died(BaseException):
+    """As if the power were cut."""
+
+
+def test_whatever_breaks_off_a_renewal_every_file_logs_in(
+    server: OpenBao, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies before each request to the vault and before each file it writes; then it is run again."""
+    run(server, directory)
+    client, left = client_of(Vault(server.address)), 0
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def perhaps(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Died
+            return function(*args, **kwargs)
+
+        return perhaps
+
+    root = client_of(Vault(server.address, token=server.root_token))
+    directories = [directory / name for name in HELD]
+    for steps in range(1000):
+        with monkeypatch.context() as patched:
+            left = steps
+            patched.setattr(BoundedAdapter, "request", dying(BoundedAdapter.request))
+            patched.setattr(credentials, "write_durably", dying(credentials.write_durably))
+            try:
+                renew_credentials(root, directories)
+            except Died:
+                pass
+            else:
+                break
+        for one in directories:
+            assert all(log_in(client, found, use_token=False) for found in read_credentials(one).identities.values())
+    assert steps > 4 * len(logins(directory))
+    assert run(server, directory).count("is kept") == len(HELD)
+
+
+def test_what_broke_off_is_ended_by_the_next_run(server: OpenBao, directory: Path) -> None:
+    run(server, directory)
+    found = read_credentials(directory / "web")
+    half = {name: replace(one, next_role_id=str(uuid.uuid4())) for name, one in found.identities.items()}
+    write_credentials(directory / "web", replace(found, identities=half))
+    assert run(server, directory).count("is written") == 1
+    assert not any(one.next_role_id for one in logins(directory).values())
 
 
 def test_token_from_a_file_and_from_standard_input(

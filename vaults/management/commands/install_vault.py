@@ -19,7 +19,7 @@ from accounts.keyring import PROCESSES, KeyringBroken
 from kmscore.vaultclient.answers import VaultError, VaultRefused
 from kmscore.vaultclient.client import Vault
 from vaults.hosted import layout
-from vaults.hosted.credentials import HELD, install_credentials
+from vaults.hosted.credentials import HELD, install_credentials, renew_credentials
 from vaults.hosted.hvac_client import client_of
 from vaults.hosted.signing_keys import PRIVATE_FILE, Change, KeysRefused, install_keys
 
@@ -47,7 +47,9 @@ class Command(BaseCommand):
         token.add_argument("--token-file", type=Path, help="a file holding the token; without both, you are asked")
         parser.add_argument("--ca", metavar="FILE", help="certificates to trust, PEM")
         parser.add_argument(
-            "--rotate-credentials", action="store_true", help="make new credentials, destroy the old ones"
+            "--rotate-credentials",
+            action="store_true",
+            help="make new credentials, destroy the old ones, on other machines too",
         )
         parser.add_argument(
             "--root-key", type=Path, metavar="FILE", help=f"the portal's root key; {PRIVATE_FILE} in DIR when left out"
@@ -71,9 +73,13 @@ class Command(BaseCommand):
             _check_token(client)
             layout.install(client)
             self.stdout.write(f"Layout {layout.LAYOUT_VERSION} is installed.")
-            for name in HELD:
-                lines = install_credentials(client, _directory(directory / name), renew=options["rotate_credentials"])
-                self.stdout.write(lines)
+            directories = [_directory(directory / name) for name in HELD]
+            if options["rotate_credentials"]:
+                lines = renew_credentials(client, directories)
+            else:
+                lines = [install_credentials(client, one) for one in directories]
+            for line in lines:
+                self.stdout.write(line)
             root_file = options["root_key"] or directory / PRIVATE_FILE
             change = _change(options)
             for line in install_keys(client, directory, root_file, change=change, restored=options["restored"]):
