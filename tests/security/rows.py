@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.apps import apps
@@ -22,13 +22,16 @@ def tables() -> list[Table]:
     return list(apps.get_models(include_auto_created=True))
 
 
-def columns(table: Table) -> "list[models.Field[Any, Any]]":
+def columns(table: Table) -> list[models.Field[Any, Any]]:
     return [column for column in table._meta.concrete_fields if not column.primary_key]
 
 
 def snapshot() -> Snapshot:
     """Every row of every table."""
-    return {table: {row["pk"]: _plain(row) for row in table._base_manager.values("pk", *_names(table))} for table in tables()}
+    return {
+        table: {row["pk"]: _plain(row) for row in table._base_manager.values("pk", *_names(table))}
+        for table in tables()
+    }
 
 
 def _names(table: Table) -> list[str]:
@@ -51,8 +54,14 @@ def write(table: Table, key: Any, values: Mapping[str, Any] | None) -> None:
 
 @contextmanager
 def written(table: Table, key: Any, values: Mapping[str, Any] | None) -> Iterator[bool]:
-    """The row is this inside the block, and as it was afterwards; whether the database took it."""
+    """The row's columns are these inside the block, and as they were afterwards; whether the database took it.
+
+    None: there is no such row inside the block. What somebody else wrote there meanwhile stays.
+    """
     found = table._base_manager.filter(pk=key).values(*_names(table)).first()
+    before = None if found is None else _plain(found)
+    if values is not None and before is not None:
+        before = {name: before[name] for name in values}
     try:
         write(table, key, values)
     except DatabaseError:  # unique, or not null: it cannot stand there
@@ -61,7 +70,12 @@ def written(table: Table, key: Any, values: Mapping[str, Any] | None) -> Iterato
     try:
         yield True
     finally:
-        write(table, key, found and _plain(found))
+        now = table._base_manager.filter(pk=key).values(*_names(table)).first()
+        if before is not None and now is not None and values is not None:
+            before = {name: one for name, one in before.items() if _plain(now)[name] == values[name]}
+        if now is not None or values is None:
+            with suppress(DatabaseError):
+                write(table, key, before)
 
 
 def mapped(row: Values, own: str, pairs: Mapping[uuid.UUID, uuid.UUID]) -> Values:
