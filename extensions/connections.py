@@ -103,7 +103,7 @@ class ValuesWouldBeLost(Refused):
 
 def losses_with(connection: Connection) -> Losses:
     """What environments would lose with a connection."""
-    return _losses(_changed_plans(connection.account, _fields_without(connection), None))
+    return _losses(_changed_plans(connection.account, _fields_without(connection), connection.pk))
 
 
 def save_connection(
@@ -163,7 +163,7 @@ def save_connection(
         stay = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
         return [*stay, *wanted]
 
-    _publish(account, fields_after, write, actor, consent, renamed=target.pk if renamed else None)
+    _publish(account, fields_after, write, actor, consent, target.pk, renamed=renamed)
     return target
 
 
@@ -182,7 +182,7 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
             message=f"Connection {connection.name} deleted",
         )
 
-    _publish(account, lambda: _fields_without(connection), write, actor, consent, renamed=None)
+    _publish(account, lambda: _fields_without(connection), write, actor, consent, connection.pk)
 
 
 def _fields_without(connection: Connection) -> list[Field]:
@@ -240,7 +240,9 @@ def _publish(
     write: Callable[[], None],
     actor: User,
     consent: Consent,
-    renamed: uuid.UUID | None,
+    edited: uuid.UUID,
+    *,
+    renamed: bool = False,
 ) -> None:
     """Write a connection's change and the new content of every environment it changes, in one transaction.
 
@@ -250,7 +252,7 @@ def _publish(
     for _ in range(3):
         versions, environments = versions_of(account), _environments(account)
         try:
-            plans = list(_changed_plans(account, fields_after(), renamed))
+            plans = list(_changed_plans(account, fields_after(), edited, renamed=renamed))
         except (Refused, RowTampered):
             if _environments(account) != environments:  # rows of two revisions do not fit together
                 continue
@@ -332,10 +334,12 @@ def _check_consent(losses: Losses, consent: Consent) -> None:
         raise ValuesWouldBeLost(losses)
 
 
-def _changed_plans(account: Account, fields: list[Field], renamed: uuid.UUID | None) -> Iterable[Plan]:
+def _changed_plans(
+    account: Account, fields: list[Field], edited: uuid.UUID, *, renamed: bool = False
+) -> Iterable[Plan]:
     published = account.environments.filter(extensions_revision__gt=0).select_related("account__kms")
     for environment in published:
-        plan = plan_save(environment, fields)
-        plan.renamed = renamed is not None and any(path[1] == str(renamed) for path in plan.held)
+        plan = plan_save(environment, fields, edited=edited)
+        plan.renamed = renamed and any(path[1] == str(edited) for path in plan.held)
         if not plan.is_empty:
             yield plan

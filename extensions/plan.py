@@ -137,8 +137,10 @@ def plan_save(
     fields: Sequence[Field],
     field_changes: Iterable[FieldChange] = (),
     property_changes: Iterable[PropertyChange] = (),
+    edited: object = None,
 ) -> Plan:
-    """What saving these changes would do, for the account's fields as they are (or, for a connection's edit, will be).
+    """What saving these changes would do, for the account's fields as they are (or will be, when the connection of the id `edited`
+    is changed or deleted).
 
     Raises Refused: no_component_value, value_forged, sealed_once; RowTampered.
     """
@@ -154,7 +156,7 @@ def plan_save(
         _apply_property(plan, wanted)
         entered.add(("property", wanted.name))
     plan.asked = {*plan.written, *plan.removed}
-    _refuse_forged(plan, {one.path: one for one in fields if one.extensible}, entered)
+    _refuse_forged(plan, {one.path: one for one in fields if one.extensible}, entered, edited)
     _reconcile(plan, fields)
     _refuse_unsealed(plan)
     return plan
@@ -172,20 +174,29 @@ def _refuse_unsealed(plan: Plan) -> None:
             )
 
 
-def _refuse_forged(plan: Plan, extensible: Mapping[Path, Field], entered: set[Path]) -> None:
-    """What stays has to be what was saved; what is entered anew, is removed or leaves with its field may have been anything."""
+def _refuse_forged(plan: Plan, extensible: Mapping[Path, Field], entered: set[Path], edited: object) -> None:
+    """What stays has to be what was saved; what is entered anew, is removed or leaves with its field may have been anything.
+
+    Only an edit has fields leave, and of its own connection: those of another were taken away past the portal.
+    """
     suspect = plan.gone | {path for path, held in plan.held.items() if not held.genuine}
-    stays = sorted(path for path in suspect - entered if path in extensible or path[0] == "property")
+    stays = {path for path in suspect - entered if path in extensible or path[0] == "property"}
+    of_fields = {path for path in (*plan.held, *plan.gone) if path[0] == "connection"}
+    stays |= {path for path in of_fields - extensible.keys() if path[1] != str(edited)}
     if stays:
-        fields = (extensible.get(path) for path in stays)
-        names = [
-            f"{one.connection.name} / {one.label}" if one else path[-1] for one, path in zip(fields, stays, strict=True)
-        ]
         raise Refused(
             "value_forged",
-            f"In {plan.environment.name} these were changed or taken away past the portal: {', '.join(names[:5])}. Enter or remove"
+            f"In {plan.environment.name} these were changed or taken away past the portal: "
+            f"{', '.join(_name(plan, extensible, path) for path in sorted(stays)[:5])}. Enter or remove"
             " them in the same save, and tell the portal's operator.",
         )
+
+
+def _name(plan: Plan, extensible: Mapping[Path, Field], path: Path) -> str:
+    field, held = extensible.get(path), plan.held.get(path)
+    if field is not None:
+        return f"{field.connection.name} / {field.label}"
+    return f"{held.name} / {held.label}" if held is not None and held.name else path[-1]
 
 
 def _held(

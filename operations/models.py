@@ -6,6 +6,7 @@ message) is found again by a worker's clock through `due()` (operations/clock.py
 
 import math
 import uuid
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -143,12 +144,15 @@ class Operation(SignedModel):
         return f"about {seconds // 60} min left" if seconds < 5400 else f"about {round(seconds / 3600)} h left"
 
     @classmethod
-    def claim(cls, operation_id: uuid.UUID | str) -> "Operation | None":
+    def claim(cls, operation_id: uuid.UUID | str, queues: Collection[str] = Queue.values) -> "Operation | None":
         """Take the lease if nobody has it; None when there is nothing to do. One UPDATE decides, so two workers cannot.
+
+        queues: those that this worker works for; it leaves alone what is of another.
 
         One of an exclusive group is left alone while another of the same account and group is being worked on.
         """
-        asked = cls.objects.filter(pk=operation_id).values_list("account_id", "exclusive_group").first()
+        mine = cls.objects.filter(pk=operation_id, queue__in=queues)
+        asked = mine.values_list("account_id", "exclusive_group").first()
         if asked is None:
             return None
         account_id, group = asked

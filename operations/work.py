@@ -147,9 +147,12 @@ def is_for_administrators(operation: Operation) -> bool:
 # -- doing it ----------------------------------------------------------------------------------------------------------
 
 
-def run(operation_id: uuid.UUID | str, turn_seconds: float = TURN_SECONDS) -> bool:
-    """Do one operation if it is due, for one turn. Returns whether it was ours to do; never raises what a handler raised."""
-    operation = Operation.claim(operation_id)
+def run(
+    operation_id: uuid.UUID | str, turn_seconds: float = TURN_SECONDS, queues: Collection[str] = Operation.Queue.values
+) -> bool:
+    """Do one operation if it is due, and of these queues, for one turn. Returns whether it was ours to do; never raises what a
+    handler raised."""
+    operation = Operation.claim(operation_id, queues)
     if operation is None:
         return False
     operation.turn_ends = time.monotonic() + turn_seconds

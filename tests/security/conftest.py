@@ -5,8 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import PASSWORD
+from tests.kmsruntime.conftest import another, container, enrolled
 from tests.live import LivePortal
 from tests.security.visitor import Visitor
+
+__all__ = ["another", "container", "enrolled"]
 
 
 @pytest.fixture
