@@ -59,7 +59,7 @@ def enter_account(request: Any, code: str) -> None:
     membership = Membership.objects.select_related("account").filter(account__code=code, user=request.user).first()
     if membership is None:
         raise Http404("No such account.")
-    request.account, request.membership = membership.account, membership
+    request.account, request.membership = membership.account.verified(), membership
     roles = membership.roles_of_request = genuine_roles(membership)  # type: ignore[attr-defined]
     request.role_names = sorted(row.role.name for row in roles)
     held: frozenset[str] = frozenset().union(*(row.role.privilege_set() for row in roles))

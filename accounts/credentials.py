@@ -7,9 +7,9 @@ sent, and before it is signed anew. The rows of second factors are the sign-in l
 """
 
 import hashlib
+from contextlib import suppress
 from typing import Any
 
-import orjson
 import structlog
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
@@ -18,32 +18,44 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
 from accounts.models import SupportStaff, User
-from accounts.rows import RowTampered
+from accounts.rows import RowTampered, canonical_json
 
 log = structlog.get_logger()
 
 
-def is_genuine(user: User) -> bool:
-    """Whether the person's row, second factors and addresses are those that were signed; two queries."""
-    factors = {one.type: digest(one) for one in Authenticator.objects.filter(user=user)}
-    others = EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email)
-    genuine = user.has_valid_signature() and factors == user.factors and not others.exists()
-    if not genuine:
+def factors_of(user: User) -> list[Authenticator]:
+    """The person's second factors, when they, the row as it was loaded and the addresses are those that were signed; two queries.
+
+    What is judged is what is returned: a second look could find something else. Raises RowTampered.
+    """
+    factors = list(Authenticator.objects.filter(user=user))
+    addresses = EmailAddress.objects.filter(user=user).values_list("email", flat=True)
+    genuine = user.has_valid_signature() and {one.type: digest(one) for one in factors} == user.factors
+    if not genuine or any(address.lower() != user.email for address in addresses):
         log.error("credentials_forged", user=str(user.pk))
-    return genuine
+        raise RowTampered(f"The credentials of {user.email} were changed past the portal.")
+    return factors
+
+
+def is_genuine(user: User) -> bool:
+    with suppress(RowTampered):
+        factors_of(user)
+        return True
+    return False
 
 
 def verify(user: User) -> User:
     """The person. Raises RowTampered."""
-    if not is_genuine(user):
-        raise RowTampered(f"The credentials of {user.email} were changed past the portal.")
+    factors_of(user)
     return user
 
 
 def digest(factor: Authenticator) -> str:
     """SHA-256 of a second factor's secret, in hex; which recovery codes were used is not in it."""
-    secret = {name: value for name, value in factor.data.items() if name != "used_mask"}
-    return hashlib.sha256(orjson.dumps(secret, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    secret = factor.data
+    if isinstance(secret, dict):
+        secret = {name: value for name, value in secret.items() if name != "used_mask"}
+    return hashlib.sha256(canonical_json(secret)).hexdigest()
 
 
 @receiver(post_save, sender=Authenticator)
@@ -51,7 +63,7 @@ def factor_saved(instance: Authenticator, created: bool, **_: Any) -> None:
     """A new one is signed for, within the transaction that adds it; one that is there already stays what it was."""
     if created:
         _sign(instance, digest(instance))
-    elif User.objects.get(pk=instance.user_id).factors.get(instance.type) != digest(instance):
+    elif User.objects.get(pk=instance.user_id).verified().factors.get(instance.type) != digest(instance):
         raise RowTampered("A second factor was changed past the portal.")
 
 
@@ -63,7 +75,7 @@ def factor_deleted(instance: Authenticator, origin: object, **_: Any) -> None:
 
 @transaction.atomic
 def _sign(factor: Authenticator, found: str | None) -> None:
-    user = User.objects.select_for_update(no_key=True).get(pk=factor.user_id)
+    user = User.objects.select_for_update(no_key=True).get(pk=factor.user_id).verified()
     factors = {kind: known for kind, known in user.factors.items() if kind != factor.type}
     user.factors = factors | ({factor.type: found} if found else {})
     user.save(update_fields=["factors"])
@@ -74,7 +86,7 @@ def start_anew(user: User, password: str) -> None:
     """On the operator's word, whatever stands there: an active person with this password, no second factor and no other address,
     staff only where a genuine row says so. Who was signed in as this person is no more."""
     Authenticator.objects.filter(user=user)._raw_delete("default")  # their telling would sign what stands there
-    EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email).delete()
+    EmailAddress.objects.filter(user=user).delete()
     support = SupportStaff.objects.filter(user=user).first()
     user.set_password(password)
     user.factors, user.is_active, user.is_superuser = {}, True, False

@@ -5,7 +5,6 @@ import secrets
 import string
 from typing import Any, ClassVar
 
-import orjson
 from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.validators import RegexValidator
@@ -17,7 +16,7 @@ from django.utils.text import slugify
 from accounts import signing
 from accounts.keyring import SIGNATURE_BYTES
 from accounts.privileges import ADMINISTRATOR, BUILT_IN_ROLES, Privilege
-from accounts.rows import WEB, SignedModel, UuidModel
+from accounts.rows import WEB, SignedModel, UuidModel, canonical_json
 from kmscore.sealed.sequence import sequence
 
 
@@ -88,8 +87,14 @@ class AccountQuerySet(models.QuerySet["Account"]):
         return self.filter(memberships__user=user).order_by("name", "pk")
 
 
-class Account(UuidModel):
-    """A customer. Its code, of the form `acme-X1Y2Z3`, is part of every address and of customers' key names."""
+class Account(SignedModel):
+    """A customer. Its code, of the form `acme-X1Y2Z3`, is part of every address and of customers' key names.
+
+    Signed: by its name and address people know where they type.
+    """
+
+    SIGNED = ("code", "name")
+    SIGNERS = WEB
 
     code = models.CharField(
         max_length=64,
@@ -240,12 +245,16 @@ class AuditEntry(UuidModel):
 
     def signed_bytes(self) -> bytes:
         """The sequence of the entry's parts, texts in UTF-8: what is signed."""
-        properties = orjson.dumps(self.properties, option=orjson.OPT_SORT_KEYS).decode()
+        properties = canonical_json(self.properties).decode()
         texts = [
             "kms-audit/1", str(self.pk), str(self.account_id), str(self.seq), self.at.isoformat(), str(self.actor_id or ""),
             self.actor_name, self.type, self.action, self.modifier, self.subject_id, self.message, properties,
         ]  # fmt: skip
         return sequence([*(text.encode() for text in texts), bytes(self.previous)])
+
+    @property
+    def is_genuine(self) -> bool:
+        return self.signed_by() is not None
 
     def link(self) -> bytes:
         """What the next entry points back to: SHA-256 of this one's bytes and signature."""

@@ -4,10 +4,11 @@ import hashlib
 import hmac
 import json
 import uuid
+from collections.abc import Collection
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 
 from accounts import signing
 from accounts.keyring import SIGNATURE_BYTES
@@ -34,7 +35,7 @@ class SignedModel(UuidModel):
     `save()` signs, `verified()` refuses. QuerySet.update() and bulk_create() do not sign: they must not touch SIGNED, and
     create only what is `signed()`.
     Saving other columns leaves the signature alone, and changing a signed one starts from a genuine row: so a row that was
-    changed past the application never becomes genuine by being saved.
+    changed past the application never becomes genuine by being saved, however shortly it was there.
     """
 
     SIGNED: ClassVar[tuple[str, ...]]
@@ -45,20 +46,52 @@ class SignedModel(UuidModel):
     class Meta:
         abstract = True
 
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        row = super().from_db(*args, **kwargs)
+        row._remember()
+        return row
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self._remember()
+
+    def _remember(self) -> None:
+        """What is signed, as it was loaded: {column: value}, of those that were."""
+        self._loaded = {name: self.__dict__[name] for name in (*self.SIGNED, "signature") if name in self.__dict__}
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         fields = kwargs.get("update_fields")
         signed = {*self.SIGNED, *(name.removesuffix("_id") for name in self.SIGNED)}
-        if fields is None or not signed.isdisjoint(fields):
-            self._refuse_forged_stored_row()
+        if fields is not None and signed.isdisjoint(fields):
+            super().save(*args, **kwargs)
+            return
+        with transaction.atomic(savepoint=False):
+            if not self._state.adding:
+                self._start_from_genuine(fields)
             self.signed()
             if fields is not None:
                 kwargs["update_fields"] = {*fields, "signature"}
-        super().save(*args, **kwargs)
+            super().save(*args, **kwargs)
+        self._remember()
 
-    def _refuse_forged_stored_row(self) -> None:
-        stored = None if self._state.adding else type(self)._base_manager.filter(pk=self.pk).first()
-        if stored is not None:
-            stored.verified()
+    def _start_from_genuine(self, fields: Collection[str] | None) -> None:
+        """Both as it was loaded and as it stands there by now: whoever writes to the table could swap it in between.
+
+        What somebody else changed meanwhile, and this save does not write, is taken over: the signature is over the row as it
+        will be. Raises RowTampered.
+        """
+        stored = type(self)._base_manager.select_for_update(no_key=True).filter(pk=self.pk).first()
+        if stored is None:
+            return
+        stored.verified()
+        loaded = getattr(self, "_loaded", {})
+        if loaded.keys() >= {*self.SIGNED, "signature"}:
+            type(self)(**{"pk": self.pk, **loaded}).verified()
+        written = set(self.SIGNED) if fields is None else set(fields)
+        for name in self.SIGNED:
+            if written.isdisjoint((name, name.removesuffix("_id"))):
+                setattr(self, name, getattr(stored, name))
 
     def signed(self) -> Self:
         """The row itself, signed: for bulk_create() of new ones, which saves no row by itself. Raises NoSigningKey."""
@@ -107,6 +140,11 @@ def message_of(*values: Any) -> bytes:
     return sequence(_canonical(value).encode() for value in values)
 
 
+def canonical_json(document: object) -> bytes:
+    """The one form of a document that is signed: ASCII, names sorted, whatever a database keeps it as."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
 def row_mac(message: bytes) -> bytes:
     """HMAC-SHA-256 under the row key."""
     return hmac.digest(settings.ROW_KEY, message, hashlib.sha256)
@@ -118,7 +156,7 @@ def _canonical(value: Any) -> str:
     if isinstance(value, bytes | memoryview):  # psycopg gives memoryviews
         return f"={bytes(value).hex()}"
     if isinstance(value, dict | list):  # a database may give a document's names in another order
-        return f"={json.dumps(value, sort_keys=True)}"
+        return f"={canonical_json(value).decode()}"
     if hasattr(value, "isoformat"):
         return f"={value.isoformat()}"
     return f"={value}"

@@ -9,8 +9,11 @@ import binascii
 import hashlib
 import hmac
 import os
+from collections.abc import Collection
+from typing import Any
 
 import structlog
+from allauth.mfa import app_settings
 from allauth.mfa.adapter import DefaultMFAAdapter
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,7 +25,14 @@ log = structlog.get_logger()
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):
-    """The two hooks of the sign-in library; its texts are base32 secrets and hexadecimal seeds."""
+    """The hooks of the sign-in library; its texts are base32 secrets and hexadecimal seeds."""
+
+    def is_mfa_enabled(self, user: Any, types: Collection[str] | None = None) -> bool:
+        """By the person's signed row, whatever rows of factors are there just now. Raises RowTampered."""
+        from accounts.models import User  # settings name this module before models are there
+
+        held = set(User.objects.get(pk=user.pk).verified().factors)
+        return bool(held & {str(kind) for kind in types or app_settings.SUPPORTED_TYPES})
 
     def encrypt(self, text: str) -> str:
         nonce = os.urandom(_NONCE_BYTES)

@@ -8,7 +8,9 @@ from allauth.account.auth_backends import AuthenticationBackend
 from allauth.account.authentication import get_authentication_records
 from allauth.account.forms import ResetPasswordForm
 from allauth.core import context
+from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base import forms as second_factor
+from allauth.mfa.base.internal.flows import check_rate_limit
 from django.conf import settings
 from django.http import HttpRequest
 
@@ -30,8 +32,20 @@ class SignedCredentials(AuthenticationBackend):
 
 class _SignedFactors(second_factor.BaseAuthenticateForm):
     def clean_code(self) -> str:
-        credentials.verify(self.user)
-        return str(super().clean_code())
+        """As the library's, with the very factors that were judged."""
+        clear_limit = check_rate_limit(self.user)
+        code = str(self.cleaned_data["code"])
+        factors = credentials.factors_of(User.objects.get(pk=self.user.pk))
+        factors.sort(key=lambda factor: factor.type != factor.Type.TOTP)  # a failure is told of that one
+        for factor in factors:
+            if factor.wrap().validate_code(code):
+                factor.user = self.user
+                self.authenticator = factor
+                clear_limit()
+                return code
+        if factors:
+            self._emit_authentication_failed(factors[0])
+        raise get_adapter().validation_error("incorrect_code")
 
 
 class AuthenticateForm(_SignedFactors, second_factor.AuthenticateForm):
@@ -43,12 +57,15 @@ class ReauthenticateForm(_SignedFactors, second_factor.ReauthenticateForm):
 
 
 class SignedResetForm(ResetPasswordForm):
-    """Sends a link to nobody whose credentials were changed past the portal: it would go to whoever did that."""
+    """Sends a link to the address that a person's credentials were signed with, and to no other; nobody else is looked for."""
 
     def clean_email(self) -> str:
-        email = super().clean_email()
-        self.users: list[User] = [user for user in self.users if credentials.is_genuine(user)]
-        return str(email)
+        email = str(super().clean_email())
+        found = User.objects.filter(email=email.lower(), is_active=True)
+        self.users: list[User] = [
+            user for user in found if user.email == email.lower() and credentials.is_genuine(user)
+        ]
+        return email
 
 
 class PortalAccountAdapter(DefaultAccountAdapter):

@@ -105,14 +105,14 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     versions = versions_of(environment.account)
     plan = plan_save(environment, fields_of(environment.account))
     plan.move_to(max(plan.revision, above + 1))
-    plan.environment.restored += 1
+    plan.restored += 1
     key = sealing.new_save_key(environment)
     with transaction.atomic():
         locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
         _check_revision(locked, expected)
         _check_versions(environment, versions)
         write_plan(plan, key, actor if isinstance(actor, User) else None)
-        Environment.objects.filter(pk=environment.pk).update(restored=plan.environment.restored)
+        Environment.objects.filter(pk=environment.pk).update(restored=plan.restored)
         audit.record(
             environment.account,
             actor=actor,

@@ -32,15 +32,17 @@ def listed_row(form: str, revision: int, at: int, plain: str, data_key: object) 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """rows: what is held. sealed: every path that ever was a secret; it stays one."""
+    """rows: what is held. sealed: every path that ever was a secret; it stays one. restored: how often it was published anew
+    after a restore."""
 
     rows: Mapping[Path, Listed]
     sealed: frozenset[Path] = frozenset()
+    restored: int = 0
 
     def encode(self) -> str:
-        """JSON: {"rows": [[path, form, revision, at, digest], …], "sealed": [path, …]}."""
+        """JSON: {"rows": [[path, form, revision, at, digest], …], "sealed": [path, …], "restored"}."""
         rows = [[path, *row] for path, row in self.rows.items()]
-        return orjson.dumps({"rows": rows, "sealed": sorted(self.sealed)}).decode()
+        return orjson.dumps({"rows": rows, "sealed": sorted(self.sealed), "restored": self.restored}).decode()
 
 
 NOTHING = Listing({})
@@ -49,4 +51,4 @@ NOTHING = Listing({})
 def decode(text: str) -> Listing:
     document = orjson.loads(text)
     rows = {tuple(path): Listed(*row) for path, *row in document["rows"]}
-    return Listing(rows, frozenset(tuple(path) for path in document["sealed"]))
+    return Listing(rows, frozenset(tuple(path) for path in document["sealed"]), document["restored"])

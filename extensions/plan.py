@@ -69,6 +69,7 @@ class Plan:
     asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
     gone: set[Path] = field(default_factory=set)  # listed, and taken away past the portal
     sealed: frozenset[Path] = frozenset()  # what ever was a secret there, before this save
+    restored: int = 0  # how often it was published anew after a restore
 
     @property
     def is_empty(self) -> bool:
@@ -78,6 +79,7 @@ class Plan:
     def put(self, held: HeldValue, secret: Secret | None = None) -> None:
         held = replace(held, revision=self.revision)
         self.held[held.path] = self.written[held.path] = held
+        self.removed.pop(held.path, None)
         if secret is not None:
             self.secrets[held.path] = secret
 
@@ -101,9 +103,7 @@ class Plan:
             for h in (*self.held.values(), *self.missing)
             if h.lost != DataKey.LostBecause.SHREDDED
         )
-        return Manifest(
-            str(self.environment.pk), self.revision, tuple(entries), self.environment.restored, self.ever_sealed
-        )
+        return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.restored, self.ever_sealed)
 
     def listing(self, new_key: str, now: int) -> Listing:
         """now: when what is written is saved."""
@@ -111,7 +111,7 @@ class Plan:
             path: listed_row(h.form, h.revision, now if path in self.written else h.at, h.plain, h.data_key or new_key)
             for path, h in self.held.items()
         }
-        return Listing(rows, self.ever_sealed)
+        return Listing(rows, self.ever_sealed, self.restored)
 
     @property
     def ever_sealed(self) -> frozenset[Path]:
@@ -146,7 +146,9 @@ def plan_save(
     """
     listing = listed_in(environment)
     held = _held(environment, {f.pk: f for f in fields}, listing.rows)
-    plan = Plan(environment, environment.extensions_revision + 1, held, sealed=listing.sealed)
+    plan = Plan(
+        environment, environment.extensions_revision + 1, held, sealed=listing.sealed, restored=listing.restored
+    )
     plan.gone = listing.rows.keys() - held.keys()
     entered = set[Path]()
     for change in field_changes:

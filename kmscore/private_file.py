@@ -18,15 +18,15 @@ class NotPrivate(Exception):
         self.open_to_others = open_to_others
 
 
-def read_private(path: Path) -> bytes:
-    """The file's content. Raises NotPrivate; OSError, for a link too."""
+def read_private(path: Path, *, public: bool = False) -> bytes:
+    """The file's content. public: others may read it, too. Raises NotPrivate; OSError, for a link too."""
     # A pipe would not be opened before somebody writes to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise NotPrivate("is not a file")
-        if found.st_mode & 0o077:
+        if found.st_mode & 0o077 and not public:
             raise NotPrivate("can be read by others", open_to_others=True)
         if found.st_uid not in (0, os.geteuid(), path.parent.stat().st_uid):
             raise NotPrivate("belongs to another user than its directory")

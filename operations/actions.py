@@ -14,8 +14,8 @@ from operations.queue import publish_on_commit
 from operations.work import is_cancellable
 
 RESUMED = (  # columns that resuming writes
-    *("state", "run_after", "current_until", "taken_up", "cancel_asked_at", "finished_at", "concluded_at", "troubles"),
-    *("error_code", "error_sentence"),
+    *("state", "run_after", "current_until", "taken_up", "taken_up_until", "cancel_asked_at", "finished_at"),
+    *("concluded_at", "troubles", "error_code", "error_sentence"),
 )
 
 

@@ -64,7 +64,8 @@ class Operation(SignedModel):
     writes under a lease that is another's by then changes nothing. failed and cancelled may be resumed (─▶ pending).
 
     Signed is what was asked for, by the process that asked; what a person asked for, by web. Whoever takes it up the first time
-    must do so before `current_until`, and signs that: a request of an earlier day, put back, is none any more.
+    must do so before `current_until`, and each turn signs by when the next one comes: a request of an earlier day, and what ended
+    then, is none any more when it is put back.
     """
 
     SIGNED = ("account_id", "kind", "subject_id", "requested_by_id", "queue", "current_until")
@@ -104,9 +105,8 @@ class Operation(SignedModel):
     cancel_asked_at = models.DateTimeField(null=True)
     run_after = models.DateTimeField(default=timezone.now)
     current_until = models.DateTimeField()
-    taken_up = models.BinaryField(
-        max_length=SIGNATURE_BYTES, default=bytes
-    )  # the worker's signature that it is done now
+    taken_up_until = models.DateTimeField(null=True)  # a worker took it up, and goes on before this
+    taken_up = models.BinaryField(max_length=SIGNATURE_BYTES, default=bytes)  # the worker's signature over that
     lease_until = models.DateTimeField(null=True)
     lease = models.UUIDField(null=True)
     error_code = models.CharField(max_length=64, blank=True)
@@ -184,15 +184,20 @@ class Operation(SignedModel):
 
     def take_up(self) -> bool:
         """Note under this process's signature that the request was met while it was current. False: it is not."""
-        if signing.signer_of(self._taking_up(), self.taken_up) is not None:
-            return True
-        if timezone.now() > self.current_until:
+        now = timezone.now()
+        signed = self.taken_up_until is not None and signing.signer_of(self._taking_up(), self.taken_up) is not None
+        if now > (self.taken_up_until if signed and self.taken_up_until else self.current_until):
             return False
+        return bool(self._held().update(**self._going_on_before(now + CURRENT)))
+
+    def _going_on_before(self, until: datetime) -> dict[str, Any]:
+        """The columns that say so."""
+        self.taken_up_until = until
         self.taken_up = signing.sign(signing.own_process(), self._taking_up())
-        return bool(self._held().update(taken_up=self.taken_up))
+        return {"taken_up_until": until, "taken_up": self.taken_up}
 
     def _taking_up(self) -> bytes:
-        return message_of("operation taken up", self.pk, self.current_until)
+        return message_of("operation taken up", self.pk, self.current_until, self.taken_up_until)
 
     def sign_anew(self, process: str) -> bool:
         """What was asked for, as for every signed row; and, as the worker, that it was taken up."""
@@ -255,6 +260,7 @@ class Operation(SignedModel):
                 troubles=F("troubles") + 1 if trouble else 0,
                 error_code=code,
                 error_sentence=sentence[:300],
+                **self._going_on_before(until + CURRENT),
             )
         )
 

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import orjson
-
 from accounts import audit, signing
-from accounts.rows import WEB
+from accounts.rows import WEB, canonical_json
 from kmscore.sealed.sequence import sequence
 from operations.models import Operation
 
@@ -48,4 +46,4 @@ def has_valid_signature(receipt: dict[str, Any]) -> bool:
 
 
 def _signed_bytes(content: dict[str, Any]) -> bytes:
-    return sequence([b"kms-receipt/1", orjson.dumps(content, option=orjson.OPT_SORT_KEYS)])
+    return sequence([b"kms-receipt/1", canonical_json(content)])

@@ -271,7 +271,8 @@ CANCEL = Act(
 class OperationPage(SupportPage):
     shown = (
         "id", "account", "title", "kind", "subject_id", "requested_by", "requested_at", "queue", "exclusive_group", "state",
-        "done", "total", "failed", "attempts", "troubles", "run_after", "current_until", "started_at", "finished_at", "lease_until",
+        "done", "total", "failed", "attempts", "troubles", "run_after", "current_until", "taken_up_until",
+        "started_at", "finished_at", "lease_until",
         "environment_id", "concluded_at", "cancel_asked_at", "error_code", "error_sentence", "details",
     )  # fmt: skip
     withheld = ("lease", "signature", "taken_up")

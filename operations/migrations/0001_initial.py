@@ -46,6 +46,7 @@ class Migration(migrations.Migration):
                 ('cancel_asked_at', models.DateTimeField(null=True)),
                 ('run_after', models.DateTimeField(default=django.utils.timezone.now)),
                 ('current_until', models.DateTimeField()),
+                ('taken_up_until', models.DateTimeField(null=True)),
                 ('taken_up', models.BinaryField(default=bytes, max_length=72)),
                 ('lease_until', models.DateTimeField(null=True)),
                 ('lease', models.UUIDField(null=True)),

@@ -19,6 +19,7 @@ def test_every_access_granting_table_is_signed() -> None:
 
     signed = {model._meta.label for model in apps.get_models() if issubclass(model, SignedModel)}
     assert signed == {
+        "accounts.Account",
         "accounts.Role",
         "accounts.MembershipRole",
         "accounts.SupportStaff",
@@ -38,6 +39,7 @@ def test_every_access_granting_table_is_signed() -> None:
         "vaults.KmsSettings",
         "vaults.LoginAlarm",
         "vaults.PropertiesFile",
+        "vaults.Recipient",
         "vaults.SecretId",
         "vaults.ShredApproval",
         "vaults.ShredCertificate",

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from allauth.account.forms import ResetPasswordForm
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
-from django.contrib.auth.hashers import make_password
+from allauth.mfa.utils import is_mfa_enabled
+from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.core import mail
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError
+from django.db import DataError, IntegrityError
 from django.test import Client
 
 from accounts import credentials
@@ -187,3 +189,114 @@ def test_support_staff_are_made_and_unmade_under_the_signature(cast: Cast) -> No
     actions.remove_support_staff(cast.bob)
     assert credentials.is_genuine(User.objects.get(pk=cast.bob.pk))
     assert Role.objects.get(pk=ADMINISTRATOR).has_valid_signature()
+
+
+# -- what won on commit b5f6031: written, and put back while the portal was looking ------------------------------------------
+
+
+class Flip:
+    """Rows that are other ones while somebody looks: `now` writes, `back` puts what was there before."""
+
+    def __init__(self, user: User, **written: Any) -> None:
+        self.rows = User.objects.filter(pk=user.pk)
+        self.before, self.written = self.rows.values(*written).get(), written
+
+    def now(self) -> None:
+        self.rows.update(**self.written)
+
+    def back(self) -> None:
+        self.rows.update(**self.before)
+
+
+def test_a_hash_that_is_there_only_while_it_is_tried_is_never_signed(
+    alice: User, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """A slow one of the attacker's, which the sign-in wanted to make anew: the row it had loaded became genuine."""
+    settings.PASSWORD_HASHERS = [*settings.PASSWORD_HASHERS, "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+    slow = PBKDF2PasswordHasher()
+    flip = Flip(alice, password=slow.encode(OWN, "salt"), factors={})
+    verified = PBKDF2PasswordHasher.verify
+
+    def while_it_is_tried(self: Any, password: str, encoded: str) -> bool:
+        flip.back()
+        return bool(verified(self, password, encoded))
+
+    monkeypatch.setattr(PBKDF2PasswordHasher, "verify", while_it_is_tried)
+    flip.now()
+    assert not signs_in(alice.email, OWN)
+    stored = User.objects.get(pk=alice.pk)
+    assert credentials.is_genuine(stored)
+    assert (stored.password, set(stored.factors)) == (alice.password, {"recovery_codes"})
+
+
+def test_an_address_that_is_there_only_while_it_is_sought_gets_no_link(
+    cast: Cast, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sought(self: Any) -> str:
+        EmailAddress.objects.create(user=cast.alice, email="thief@evil.example", verified=True)
+        try:
+            return str(of_the_library(self))
+        finally:
+            EmailAddress.objects.filter(user=cast.alice).delete()
+
+    of_the_library = ResetPasswordForm.clean_email
+    monkeypatch.setattr(ResetPasswordForm, "clean_email", sought)
+    Client().post("/auth/password/reset/", {"email": "thief@evil.example"})
+    assert [message for message in mail.outbox if "/reset/key/" in str(message.body)] == []
+
+
+@pytest.mark.parametrize("twin", ["alıce@example.com", "ALICE@example.com", "alice@example.com"])
+def test_a_twin_of_the_address_gets_no_link(cast: Cast, alice: User, twin: str) -> None:
+    EmailAddress.objects.create(user=cast.alice, email=twin, verified=True)
+    Client().post("/auth/password/reset/", {"email": twin})
+    sent = [message.to for message in mail.outbox if "/reset/key/" in str(message.body)]
+    assert sent in ([], [["alice@example.com"]], [[twin.lower()]])
+    assert all(to == ["alice@example.com"] for to in sent)
+
+
+def test_a_factor_that_is_there_only_while_it_is_judged_lets_nobody_in(
+    cast: Cast, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second look of the sign-in's library found the attacker's own factor."""
+    TOTP.activate(alice, generate_totp_secret())
+    browser = Client()
+    browser.post("/auth/login/", {"login": alice.email, "password": PASSWORD})
+    codes = RecoveryCodes.activate(cast.charlie).get_unused_codes()
+    theirs = Authenticator.objects.get(user=cast.charlie)
+    judged = credentials.factors_of
+
+    def then_swapped(user: User) -> list[Authenticator]:
+        found = judged(user)
+        Authenticator.objects.filter(user=alice)._raw_delete("default")
+        Authenticator.objects.filter(pk=theirs.pk).update(user=alice)
+        return found
+
+    monkeypatch.setattr(credentials, "factors_of", then_swapped)
+    browser.post("/auth/2fa/authenticate/", {"code": codes[0]})
+    assert browser.get("/").headers["Location"].startswith("/auth/")
+
+
+def test_a_factor_that_is_away_while_it_is_asked_for_is_asked_for_all_the_same(alice: User) -> None:
+    TOTP.activate(alice, generate_totp_secret())
+    kept = list(Authenticator.objects.filter(user=alice).values())
+    Authenticator.objects.filter(user=alice)._raw_delete("default")
+    assert is_mfa_enabled(alice), "by the signed row, whatever rows of factors there are"
+    Authenticator.objects.bulk_create(Authenticator(**row) for row in kept)
+    asked = Client()
+    answer = asked.post("/auth/login/", {"login": alice.email, "password": PASSWORD})
+    assert answer.headers["Location"].startswith("/auth/2fa/authenticate")
+
+
+def test_no_role_is_given_to_whoever_bears_the_address_just_then(cast: Cast) -> None:
+    rows(cast).update(email="aside@example.com")
+    User.objects.filter(pk=cast.charlie.pk).update(email="alice@example.com")
+    with pytest.raises(CommandError, match="changed past the portal"):
+        call_command("add_member", cast.account.code, "alice@example.com", role=["Administrator"], stdout=io.StringIO())
+    assert not cast.charlie.memberships.filter(account=cast.account).exists()
+
+
+@pytest.mark.parametrize("data", [[], {"seed": 10**40}, "text", {"seed": "\ud800"}])
+def test_a_factor_that_is_none_is_an_error_of_nobodys(alice: User, data: Any) -> None:
+    with contextlib.suppress(UnicodeEncodeError, DataError):
+        Authenticator.objects.filter(user=alice).update(data=data)
+        assert not signs_in(alice.email, PASSWORD)

@@ -133,9 +133,11 @@ def test_a_finished_one_put_back_a_day_later_is_not_done_again(cast: Cast) -> No
 def test_what_was_taken_up_in_time_goes_on_for_as_long_as_it_takes(cast: Cast) -> None:
     operation = asked(cast, kind="tests.waits")
     work.run(operation.pk)
-    with time_machine.travel(timezone.now() + timedelta(days=3)):
+    with time_machine.travel(timezone.now() + timedelta(days=2, hours=1)):
         assert work.run(operation.pk)
-    assert done == ["asked", "asked"]
+    with time_machine.travel(timezone.now() + timedelta(days=10)):
+        work.run(operation.pk)
+    assert (done, ended(operation)) == (["asked", "asked"], ("failed", "request_ended")), "nobody was there for days"
 
 
 def test_what_has_its_time_later_is_current_then(cast: Cast) -> None:

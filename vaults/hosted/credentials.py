@@ -40,6 +40,9 @@ HELD: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+_NAMES: Final = frozenset(name for names in HELD.values() for name in names)
+
+
 class CredentialsBroken(Exception):
     """The file is missing, readable by others, or not one of format 1. The text says which, without contents."""
 
@@ -100,7 +103,7 @@ def read_credentials(directory: Path) -> Credentials:
     document = _document(path)
     try:
         identities = {name: _credential(one) for name, one in document["identities"].items()}
-        if document["format"] == FORMAT:
+        if document["format"] == FORMAT and _NAMES.issuperset(identities):  # a name is part of an address at the vault
             return Credentials(int(document["layout"]), identities)
     except (KeyError, TypeError, ValueError, AttributeError):
         pass
@@ -122,6 +125,8 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _credential(one: Mapping[str, str]) -> Credential:
     expires = datetime.fromisoformat(one["expires"])
+    if expires.tzinfo is None:
+        raise ValueError("a time without its zone")
     return Credential(str(one["role_id"]), str(one["secret_id"]), expires, str(one.get("next_role_id", "")))
 
 

@@ -27,6 +27,7 @@ from accounts.keyring import (
     write_signing_keys,
 )
 from kmscore.durable import write_durably
+from kmscore.private_file import NotPrivate, read_private
 from kmscore.sealed.key_list import KeyList, KeyListBroken, ListedKey, State, read_key_list, sign_key_list
 from kmscore.vaultclient.answers import VaultRefused, member_of, text_of
 from kmscore.vaultclient.mounts import AUTHORITY, KEY_LIST
@@ -44,12 +45,13 @@ class KeysRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to do with a process's keys: ``list_new``, ``use_new`` or ``end_old``. at_once: without waiting an hour, for a key
-    that somebody else may have."""
+    """What to do with a process's keys: ``list_new``, ``use_new`` or ``end_old``; or with the listed key of an id, whosever file it
+    is in: ``end_id``. at_once: without waiting an hour, for a key that somebody else may have."""
 
     process: str
     step: str
     at_once: bool = False
+    key_id: str = ""  # of `end_id`, in hexadecimal
 
 
 def install_keys(
@@ -63,7 +65,7 @@ def install_keys(
     """
     found, version = _stored(client)
     known = [found] if found else []
-    known += [path.read_text() for path in (directory / name / LIST_FILE for name in HELD) if path.exists()]
+    known += [text for text in (_read(directory / name / LIST_FILE) for name in HELD) if text]
     root, lines = _root(directory, root_file, first=not known)
     listed = _newest(known, (directory / PUBLIC_FILE).read_text())
     keys = _with_own(listed.keys, directory)
@@ -77,7 +79,8 @@ def install_keys(
             )
         listed = listed.followed_by(keys, int(time.time()), restores=listed.restores + restored)
         text = sign_key_list(root, listed)
-        lines.append(f"Key list {listed.serial}: {_counted(listed)}.")
+        lines.append(f"Key list {listed.serial}:")
+    lines += [f"{key.process} {key.key_id.hex()}: {key.state}" for key in listed.keys if key.state != "dead"]
     _write(client, directory, text or max(known, key=lambda one: _serial(one, directory)), found, version)
     return lines
 
@@ -94,6 +97,17 @@ def _stored(client: Client) -> tuple[str, int]:
         raise
     data = member_of(answer, "data")
     return text_of(member_of(data, "data"), "keys"), int(member_of(data, "metadata")["version"])
+
+
+def _read(path: Path) -> str:
+    """A process's list, "" when it has none. Raises KeysRefused: it is the process's file, and may be anything."""
+    try:
+        return read_private(path, public=True).decode("ascii")
+    except FileNotFoundError:
+        return ""
+    except (NotPrivate, UnicodeDecodeError, OSError) as problem:
+        why = problem if isinstance(problem, NotPrivate) else "cannot be read"
+        raise KeysRefused(f"{path} {why}: remove it, and start again.") from None
 
 
 def _root(directory: Path, file: Path, *, first: bool) -> tuple[Ed25519PrivateKey | None, list[str]]:
@@ -190,12 +204,25 @@ def _end_old(change: Change, keys: tuple[ListedKey, ...], listed: KeyList, direc
     return _in_states(keys, {key.public: "dead" for key in old})
 
 
+def _end_id(change: Change, keys: tuple[ListedKey, ...], listed: KeyList, directory: Path) -> tuple[ListedKey, ...]:
+    """Whether or not it is in a file here: who took a directory over may have put another key into it."""
+    found = [key for key in keys if key.key_id.hex() == change.key_id and key.state != "dead"]
+    if not found:
+        raise KeysRefused(f"No key {change.key_id} is listed and in use.")
+    return _in_states(keys, {key.public: "dead" for key in found})
+
+
 def _in_states(keys: tuple[ListedKey, ...], states: dict[bytes, State]) -> tuple[ListedKey, ...]:
     return tuple(replace(key, state=states.get(key.public, key.state)) for key in keys)
 
 
 _Step = Callable[[Change, tuple[ListedKey, ...], KeyList, Path], tuple[ListedKey, ...]]
-_CHANGES: Final[dict[str, _Step]] = {"list_new": _list_new, "use_new": _use_new, "end_old": _end_old}
+_CHANGES: Final[dict[str, _Step]] = {
+    "list_new": _list_new,
+    "use_new": _use_new,
+    "end_old": _end_old,
+    "end_id": _end_id,
+}
 
 
 # -- writing the list -----------------------------------------------------------------------------------------------------
@@ -207,10 +234,5 @@ def _write(client: Client, directory: Path, text: str, found: str, version: int)
         client.secrets.kv.v2.create_or_update_secret(KEY_LIST, {"keys": text}, cas=version, mount_point=AUTHORITY)
     for name in HELD:
         path = directory / name / LIST_FILE
-        if not path.exists() or path.read_text() != text:
+        if _read(path) != text:
             write_durably(path, text.encode(), owner=given_to(path))
-
-
-def _counted(listed: KeyList) -> str:
-    each = (f"{len(listed.of(process, 'signing'))} of {process}" for process in PROCESSES)
-    return f"keys in use: {', '.join(each)}"

@@ -20,6 +20,7 @@ from operations.models import Operation
 from operations.work import checkpoint
 from vaults import kms_audit
 from vaults.hosted import calls
+from vaults.keys.provision import record_recipient
 from vaults.models import KmsAccount, Recipient, RecipientRotation, SecretId, ShredApproval
 from vaults.vault_operation import KEYS_GROUP, vault_operation
 
@@ -165,10 +166,10 @@ def make_roles(operation: Operation) -> None:
         for subject in waiting.order_by("pk"):
             if not _is(account, KmsAccount.State.ACTIVE):
                 return  # disabled again meanwhile: its own operation comes next
-            provision(subject.pk)
+            provision(subject.verified().pk)
             now = timezone.now()
             with transaction.atomic():
-                Recipient.objects.get_or_create(id=subject.pk, defaults={"account": account, "kind": kind})
+                record_recipient(subject, kind)
                 model.objects.filter(pk=subject.pk).update(provisioned_at=now)
             left = sum(one.objects.filter(account=account, provisioned_at=None).count() for one, _, _ in subjects)
             checkpoint(operation, max(operation.total - left, 0))
@@ -183,12 +184,13 @@ def _each(operation: Operation, state: str, do: Callable[[Recipient], None]) -> 
             continue
         if not _is(operation.account, state):
             return
-        do(recipient)
+        do(recipient.verified())
         checkpoint(operation, done + 1, total)
 
 
 def _is(account: Account, state: str) -> bool:
-    return KmsAccount.objects.filter(account=account, state=state).exists()
+    kms = KmsAccount.objects.filter(account=account, state=state).first()
+    return kms is not None and kms.has_valid_signature()
 
 
 def locked(account: Account) -> KmsAccount:

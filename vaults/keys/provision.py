@@ -4,6 +4,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import Account, User
+from accounts.rows import RowTampered
 from atoms.models import Atom, Environment
 from operations.actions import request
 from operations.models import Operation
@@ -48,7 +49,7 @@ def provision_environment(operation: Operation) -> None:
     environment = Environment.objects.select_related("account__kms").filter(pk=operation.subject_id).first()
     if environment is None or not KmsAccount.is_active(environment.account):
         return
-    calls.provision_environment(environment.pk)
+    calls.provision_environment(environment.verified().pk)
     _note_provisioned(environment, Recipient.Kind.ENVIRONMENT)
 
 
@@ -58,16 +59,24 @@ def provision_atom(operation: Operation) -> None:
     atom = Atom.objects.select_related("account__kms").filter(pk=operation.subject_id).first()
     if atom is None or not KmsAccount.is_active(atom.account):
         return
-    calls.provision_atom(atom.pk)
+    calls.provision_atom(atom.verified().pk)
     _note_provisioned(atom, Recipient.Kind.ATOM)
+
+
+def record_recipient(subject: Environment | Atom, kind: str) -> bool:
+    """Note whose keys these are; whether that is new. Raises RowTampered when they are noted as another account's."""
+    recipient, created = Recipient.objects.get_or_create(
+        id=subject.pk, defaults={"account": subject.account, "kind": kind}
+    )
+    if recipient.verified().account_id != subject.account_id:
+        raise RowTampered(f"The keys of {subject} are noted as another account's.")
+    return created
 
 
 def _note_provisioned(subject: Environment | Atom, kind: str) -> None:
     now = timezone.now()
     with transaction.atomic():
-        _, created = Recipient.objects.get_or_create(
-            id=subject.pk, defaults={"account": subject.account, "kind": kind, "provisioned_at": now}
-        )
+        created = record_recipient(subject, kind)
         type(subject).objects.filter(pk=subject.pk, provisioned_at=None).update(provisioned_at=now)
         if created:
             message = f"Keys of {kind} {subject.name} made in the hosted vault"

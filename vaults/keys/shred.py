@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.access import genuine_roles
-from accounts.models import Account, Membership, User
+from accounts.models import Account, AuditEntry, Membership, User
 from accounts.privileges import Privilege
 from accounts.rows import WEB, is_uuid
 from atoms.models import Node
@@ -147,7 +147,7 @@ def shred(operation: Operation) -> None:
     total = max(recipients.count(), 1)
     for recipient in recipients.filter(shredded_at=None):
         _still_ours(operation)
-        _shred_recipient(operation, recipient)
+        _shred_recipient(operation, recipient.verified())
         operation.progress(total - recipients.filter(shredded_at=None).count(), total)
     mark_lost(
         DataKey.objects.filter(recipient__account=operation.account), DataKey.LostBecause.SHREDDED
@@ -170,7 +170,8 @@ def _begin(operation: Operation) -> None:
     with transaction.atomic():
         kms = disable.locked(operation.account)
         if kms.state == KmsAccount.State.SHREDDED:
-            return  # begun by a worker that died, or asked for again after a restore
+            _check_begun(operation)
+            return
         if operation.is_cancel_asked():
             raise Cancelled
         if kms.state != KmsAccount.State.DISABLED or kms.ends_at is None:
@@ -182,7 +183,7 @@ def _begin(operation: Operation) -> None:
         if not _was_disabled_until(operation.account, kms.ends_at):
             sentence = "The audit log does not say that it was disabled like this; an operator has to look at the rows."
             raise Failed("record_forged", sentence)
-        facts = {"disabled_at": kms.since.isoformat(), "approved_by": by}
+        facts = {"disabled_at": kms.since.isoformat(), "approved_by": by, "operation": str(operation.pk)}
         disable.set_state(kms, KmsAccount.State.SHREDDED, operation.requested_by)
         if not operation.note(**facts):
             raise LeaseLost
@@ -192,13 +193,30 @@ def _begin(operation: Operation) -> None:
         )
 
 
+def _check_begun(operation: Operation) -> None:
+    """It was begun by this operation, whose worker died, or asked for again after a restore; and nothing came since then.
+
+    A row that says "shredded", of an earlier life of the account, destroys none of its new keys. Raises Failed.
+    """
+    entry = _last_deed(operation.account, "ACTIVATE", "DISABLE", "ENABLE", "SHRED", "SHRED_AGAIN", "SHREDDED")
+    ours = entry is not None and entry.properties.get("operation") == str(operation.pk)
+    if entry is None or not (entry.action == "SHRED_AGAIN" or (entry.action in ("SHRED", "SHREDDED") and ours)):
+        sentence = "The audit log does not say that its keys are being shredded; an operator has to look at the rows."
+        raise Failed("record_forged", sentence)
+
+
+def _last_deed(account: Account, *deeds: str) -> AuditEntry | None:
+    """The newest of these acts about the account, when its entry is genuine."""
+    entry = account.audit_entries.filter(type="as.atom.kms", subject_id=str(account.pk), action__in=deeds).first()
+    return entry if entry is not None and entry.signed_by() is not None else None
+
+
 def _was_disabled_until(account: Account, ends_at: datetime) -> bool:
     """Whether the audit log says that disabling came last, with this very grace period.
 
     A genuine row of an earlier day, put back into the database, is not enough to destroy anything.
     """
-    deeds = ("ACTIVATE", "DISABLE", "ENABLE")
-    entry = account.audit_entries.filter(type="as.atom.kms", subject_id=str(account.pk), action__in=deeds).first()
+    entry = _last_deed(account, "ACTIVATE", "DISABLE", "ENABLE")
     if entry is None or entry.signed_by() not in WEB:
         return False
     return entry.action == "DISABLE" and entry.properties.get("ends_at") == str(ends_at)
@@ -282,7 +300,8 @@ def _certify(operation: Operation) -> None:
         disable.locked(operation.account)
         if ShredCertificate.objects.filter(operation=operation).exists():
             return
-        kms_audit.record(operation.account, "SHREDDED", "The keys of this account are destroyed", actor="shred worker")
+        message, done = "The keys of this account are destroyed", str(operation.pk)
+        kms_audit.record(operation.account, "SHREDDED", message, actor="shred worker", operation=done)
         now = timezone.now()
         document = _document(operation, now)
         certificate = ShredCertificate(account=operation.account, operation=operation, made_at=now, document=document)

@@ -170,7 +170,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Recipient',
             fields=[
-                ('id', models.UUIDField(primary_key=True, serialize=False)),
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('signature', models.BinaryField(max_length=72)),
                 ('kind', models.CharField(choices=[('environment', 'Environment'), ('atom', 'Atom')], max_length=16)),
                 ('in_transit_version', models.PositiveIntegerField(default=1)),
                 ('oldest_version', models.PositiveIntegerField(default=1)),

@@ -1,12 +1,11 @@
 """What is kept of rotations and of shredding."""
 
-import orjson
 from django.db import models
 from django.utils import timezone
 
 from accounts import signing
 from accounts.models import Account, User
-from accounts.rows import WEB, SignedModel, UuidModel
+from accounts.rows import WEB, SignedModel, UuidModel, canonical_json
 from kmscore.sealed.sequence import sequence
 from operations.models import Operation
 from vaults.models.kms import Recipient
@@ -98,7 +97,7 @@ class ShredCertificate(SignedModel):
 
     def signed_bytes(self) -> bytes:
         """The sequence of the format's name and the document, as JSON with its names sorted."""
-        return sequence([b"kms-shred-certificate/1", orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)])
+        return sequence([b"kms-shred-certificate/1", canonical_json(self.document)])
 
     def signed_by(self) -> str | None:
         """An ended key's signature too: nobody changes a certificate."""

@@ -78,14 +78,19 @@ class RecipientQuerySet(models.QuerySet["Recipient"]):
         return dict(environments) | dict(Atom.objects.filter(pk__in=ids).values_list("pk", "name"))
 
 
-class Recipient(models.Model):
-    """An environment or an Atom as the hosted vault knows it: its UUID names its key, its role and its documents."""
+class Recipient(SignedModel):
+    """An environment or an Atom as the hosted vault knows it: its UUID names its key, its role and its documents.
+
+    Signed by the worker that made them: whose it is decides whose disabling and shredding ends them.
+    """
+
+    SIGNED = ("account_id", "kind")
+    SIGNERS = ("worker",)
 
     class Kind(models.TextChoices):
         ENVIRONMENT = "environment", "Environment"
         ATOM = "atom", "Atom"
 
-    id = models.UUIDField(primary_key=True)
     account = models.ForeignKey(Account, models.CASCADE, related_name="recipients")
     kind = models.CharField(max_length=16, choices=Kind.choices)
     in_transit_version = models.PositiveIntegerField(default=1)  # newest version of its key in intransit/

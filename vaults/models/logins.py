@@ -148,5 +148,6 @@ class LoginWatch(models.Model):
         """Begin a scan: its lease, or None while another one is under way."""
         now, lease = timezone.now(), uuid.uuid4()
         cls.objects.get_or_create(pk=1)
-        free = cls.objects.filter(pk=1).filter(models.Q(lease=None) | models.Q(lease_until__lt=now))
+        ended = models.Q(lease=None) | models.Q(lease_until__lt=now) | models.Q(lease_until__gt=now + cls.LEASE)
+        free = cls.objects.filter(pk=1).filter(ended)
         return lease if free.update(lease=lease, lease_until=now + cls.LEASE) else None

@@ -7,6 +7,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.management.base import CommandError
 from django.core.validators import validate_email
 
+from accounts import credentials
 from accounts.models import User
 
 
@@ -19,6 +20,8 @@ def find_or_create_user(email: str) -> User:
     validate_email(email)
     found = User.objects.filter(email=email).first()
     if found is not None:
+        if not credentials.is_genuine(found):
+            raise CommandError(f"The credentials of {email} were changed past the portal: see reset_credentials.")
         return found
     return User.objects.create_user(email, new_password(email))
 

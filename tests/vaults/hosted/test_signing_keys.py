@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,15 @@ import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 
-from accounts.keyring import KEYS_FILE, LIST_FILE, PROCESSES, read_keyring, read_signing_keys
+from accounts.keyring import (
+    KEYS_FILE,
+    LIST_FILE,
+    PROCESSES,
+    new_key,
+    read_keyring,
+    read_signing_keys,
+    write_signing_keys,
+)
 from kmscore.sealed.key_list import KeyList, read_key_list
 from kmscore.vaultclient.client import Vault
 from tests.servers import OpenBao, start_openbao
@@ -197,3 +206,30 @@ def test_an_installation_that_broke_off_goes_on(server: OpenBao, directory: Path
     halves = [key.private_bytes_raw() for _, key in read_signing_keys(directory / "web" / KEYS_FILE)]
     assert halves == [key.private_bytes_raw() for _, key in made], "the key that was made is the one that is listed"
     assert read_keyring([directory / "web"], root_of(directory)).processes == ("web",)
+
+
+def test_a_stolen_key_is_ended_though_another_is_in_its_file(server: OpenBao, directory: Path) -> None:
+    """On commit b5f6031 whoever had web's directory put a key of his own there, and the stolen one could not be ended."""
+    shown = run(server, directory)
+    stolen = read_keyring([directory / "web"], root_of(directory)).sign("web", b"said")
+    assert f"web {stolen[:8].hex()}: signing" in shown
+    write_signing_keys(directory / "web" / KEYS_FILE, [("web", new_key())])
+    assert f"web {stolen[:8].hex()}: signing" in run(server, directory), "it is shown beside the other"
+    run(server, directory, "--end-id", stolen[:8].hex())
+    assert read_keyring([directory / "worker"], root_of(directory)).signer_of(b"said", stolen) is None
+    assert "No key 00" in refused(server, directory, "--end-id", "00")
+
+
+@pytest.mark.parametrize("what", ["pipe", "link", "bytes", "rubbish"])
+def test_whatever_a_process_put_in_place_of_its_list_is_named(server: OpenBao, directory: Path, what: str) -> None:
+    run(server, directory)
+    path = directory / "web" / LIST_FILE
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path, 0o600)
+    elif what == "link":
+        path.symlink_to(directory / "worker" / KEYS_FILE)
+    else:
+        path.write_bytes(b"\xff\xfe" if what == "bytes" else b"rubbish")
+    said = refused(server, directory)
+    assert str(path) in said or "A key list of this portal cannot be used" in said

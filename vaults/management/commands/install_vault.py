@@ -58,6 +58,7 @@ class Command(BaseCommand):
         keys = parser.add_mutually_exclusive_group()
         for option, (step, does) in STEPS.items():
             keys.add_argument(option, choices=PROCESSES, help=does, dest=step)
+        keys.add_argument("--end-id", metavar="ID", help="end the listed key of this id, in whichever file it is")
         parser.add_argument(
             "--at-once", action="store_true", help="use a new key without waiting: the old one was stolen"
         )
@@ -96,7 +97,7 @@ def _change(options: dict[str, Any]) -> Change | None:
     for step, _ in STEPS.values():
         if options[step]:
             return Change(options[step], step, options["at_once"])
-    return None
+    return Change("", "end_id", key_id=options["end_id"]) if options["end_id"] else None
 
 
 def _token(token: str | None, file: Path | None) -> str:
