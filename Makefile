@@ -59,6 +59,11 @@ test-fast: PROGRAMS := postgresql openssl
 test-fast: programs $(TEST_STAMP) ## Run the tests that need neither the whole stack nor a browser
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not stack and not browser and not slow" $(ARGS)
 
+.PHONY: attack
+attack: PROGRAMS := postgresql openssl
+attack: programs $(TEST_STAMP) ## Let each attacker at a live portal, one after the other; says who tried what and got what
+	@$(BIN)/python -m pytest tests/security --attack $(ARGS)
+
 .PHONY: programs
 programs:
 	@tests/programs.sh $(PROGRAMS)

@@ -1,6 +1,6 @@
 """A live portal, and what an attacker holds beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -23,3 +23,38 @@ def visitor(portal: LivePortal) -> Callable[..., Visitor]:
         return found
 
     return come
+
+
+@pytest.fixture
+def got(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Says what an attacker gets although the rule holds, because it is one of the threat model's residuals."""
+    return lambda what: record_property("got", what)
+
+
+_told: list[tuple[str, str, str]] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--attack", action="store_true", help="say at the end who tried what and got what (make attack)")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """The file's name is who, the test's what; a test that fails is something that was got, and so is what a test records."""
+    report = (yield).get_result()  # type: ignore[misc]  # pluggy's result
+    if report.failed or report.when == "call":
+        who = item.path.stem.removeprefix("test_").replace("_", " ")
+        got = (
+            report.longreprtext.splitlines()[-1][:90]
+            if report.failed
+            else "nothing"
+            if report.passed
+            else report.outcome
+        )
+        _told.append((who, item.name.removeprefix("test_").replace("_", " "), got))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--attack"):
+        for who, what, got in [("attacker", "what was tried (as the rule that holds)", "what it got"), *_told]:
+            terminalreporter.write_line(f"{who:32} | {what[:88]:88} | {got}")

@@ -33,12 +33,12 @@ from tests.kmsruntime.container import Container, save
 from tests.live import LivePortal
 from tests.operations.test_queue_dead import until
 from tests.security.rows import Snapshot, Table, Values, snapshot, tables, written
-from tests.security.test_member_of_another_account import keys_of
+from tests.security.test_member_of_another_account import enrols, keys_of
 from tests.security.visitor import Visitor
 from vaults.keys.disable import disable_kms, enable_kms
 from vaults.keys.retirement import retire_unused
 from vaults.keys.rotation import request_rotation_of_all
-from vaults.models import DataKey
+from vaults.models import DataKey, KmsAccount
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 NEWEST = "saved after all of it"
@@ -184,7 +184,7 @@ def vault_keys(past: Past, vault: HostedVault) -> list[Any]:
 
 
 def test_a_row_put_back_does_what_is_listed_and_nothing_else(
-    past: Past, told: Callable[[], None], hosted_vault: HostedVault
+    past: Past, told: Callable[[], None], hosted_vault: HostedVault, got: Callable[[str], None]
 ) -> None:
     keys = vault_keys(past, hosted_vault)
     assert past.results() == set(), "they are withdrawn"
@@ -197,6 +197,7 @@ def test_a_row_put_back_does_what_is_listed_and_nothing_else(
                     told()
                     tried += 1
                     does.setdefault(table._meta.label, set()).update(past.results())
+    got("; ".join(sorted(set().union(*does.values()))))
     assert {label: found for label, found in does.items() if found} == DOES
     assert tried > 50
     assert past.results() == set(), "with the rows of today nobody is back"
@@ -204,7 +205,7 @@ def test_a_row_put_back_does_what_is_listed_and_nothing_else(
 
 
 def test_a_table_put_back_does_no_more_than_its_rows(
-    past: Past, told: Callable[[], None], hosted_vault: HostedVault
+    past: Past, told: Callable[[], None], hosted_vault: HostedVault, got: Callable[[str], None]
 ) -> None:
     keys = vault_keys(past, hosted_vault)
     every = {table._meta.label: table for table in tables()}
@@ -221,12 +222,13 @@ def test_a_table_put_back_does_no_more_than_its_rows(
                 told()
                 does[labels] = past.results()
     expected = {(label,): found for label, found in DOES.items()} | TOGETHER
+    got("; ".join(sorted(set().union(*does.values()))))
     assert {labels: found for labels, found in does.items() if found} == expected
     assert vault_keys(past, hosted_vault) == keys
 
 
 def test_a_data_key_that_is_said_to_be_long_unused_is_destroyed(
-    portal: LivePortal, told: Callable[[], None], hosted_vault: HostedVault
+    portal: LivePortal, told: Callable[[], None], hosted_vault: HostedVault, got: Callable[[str], None]
 ) -> None:
     """The next issue's: neither `unused_since` nor which rows use a data key is anybody's word. A loss; it opens nothing."""
     stage = portal.stage
@@ -238,4 +240,20 @@ def test_a_data_key_that_is_said_to_be_long_unused_is_destroyed(
         retire_unused()  # as the worker's clock does once a day
         told()
     wrapped = {one for key in keys_of(hosted_vault, stage.account) for one in key[3]}
+    got("the loss of a value")
     assert (str(lost.data_key_id) in wrapped, str(kept.data_key_id) in wrapped) == (False, True)
+
+
+def test_a_disabled_account_that_is_said_to_be_active_is_answered_again(
+    portal: LivePortal, told: Callable[[], None], got: Callable[[str], None]
+) -> None:
+    """The next issue's: the row of the day before. The portal lets its machines in; nobody else."""
+    stage = portal.stage
+    token = atoms.create_installer_token(stage.atom, minutes=30, actor=stage.alice)[1]
+    [(key, row)] = snapshot()[KmsAccount].items()
+    disable_kms(stage.account, days=30, actor=stage.alice)
+    told()
+    assert enrols(portal, token) == "kms_inactive"
+    with written(KmsAccount, key, row):
+        assert enrols(portal, token) == ""
+        got("its own machines let in")
