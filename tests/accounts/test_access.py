@@ -4,7 +4,7 @@ import pytest
 from django.db import models
 
 from accounts.access import genuine_roles
-from accounts.models import Membership, MembershipRole, Role
+from accounts.models import Account, Membership, MembershipRole, Role
 from accounts.privileges import ADMINISTRATOR
 from accounts.rows import SignedModel
 from atoms import actions as atoms
@@ -54,6 +54,13 @@ def test_a_role_slipped_into_the_table_gives_nothing(cast: Cast) -> None:
     models.Model.save_base(forged, raw=True)
     assert [row.role.name for row in genuine_roles(membership)] == ["Readers"]
     assert cast.client("bob").get(f"/accounts/{cast.account.code}/audit/").status_code == 403
+
+
+def test_an_account_that_passes_for_another_is_shown_to_nobody(cast: Cast) -> None:
+    """On commit b5f6031 a member of both was shown the other one's environments under this one's name and address."""
+    Account.objects.filter(pk=cast.account.pk).update(name="Aside")
+    Account.objects.filter(pk=cast.other.pk).update(name="Acme Corp")
+    assert cast.client("charlie").get(f"/accounts/{cast.other.code}/atoms/").status_code == 403
 
 
 def test_a_role_whose_privileges_were_edited_gives_nothing(cast: Cast) -> None:

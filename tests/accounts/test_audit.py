@@ -1,12 +1,13 @@
 """The audit log: a chain in which every edit shows."""
 
+import contextlib
 import threading
 import uuid
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 
 from accounts import audit
 from accounts.models import AuditEntry
@@ -130,3 +131,24 @@ def test_writers_at_once_do_not_fork_the_chain(cast: Cast) -> None:
         thread.join()
     assert audit.first_broken(cast.account) is None
     assert AuditEntry.objects.filter(account=cast.account, type="test").count() == 40
+
+
+@pytest.mark.parametrize(
+    "properties", [{"a": 10**30}, {"a": "\ud800"}, [], "text"], ids=["number", "surrogate", "list", "text"]
+)
+def test_whatever_stands_in_an_entry_is_an_edit_and_stops_nothing(cast: Cast, properties: object) -> None:
+    """On commit b5f6031 the check ended in a traceback, and every act of the account was an error of the server."""
+    write(cast, 2)
+    with contextlib.suppress(DataError, UnicodeEncodeError):
+        AuditEntry.objects.filter(account=cast.account, seq=2).update(properties=properties)
+        assert audit.first_broken(cast.account) == 2
+    write(cast, 1)
+    cast.client("alice").get(f"/accounts/{cast.account.code}/audit/")
+
+
+def test_an_edited_entry_is_marked_on_the_page(cast: Cast) -> None:
+    write(cast, 1)
+    page = f"/accounts/{cast.account.code}/audit/"
+    assert "Changed past the portal" not in cast.client("alice").get(page).content.decode()
+    AuditEntry.objects.filter(account=cast.account, type="test").update(message="another")
+    assert cast.client("alice").get(page).content.decode().count("Changed past the portal") == 1

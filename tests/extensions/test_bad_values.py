@@ -217,3 +217,12 @@ def test_two_sessions_and_one_revision(dialog: Dialog) -> None:
     assert {key for key, revision in dialog.holds() if revision} == {"password", "host", "user"}
     assert second.post(expected=0, htmx=True, **typed).status_code == 409
     assert second.post(expected=1, **typed).status_code == 302
+
+
+def test_a_property_that_is_removed_and_set_at_once_is_set(dialog: Dialog) -> None:
+    """On commit b5f6031 its row went and the list kept it: every later save was refused."""
+    dialog.post(**{"property.0.name": "region", "property.0.value": "eu"})
+    twice = {"property.0.held": "region", "property.0.value": "eu", "property.0.remove": "on"}
+    assert dialog.post(**twice, **{"property.1.held": "region", "property.1.value": "us"}).status_code == 302
+    assert dialog.holds() >= {("region", 2)}
+    assert dialog.post(value_user="orders").status_code == 302

@@ -100,7 +100,8 @@ def test_so_do_ones_own_pages(stage: Stage) -> None:
 
 def test_so_do_the_acts_of_the_support_staff(stage: Stage) -> None:
     things_with_pages(stage)
-    User.objects.filter(pk=stage.alice.pk).update(is_staff=True)
+    stage.alice.is_staff = True
+    stage.alice.save(update_fields=["is_staff"])
     SupportStaff(user=stage.alice).save(force_insert=True)
     acts = [
         page.address(page.model.objects.all()[0], act.name) for page in site._registry.values() for act in page.acts

@@ -30,7 +30,7 @@ from tests.vaults.keys.test_shred import (
 from vaults.keys import shred
 from vaults.keys.disable import activate_again, disable_kms, enable_kms
 from vaults.logins import enrolment
-from vaults.models import DataKey, Enrolment, KmsAccount, ShredProof
+from vaults.models import DataKey, Enrolment, KmsAccount, Recipient, ShredProof
 
 __all__ = ["second_administrator"]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -188,3 +188,60 @@ def test_a_rotation_under_way_begins_anew_with_the_new_keys(stage: Stage, hosted
     save(stage, password="two")
     assert rotations.finished(rotation).state == Operation.State.DONE
     assert rotations.key(hosted_vault, stage.production) == (2, 2)
+
+
+# -- what won on commit b5f6031 ---------------------------------------------------------------------------------------------
+
+
+def test_a_neighbours_keys_are_not_shredded_with_ones_own(stage: Stage, hosted_vault: HostedVault) -> None:
+    """His own account's two Administrators agreed; the row of the neighbour's key said that it was theirs."""
+    from vaults.keys.provision import activate_kms
+
+    activate_kms(stage.cast.other, actor="tests")
+    save(stage, password="kept")
+    settle()
+    Recipient.objects.filter(pk=stage.production.pk).update(account=stage.cast.other)
+    disable_kms(stage.cast.other, days=7, actor=stage.cast.charlie)
+    settle()
+    grace_is_over(stage.cast.other)
+    shred.ask_for_what_is_due()
+    sweep(queues=["shred"])
+    assert key_exists(hosted_vault, stage.production.pk)
+    assert hosted_vault.root.status_of("GET", f"auth/environments/role/{stage.production.pk}")[0] == 200, "nor its role"
+    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+
+
+def test_a_shredding_that_was_done_is_not_done_again(stage: Stage, hosted_vault: HostedVault) -> None:
+    """The rows of the account's earlier life were put back: no approval, no grace period, no entry in the audit log."""
+    save(stage, password="one")
+    over(stage)
+    settle("shred")
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "signature").get(
+        account=stage.account
+    )
+    done = Operation.objects.get(kind="vaults.shred")
+    activate_again(stage.account, actor=stage.alice)
+    settle()
+    save(stage, password="of the new life")
+    assert key_exists(hosted_vault, stage.production.pk)
+    KmsAccount.objects.update(**earlier)
+    stage.account.recipients.update(shredded_at=None)
+    Operation.objects.filter(pk=done.pk).update(state="pending", lease=None, lease_until=None, finished_at=None)
+    sweep(queues=["shred"])
+    done.refresh_from_db()
+    assert done.error_code == "record_forged"
+    assert key_exists(hosted_vault, stage.production.pk)
+
+
+def test_a_row_that_says_disabled_unsigned_takes_no_role(stage: Stage, hosted_vault: HostedVault) -> None:
+    disable_kms(stage.account, days=7, actor=stage.alice)
+    settle()
+    asked = Operation.objects.get(kind="vaults.disable")
+    enable_kms(stage.account, actor=stage.alice)
+    settle()
+    KmsAccount.objects.update(state="disabled")
+    Operation.objects.filter(pk=asked.pk).update(
+        state="pending", lease=None, lease_until=None, finished_at=None, done=0
+    )
+    sweep()
+    assert hosted_vault.root.status_of("GET", f"auth/environments/role/{stage.production.pk}")[0] == 200

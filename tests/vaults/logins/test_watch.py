@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -87,6 +88,19 @@ def test_an_enrolment_that_was_changed_past_the_portal_explains_nothing(stage: S
     enrolled(stage)
     Enrolment.objects.update(attachment_revision=99)
     assert len(look().alarms) == 2
+
+
+@pytest.mark.parametrize("column", ["scanned_at", "lease_until"])
+def test_a_look_in_the_future_puts_no_look_off(stage: Stage, column: str) -> None:
+    """On commit b5f6031 one such row silenced the watch for good, and the card said that all was well."""
+    look()
+    forged("environments", stage.production.pk)
+    LoginWatch.objects.update(**{column: timezone.now() + timedelta(days=900), "lease": uuid.uuid4()})
+    others = {"lease": None, "lease_until": None} if column == "scanned_at" else {"scanned_at": None}
+    LoginWatch.objects.update(**others)
+    found = watch.scan_if_due()
+    assert found is not None
+    assert len(found.alarms) == 1
 
 
 def test_an_alarm_written_past_the_portal_silences_nothing(stage: Stage) -> None:
