@@ -163,9 +163,8 @@ def save_key_for(plan: Plan) -> sealing.SaveKey | None:
     While KMS is disabled plain values wait too: the list that protects them could not be sealed.
     """
     account = plan.environment.account
-    never = (
-        not hasattr(account, "kms") and not account.recipients.exists()
-    )  # else its row was taken away past the portal
+    # With keys and no row of a Key Management Service, that row was taken away past the portal.
+    never = not hasattr(account, "kms") and not account.recipients.exists()
     if not plan.secrets and never:
         return None
     return sealing.new_save_key(plan.environment)

@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
-from accounts.models import SupportStaff, User
+from accounts.models import SupportStaff
 from kmsportal.support.records import site
 from tests.conftest import PASSWORD, Stage
 from tests.kmsportal.test_every_route import SAFE_ONLY
