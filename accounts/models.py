@@ -260,9 +260,9 @@ class AuditEntry(UuidModel):
         """What the next entry points back to: SHA-256 of this one's bytes and signature."""
         return hashlib.sha256(sequence([self.signed_bytes(), bytes(self.signature)])).digest()
 
-    def signed_by(self) -> str | None:
-        """The process that wrote this entry as it is; None: it was changed, or is nobody's."""
-        return signing.signer_of(self.signed_bytes(), self.signature, for_good=True)
+    def signed_by(self, *, for_good: bool = True) -> str | None:
+        """The process that wrote this entry as it is; None: it was changed, or is nobody's. for_good: with an ended key, too."""
+        return signing.signer_of(self.signed_bytes(), self.signature, for_good=for_good)
 
 
 class RateLimit(models.Model):

@@ -156,7 +156,7 @@ def _canonical(value: Any) -> str:
     if isinstance(value, bytes | memoryview):  # psycopg gives memoryviews
         return f"={bytes(value).hex()}"
     if isinstance(value, dict | list):  # a database may give a document's names in another order
-        return f"={canonical_json(value).decode()}"
+        return f"json={canonical_json(value).decode()}"  # which no text is taken for
     if hasattr(value, "isoformat"):
         return f"={value.isoformat()}"
     return f"={value}"

@@ -38,7 +38,8 @@ def _given(name: str) -> str:
     except UnicodeDecodeError:
         pass
     except OSError as error:
-        raise ImproperlyConfigured(f"{name}_FILE: {file} cannot be read: {error.strerror}.") from None
+        named = f": {file}" if "/" in file else ""  # a secret in place of its file's name is not repeated
+        raise ImproperlyConfigured(f"{name}_FILE{named} cannot be read: {error.strerror}.") from None
     raise ImproperlyConfigured(f"{name}_FILE must name a file with one line of text in UTF-8.")
 
 
