@@ -149,7 +149,7 @@ def allow_vault(options: argparse.Namespace) -> None:
             config = allow(disallow(home.read_config(), options.remove), options.addresses, options.allow_env)
             home.write_config(config)
     for line in lines(config):
-        print(line)
+        print(printable(line))  # the directory's owner wrote what is listed
 
 
 def version(options: argparse.Namespace) -> None:
@@ -179,6 +179,12 @@ def say(line: str) -> None:
     print(f"{moment} kms-runtime: {printable(line)}", file=sys.stderr, flush=True)
 
 
+def _complain(sentence: str) -> None:
+    """To standard error; never to standard output, where somebody may be waiting for a value."""
+    if sys.stderr is not None:  # None: it was closed
+        print(f"kms-runtime: {sentence}", file=sys.stderr)
+
+
 def main() -> NoReturn:
     """The console script. Every RuntimeProblem is one line and its exit code; no text of another exception is shown."""
     try:
@@ -191,10 +197,10 @@ def main() -> NoReturn:
             options.directory = settled(options.directory)
         options.function(options)
     except RuntimeProblem as problem:
-        print(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]", file=sys.stderr)
+        _complain(f"{printable(problem.sentence)} [{printable(problem.code)}]")
         sys.exit(problem.exit_code)
     except Exception as error:  # noqa: BLE001 the text of an unforeseen exception could hold a value
-        print(f"kms-runtime: {describe_unexpected(error)}", file=sys.stderr)
+        _complain(describe_unexpected(error))
         sys.exit(EXIT_CODES["unexpected"])
     sys.exit(0)
 

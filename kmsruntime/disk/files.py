@@ -45,7 +45,7 @@ def target(link: Path) -> Path:
 def make_private_directory(path: Path) -> None:
     """A directory of mode 0700 that belongs to us; not one that others use too. Raises StorageFailed."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_missing(path)
         if is_shared(path):
             raise StorageFailed(
                 "directory_shared", f"{path} serves other things too; choose one of its own with --dir."
@@ -59,6 +59,16 @@ def make_private_directory(path: Path) -> None:
             path.chmod(0o700)
     except OSError as error:
         raise _failed(path, error) from None
+
+
+def _make_missing(path: Path) -> None:
+    """The directory, and those above it that are missing: not open to others to write in, whatever the umask says."""
+    missing = [one for one in (path, *path.parents) if not os.path.lexists(one)]
+    for one in reversed(missing):
+        mode = 0o700 if one == path else 0o755
+        with suppress(FileExistsError):  # somebody else made it just now
+            one.mkdir(mode)
+            one.chmod(mode)
 
 
 def is_shared(path: Path) -> bool:

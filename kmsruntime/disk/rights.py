@@ -66,12 +66,12 @@ def name_of(user: int) -> str:
 
 def is_alone(user: int, group: int) -> bool:
     """Whether it is the user's own group, as many machines give each a group of the same name, and nobody else is in it."""
-    names = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group}
-    try:
-        entry = grp.getgrgid(group)
-    except KeyError:
-        return group == user and not names
-    return names | set(entry.gr_mem) == {entry.gr_name} == {name_of(user)}
+    members = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group}
+    entries = [entry for entry in grp.getgrall() if entry.gr_gid == group]  # a number may have several names
+    if not entries:
+        return group == user and not members
+    names = {entry.gr_name for entry in entries}
+    return members.union(*(entry.gr_mem for entry in entries)) == names == {name_of(user)}
 
 
 def _groups_of(user: int) -> tuple[int, list[int]]:

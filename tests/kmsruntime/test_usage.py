@@ -109,3 +109,11 @@ def test_an_empty_variable_is_the_default_and_an_unknown_home_is_said(tmp_path: 
 def test_a_program_without_a_name_is_not_found(tmp_path: Path) -> None:
     done = command(tmp_path, "exec", "--", "", "argument")
     assert (done.returncode, "[command_not_found]" in done.stderr) == (127, True)
+
+
+def test_what_went_wrong_is_never_taken_for_a_value(tmp_path: Path) -> None:
+    """With standard error closed it went to standard output, into `v=$(kms-runtime get …)`."""
+    command = f"{sys.executable} -m kmsruntime get --dir {tmp_path} Orders/password 2>&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.returncode != 0
+    assert done.stdout == ""

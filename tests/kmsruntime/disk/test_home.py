@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from kmsruntime.disk import files
 from kmsruntime.disk.home import Config, Home
 from kmsruntime.disk.place import settled
 from kmsruntime.errors import StorageFailed
@@ -64,3 +66,17 @@ def test_a_home_or_temporary_directory_is_refused_however_empty(
     for directory in (at_home, temporary, tmp_path / "link"):
         refused(directory, "directory_shared")
     Home(settled(Path("~/.kms-runtime"))).prepare()
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o277, 0o777])
+def test_a_new_directory_is_private_and_those_above_are_nobody_elses_whatever_the_umask(
+    tmp_path: Path, umask: int
+) -> None:
+    """With umask 0 those above were open to everybody, who could put another directory in its place."""
+    before = os.umask(umask)
+    try:
+        files.make_private_directory(tmp_path / "one" / "two" / "own")
+    finally:
+        os.umask(before)
+    found = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", "one/two", "one/two/own")]
+    assert found == [0o755, 0o755, 0o700]
