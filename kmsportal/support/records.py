@@ -53,6 +53,7 @@ ACTIVATE = Act(
 @admin.register(Account, site=site)
 class AccountPage(SupportPage):
     shown = ("id", "code", "name", "created_at", "kms", "kms_since", "grace_ends")
+    withheld = ("signature",)
     by_id = ("pk",)
     by_text = ("code",)
     account_at = ""
