@@ -136,7 +136,7 @@ class HttpClient:
         content = response.read(self._limits.most + 1)
         if len(content) > self._limits.most:
             raise TooMuch
-        if response.length_remaining or not _is_framed(response):
+        if response.length_remaining or not (content or _is_framed(response)):
             raise ProtocolError  # it broke off
         return content
 
