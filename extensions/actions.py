@@ -224,7 +224,9 @@ def _upsert(model: type, rows: Sequence[object], unique: list[str], updated: lis
 def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> None:
     """The list, from the one before it and what changes; with a key also sealed, for the containers."""
     new_key = str(key.id) if key else ""
-    row = EnvironmentManifest.objects.filter(environment=plan.environment).only("pk").first()
+    row = (
+        EnvironmentManifest.objects.filter(environment=plan.environment).only("pk").first()
+    )  # the signature is over its id
     wanted = EnvironmentManifest(
         pk=row.pk if row else uuid.uuid4(),
         environment=plan.environment,
