@@ -12,6 +12,8 @@ class Person:
         self.url = url
         self.session = requests.Session()
         self.session.trust_env = False
+        # The server ends a kept connection after two quiet seconds; a form sent into that end is a reset, which browsers repeat.
+        self.session.headers["Connection"] = "close"
         self.seen: list[requests.Response] = []
         self.session.hooks["response"].append(lambda answer, *_, **__: self.seen.append(answer))
         self.get("/auth/login/")
