@@ -34,8 +34,8 @@ from tests.keys import write_development_keys
 from tests.live import LivePortal, start_portal
 from tests.servers import OpenBao, start_openbao
 from vaults.hosted import hvac_client, layout
-from vaults.hosted.calls import drop_tokens
 from vaults.hosted.credentials import HELD, Credential, Credentials, issue_credential, write_credentials
+from vaults.hosted.sessions import drop_tokens
 from vaults.keys.provision import activate_kms
 from vaults.models import Recipient
 

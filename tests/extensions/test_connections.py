@@ -133,7 +133,7 @@ def test_a_deleted_connection_is_gone_from_every_environment(stage: Stage, hoste
 
 
 def test_nothing_is_written_while_the_vault_is_away(stage: Stage, hosted_vault: HostedVault, settings: object) -> None:
-    from vaults.hosted.calls import drop_tokens
+    from vaults.hosted.sessions import drop_tokens
 
     save(stage, 0, password="canary")
     fields = specs(stage)

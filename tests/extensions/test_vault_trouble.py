@@ -17,7 +17,7 @@ from tests.extensions.dialog import Dialog
 from tests.faulty_vault import failing_at
 from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
 from tests.servers import free_port, start_openbao
-from vaults.hosted.calls import drop_tokens
+from vaults.hosted.sessions import drop_tokens
 from vaults.keys.disable import disable_kms
 from vaults.models import DataKey, KmsAccount
 

@@ -29,8 +29,8 @@ from tests.kmsruntime.container import Container
 from tests.live import LivePortal
 from tests.raft import RaftVault, raft_vault
 from vaults.hosted import calls
-from vaults.hosted.calls import drop_tokens
 from vaults.hosted.sealing import SaveKey
+from vaults.hosted.sessions import drop_tokens
 from vaults.models import DOCUMENT_ENTRIES, DataKey, Recipient
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]

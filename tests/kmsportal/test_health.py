@@ -7,7 +7,7 @@ from django.test import Client
 
 from kmsportal import health
 from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
-from vaults.hosted.calls import drop_tokens
+from vaults.hosted.sessions import drop_tokens
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,7 @@ from accounts.keyring import KeyringBroken, development_key, development_list
 from kmscore.sealed.key_list import sign_key_list
 from kmsportal import start
 from tests.conftest import HostedVault
-from vaults.hosted.calls import drop_tokens
+from vaults.hosted.sessions import drop_tokens
 
 
 @pytest.fixture(autouse=True)

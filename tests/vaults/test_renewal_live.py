@@ -14,9 +14,9 @@ from tests.http import Person
 from tests.live import LivePortal
 from tests.vaults.keys.test_rotation_live import Crowd
 from vaults.hosted import layout
-from vaults.hosted.calls import drop_tokens
 from vaults.hosted.credentials import HELD, Credentials, read_credentials, renew_credentials, write_credentials
 from vaults.hosted.hvac_client import client_of
+from vaults.hosted.sessions import drop_tokens
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 SAVERS, RENEWALS, SAVES = 3, 6, 40

@@ -20,7 +20,7 @@ from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultError
 from kmsportal.backups import record, restored
 from vaults.hosted import calls
-from vaults.hosted.calls import use_credentials
+from vaults.hosted.sessions import use_credentials
 from vaults.keys.shred import shred_again
 from vaults.logins import watch
 from vaults.models import KmsAccount

@@ -17,6 +17,7 @@ from tests.kmsruntime.conftest import *  # noqa: F403 (its fixtures)
 from tests.kmsruntime.container import Container, save
 from tests.vaults.keys.dying import dying_worker, killed_at_every_step, leases_end
 from vaults.hosted import calls
+from vaults.hosted.sessions import as_identity
 from vaults.keys.disable import disable_kms, enable_kms
 from vaults.models import KmsAccount, SecretId
 
@@ -134,7 +135,7 @@ def test_the_revoker_cannot_read_what_it_cuts_off(stage: Stage) -> None:
         ("POST", f"/v1/intransit/decrypt/{stage.production.pk}"),
     ):
         with pytest.raises(VaultRefused) as refused:
-            calls.as_identity("revoker", lambda client, call=call: client.adapter.request(*call))
+            as_identity("revoker", lambda client, call=call: client.adapter.request(*call))
         assert refused.value.status == 403
 
 

@@ -20,7 +20,7 @@ from tests.faulty_vault import failing_at
 from tests.kmsruntime.container import bring_your_own_vault, save
 from tests.vaults.keys import rotations as look
 from tests.vaults.keys.dying import dying_worker, killed_at_every_step
-from vaults.hosted.calls import drop_tokens
+from vaults.hosted.sessions import drop_tokens
 from vaults.keys.retirement import due, retire_unused, unused
 from vaults.models import ContainerReport, DataKey, KmsSettings, PropertiesFile, SelfCheckValue
 

@@ -19,7 +19,7 @@ from tests.kmsruntime.container import save
 from tests.vaults.keys import rotations as look
 from tests.vaults.keys.dying import dying_worker, killed_at_every_step, leases_end
 from vaults.hosted import calls
-from vaults.hosted.calls import drop_tokens
+from vaults.hosted.sessions import drop_tokens
 from vaults.keys.rotation_worker import rotate
 from vaults.models import DataKey, Recipient, RecipientRotation
 

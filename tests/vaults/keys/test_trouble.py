@@ -22,7 +22,7 @@ from tests.live import ROOT, LivePortal
 from tests.servers import free_port, start_valkey
 from tests.vaults.keys.dying import grace_is_over, leases_end
 from vaults.hosted import calls
-from vaults.hosted.calls import drop_tokens
+from vaults.hosted.sessions import drop_tokens
 from vaults.keys import shred
 from vaults.keys.disable import disable_kms, enable_kms
 from vaults.keys.rotation import request_rotation_of_all

@@ -27,7 +27,7 @@ from tests.live import LivePortal
 from tests.vaults.keys.dying import dying_worker, killed_at_every_step
 from tests.vaults.logins.made_logins import enrolled, forged
 from vaults.hosted import calls
-from vaults.hosted.calls import drop_tokens
+from vaults.hosted.sessions import drop_tokens
 from vaults.models import SecretId
 
 pytestmark = pytest.mark.django_db(transaction=True)

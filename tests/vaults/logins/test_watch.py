@@ -20,7 +20,7 @@ from tests.by_hand import wrapped
 from tests.conftest import HostedVault, Stage
 from tests.vaults.logins.made_logins import METADATA, enrolled, forged, look, the_alarm
 from vaults.hosted import calls
-from vaults.hosted.calls import drop_tokens
+from vaults.hosted.sessions import drop_tokens
 from vaults.logins import alarms, watch
 from vaults.models import Enrolment, LoginAlarm, LoginWatch, SecretId
 

@@ -189,7 +189,7 @@ def test_a_file_named_after_its_token_gets_another_name(panel: Panel) -> None:
 
 
 def test_with_the_vault_down_nothing_is_saved_and_the_file_stays_chosen(panel: Panel, settings: Any) -> None:
-    from vaults.hosted.calls import drop_tokens
+    from vaults.hosted.sessions import drop_tokens
 
     settings.VAULT_ADDR = "http://127.0.0.1:1"
     drop_tokens()

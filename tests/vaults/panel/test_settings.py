@@ -120,7 +120,7 @@ def test_the_server_refuses_what_the_page_disables(stage: Stage) -> None:
 
 
 def test_with_the_vault_down_nothing_is_written(stage: Stage, settings: Any) -> None:
-    from vaults.hosted.calls import drop_tokens
+    from vaults.hosted.sessions import drop_tokens
 
     settings.VAULT_ADDR = "http://127.0.0.1:1"
     drop_tokens()
