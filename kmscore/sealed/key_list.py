@@ -65,6 +65,11 @@ class KeyList:
         more = self.restores if restores is None else restores
         return replace(self, serial=self.serial + 1, restores=more, made_at=made_at, keys=tuple(keys))
 
+    def signed(self, process: str, message: bytes, signature: bytes) -> bool:
+        """Whether a key of this process that is not dead signed the message. signature: the key's id, then 64 bytes."""
+        keys = {key.key_id: key for key in self.of(process, "signing", "verifying")}
+        return signature[:8] in keys and is_signed(keys[signature[:8]].public, message, signature[8:])
+
     def encode(self) -> bytes:
         numbers = (self.serial, self.restores, self.made_at)
         parts = [FORMAT, *(number.to_bytes(8, "big") for number in numbers)]
@@ -76,6 +81,15 @@ class KeyList:
 def key_id_of(public: bytes) -> bytes:
     """The 8 bytes that name a key beside its signatures: of SHA-256 over its public half."""
     return hashlib.sha256(public).digest()[:8]
+
+
+def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the private half of this key signed the message (Ed25519). public: 32 bytes; signature: 64."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def sign_key_list(root: Ed25519PrivateKey, keys: KeyList) -> str:
