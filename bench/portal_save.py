@@ -54,7 +54,7 @@ def main() -> None:
         plain_fields = scene.connection(plain, 200, encrypted=False)
         client = Client()
         client.force_login(user, "accounts.signin.SignedCredentials")
-        bare = bare_calls(sealed_env.pk)
+        bare = bare_calls(sealed_env.account.recipients.get(pk=sealed_env.pk))
         print("save of a dialog of 200 fields; ratio to the same form without encryption + two bare vault calls")
         for count in (1, 20, 200):
             ours = saver(client, sealed, sealed_env, secret_fields, count, "secret")

@@ -24,15 +24,15 @@ def fill(environment: Any, count: int) -> None:
     from vaults.hosted import calls
     from vaults.models import DOCUMENT_ENTRIES, DataKey, Recipient
 
-    wrapped = calls.new_data_key(environment.pk).wrapped
     recipient = Recipient.objects.get(pk=environment.pk)
+    wrapped = calls.new_data_key(recipient).wrapped
     rows = [
         DataKey(id=uuid.uuid4(), recipient=recipient, document=at // DOCUMENT_ENTRIES, key_version=1)
         for at in range(count)
     ]
     for document in chunks(rows, DOCUMENT_ENTRIES):
         for batch in chunks(document):
-            calls.store_wrapped_keys(environment.pk, batch[0].document, {str(row.pk): wrapped for row in batch})
+            calls.store_wrapped_keys(recipient, batch[0].document, {str(row.pk): wrapped for row in batch})
     DataKey.objects.bulk_create(rows, batch_size=1_000)
     Recipient.objects.filter(pk=environment.pk).update(data_keys_made=count)
 
@@ -53,19 +53,19 @@ def rotation(account: Any, environment: Any, user: Any) -> Callable[[], None]:
     return ours
 
 
-def bare_loop(environment: Any, count: int) -> Callable[[], None]:
+def bare_loop(recipient: Any, count: int) -> Callable[[], None]:
     from kmscore.vaultclient.client import chunks
     from vaults.hosted import calls
     from vaults.models import DOCUMENT_ENTRIES
 
     def rewrap() -> None:
-        calls.rotate_key(environment.pk)
+        calls.rotate_key(recipient)
         for number in range(-(-count // DOCUMENT_ENTRIES)):
-            entries = calls.read_document(environment.pk, number) or {}
+            entries = calls.read_document(recipient, number) or {}
             for batch in chunks(list(entries.items())):
-                wrapped = calls.rewrap(environment.pk, [text for _, text in batch])
+                wrapped = calls.rewrap(recipient, [text for _, text in batch])
                 ids = [key_id for key_id, _ in batch]
-                calls.patch_document(environment.pk, number, dict(zip(ids, wrapped, strict=True)))
+                calls.patch_document(recipient, number, dict(zip(ids, wrapped, strict=True)))
 
     return rewrap
 
@@ -94,7 +94,10 @@ def main() -> None:
             environment = atoms.create_environment(account, name=f"{count}", classification="PROD", actor=user)
             sweep()
             fill(environment, count)
-            ours, bare = rotation(account, environment, user), bare_loop(environment, count)
+            ours, bare = (
+                rotation(account, environment, user),
+                bare_loop(account.recipients.get(pk=environment.pk), count),
+            )
             began = time.perf_counter()
             seconds, bare_seconds = scene.interleaved(RUNS[count], ours, bare)
             each[count], memory[count] = seconds / count, peak(ours)

@@ -24,6 +24,7 @@ from kmscore.sealed import manifest
 from kmscore.sealed.envelope import seal
 from kmscore.sealed.manifest import manifest_place
 from kmscore.vaultclient.client import Vault, chunks
+from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from kmsportal.demo.servers import OpenBao
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import AtomCredentials, EnvironmentCredentials, VaultLogin
@@ -64,7 +65,7 @@ def platform() -> Iterator[Platform]:
         vault, identities = Vault(hosted.openbao.address), {}
         for name, one in hosted.logins.items():
             identities[name] = vault.with_token(vault.login("platform", one.role_id, one.secret_id).token)
-        for mount in ("intransit", "atrest"):
+        for mount in ("atomtransit", "atrest"):
             identities["provisioner"].call("POST", f"{mount}/keys/{ATOM}", KEY_PARAMETERS)
         layout.create_role(client_of(identities["provisioner"]), "atoms", ATOM, ATOM_ROLE)
         yield Platform(hosted.openbao, identities)
@@ -137,7 +138,9 @@ def _data_keys(hosted: Platform, recipient: str, count: int) -> list[tuple[str, 
     keys = [(str(uuid.uuid4()), key) for key in made]
     for number, document in enumerate(chunks(keys, DOCUMENT_ENTRIES)):
         for part in chunks(document, 250):
-            add_to_document(web, f"{recipient}/{number}", {key_id: key.wrapped for key_id, key in part})
+            add_to_document(
+                web, OF_ENVIRONMENTS, f"{recipient}/{number}", {key_id: key.wrapped for key_id, key in part}
+            )
     return [(key_id, key.plaintext) for key_id, key in keys]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kmscore.vaultclient.client import Vault
-from kmscore.vaultclient.mounts import DATAKEYS
+from kmscore.vaultclient.mounts import RecipientMounts
 from vaults.hosted import hvac_client
 from vaults.hosted.hvac_client import Wrapping, client_of, wrapping_of
 
@@ -18,6 +18,6 @@ def wrapped(vault: Vault, method: str, path: str, body: Mapping[str, Any] | None
     )
 
 
-def add_to_document(vault: Vault, path: str, entries: Mapping[str, str | None]) -> None:
+def add_to_document(vault: Vault, mounts: RecipientMounts, path: str, entries: Mapping[str, str | None]) -> None:
     """Merge entries into a document of wrapped data keys, which may be new; None takes one out."""
-    hvac_client.add_to_document(client_of(vault), DATAKEYS, path, entries)
+    hvac_client.add_to_document(client_of(vault), mounts.documents, path, entries)

@@ -18,7 +18,7 @@ from kmscore.sealed.envelope import Bound, SealBroken, open_sealed
 from kmscore.sealed.manifest import Manifest, ManifestBroken, Path, decode, manifest_place
 from kmscore.vaultclient.answers import DataKeysBroken, VaultRefused
 from kmscore.vaultclient.client import BATCH_ITEMS, Vault
-from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
+from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from kmsruntime.delivery import verify
 from kmsruntime.delivery.read import Delivery, Sealed
 from kmsruntime.disk.credentials import VaultLogin
@@ -97,7 +97,7 @@ def _documents(pool: ThreadPoolExecutor, read: Callable[[int], Document], number
 
 def _read(reader: Vault, environment: str, document: int) -> Document:
     try:
-        return document, reader.read_document(DATAKEYS, f"{environment}/{document}")
+        return document, reader.read_document(OF_ENVIRONMENTS.documents, f"{environment}/{document}")
     except VaultRefused as refusal:
         if refusal.status == 404:
             return document, {}  # its keys are found missing by name below
@@ -108,12 +108,12 @@ def _unwrap(reader: Vault, environment: str, batch: dict[str, str]) -> dict[str,
     """The keys of a batch by id, without those that the vault does not open."""
     ids, wrapped = list(batch), list(batch.values())
     try:
-        return dict(zip(ids, reader.unwrap_data_keys(INTRANSIT, environment, wrapped), strict=True))
+        return dict(zip(ids, reader.unwrap_data_keys(OF_ENVIRONMENTS.transit, environment, wrapped), strict=True))
     except DataKeysBroken as broken:
         positions = set(broken.positions)
     good = {key_id: text for number, (key_id, text) in enumerate(batch.items()) if number not in positions}
     with suppress(DataKeysBroken):  # broken while we looked: then none of the batch counts, and the next sync tells
-        opened = reader.unwrap_data_keys(INTRANSIT, environment, list(good.values()))
+        opened = reader.unwrap_data_keys(OF_ENVIRONMENTS.transit, environment, list(good.values()))
         return dict(zip(good, opened, strict=True))
     return {}
 

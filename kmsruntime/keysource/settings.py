@@ -18,7 +18,7 @@ from kmscore.sealed.envelope import SealBroken, open_sealed
 from kmscore.sealed.kms_settings import KmsDocument, KmsDocumentBroken, decode_kms_document, settings_place
 from kmscore.vaultclient.answers import DataKeysBroken, VaultRefused
 from kmscore.vaultclient.client import Vault
-from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
+from kmscore.vaultclient.mounts import OF_ATOMS
 from kmsruntime.disk import credentials, files
 from kmsruntime.disk.credentials import AtomCredentials
 from kmsruntime.disk.home import Home, damaged, read_document, write_document
@@ -204,13 +204,13 @@ class _DataKeys:
         reader = self._reader = self._reader or log_in_as_atom(self._vault, self._atom)
         wrapped = ""
         try:
-            wrapped = reader.read_document(DATAKEYS, f"{atom}/{document}").get(data_key, "")
+            wrapped = reader.read_document(OF_ATOMS.documents, f"{atom}/{document}").get(data_key, "")
         except VaultRefused as refusal:
             if refusal.status != 404:
                 raise
         with suppress(DataKeysBroken):
             if wrapped:
-                return reader.unwrap_data_keys(INTRANSIT, atom, [wrapped])[0]
+                return reader.unwrap_data_keys(OF_ATOMS.transit, atom, [wrapped])[0]
         raise SettingsRefused(
             "settings_key_missing", "The hosted vault has no usable key for these KMS settings: save them again."
         )

@@ -16,7 +16,7 @@ from kmscore.sealed.envelope import SealBroken, open_sealed
 from kmscore.sealed.selfcheck import selfcheck_place
 from kmscore.vaultclient.answers import DataKeysBroken, VaultError, VaultRefused
 from kmscore.vaultclient.client import Vault
-from kmscore.vaultclient.mounts import DATAKEYS, INTRANSIT
+from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import EnvironmentCredentials, VaultLogin
 from kmsruntime.disk.home import Home
@@ -104,12 +104,16 @@ class SelfCheck:
         """Raises KeyError when the vault has none for it, DataKeysBroken, and kmscore.vaultclient.answers' other errors."""
         reader = log_in(self._vault, login)
         try:
-            document = reader.read_document(DATAKEYS, f"{test_value.environment}/{test_value.document}")
+            document = reader.read_document(
+                OF_ENVIRONMENTS.documents, f"{test_value.environment}/{test_value.document}"
+            )
         except VaultRefused as refusal:
             if refusal.status != 404:
                 raise
             document = {}
-        return reader.unwrap_data_keys(INTRANSIT, test_value.environment, [document[test_value.data_key]])[0]
+        return reader.unwrap_data_keys(
+            OF_ENVIRONMENTS.transit, test_value.environment, [document[test_value.data_key]]
+        )[0]
 
 
 def read(document: dict[str, Any]) -> SealedSelfCheck:

@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 def data_key(vault: HostedVault, row: DataKey) -> bytes:
     """Unwrapped with the vault's root token: the test's way to look, nobody else's."""
-    document = vault.root.read_document("datakeys", f"{row.recipient_id}/{row.document}")
-    return vault.root.unwrap_data_keys("intransit", str(row.recipient_id), [document[str(row.pk)]])[0]
+    document = vault.root.read_document(row.recipient.mounts.documents, f"{row.recipient_id}/{row.document}")
+    return vault.root.unwrap_data_keys(row.recipient.mounts.transit, str(row.recipient_id), [document[str(row.pk)]])[0]
 
 
 def opened(stage: Stage, vault: HostedVault) -> tuple[int, dict[str, str]]:

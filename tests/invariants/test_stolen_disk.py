@@ -151,7 +151,7 @@ def assert_nothing_at_the_hosted_vault(atom: Vault, stage: Any, disk: Path) -> N
     ):
         with pytest.raises(VaultError):
             atom.call(method, path, {"ciphertext": header.wrapped} if method == "POST" else None)
-    for mount in ("intransit", "atrest"):
+    for mount in ("intransit", "atomtransit", "atrest"):
         with pytest.raises(VaultError):
             atom.unwrap_data_keys(mount, str(stage.atom.pk), [header.wrapped])
 
@@ -161,8 +161,8 @@ def properties_file(portal: LivePortal, atom: Vault, stage: Any, disk: Path) -> 
     headers = {"Authorization": f"Bearer {token}"}
     answer = requests.get(f"{portal.url}/api/atom/v1/settings", headers=headers, timeout=10).json()
     row = answer["file"]
-    document = atom.read_document("datakeys", f"{stage.atom.pk}/{row['document']}")
-    key = atom.unwrap_data_keys("intransit", str(stage.atom.pk), [document[row["data_key"]]])[0]
+    document = atom.read_document("atomkeys", f"{stage.atom.pk}/{row['document']}")
+    key = atom.unwrap_data_keys("atomtransit", str(stage.atom.pk), [document[row["data_key"]]])[0]
     import base64
 
     place = Place(answer["account"], answer["atom"], "kms-file", FILE_PATH, row["revision"], row["data_key"])

@@ -28,6 +28,7 @@ from tests.conftest import Cast, Stage, set_stage
 from tests.kmsruntime.container import Container
 from tests.live import LivePortal
 from tests.raft import RaftVault, raft_vault
+from tests.vaults.keys.rotations import recipient_of
 from vaults.hosted import calls
 from vaults.hosted.sealing import SaveKey
 from vaults.hosted.sessions import drop_tokens
@@ -77,11 +78,11 @@ def fill(stage: Stage, count: int) -> list[Field]:
     ]
     Field.objects.bulk_create(field.signed() for field in fields)
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: calls.new_data_key(environment.pk), range(count)))
+        made = list(pool.map(lambda _: calls.new_data_key(recipient_of(environment)), range(count)))
     ids = [str(uuid.uuid4()) for _ in made]
     for document, numbers in enumerate(chunks(range(count), DOCUMENT_ENTRIES)):
         for part in chunks(numbers):
-            calls.store_wrapped_keys(environment.pk, document, {ids[n]: made[n].wrapped for n in part})
+            calls.store_wrapped_keys(recipient_of(environment), document, {ids[n]: made[n].wrapped for n in part})
     keys = [
         SaveKey(ids[n], str(stage.account.pk), environment.pk, n // DOCUMENT_ENTRIES, key.key_version, key.plaintext)
         for n, key in enumerate(made)

@@ -153,8 +153,8 @@ def keys_of(vault: HostedVault, account: Account) -> list[tuple[Any, ...]]:
     """Each of the account's in-transit keys with its versions, and which data keys are wrapped with it."""
     found = []
     for recipient in Recipient.objects.filter(pk__in=account.recipients.values("pk")).order_by("pk"):
-        _, key = vault.root.status_of("GET", f"intransit/keys/{recipient.pk}")
-        _, document = vault.root.status_of("GET", f"datakeys/data/{recipient.pk}/0")
+        _, key = vault.root.status_of("GET", f"{recipient.mounts.transit}/keys/{recipient.pk}")
+        _, document = vault.root.status_of("GET", f"{recipient.mounts.documents}/data/{recipient.pk}/0")
         data = (key or {}).get("data", {})
         wrapped = ((document or {}).get("data") or {}).get("data") or {}
         found.append((recipient.pk, data.get("latest_version"), data.get("min_decryption_version"), sorted(wrapped)))

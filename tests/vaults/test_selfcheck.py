@@ -18,6 +18,7 @@ from atoms.models import Node, NodeCredential, token_hash
 from kmscore.refused import Refused
 from kmscore.sealed import selfcheck as formats
 from kmscore.sealed.selfcheck import selfcheck_place
+from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.kmsruntime.container import Container
@@ -261,11 +262,11 @@ def test_a_container_says_why_it_cannot(portal: LivePortal, hosted_vault: Hosted
     assert code() == "selfcheck_broken"
     SelfCheckValue.objects.update(sealed=genuine)
     wrapped = hosted_vault.root.read_document("datakeys", document)[str(row.data_key_id)]
-    add_to_document(hosted_vault.root, document, {str(row.data_key_id): "vault:v1:AAAA"})
+    add_to_document(hosted_vault.root, OF_ENVIRONMENTS, document, {str(row.data_key_id): "vault:v1:AAAA"})
     assert code() == "data_key_broken"
-    add_to_document(hosted_vault.root, document, {str(row.data_key_id): None})
+    add_to_document(hosted_vault.root, OF_ENVIRONMENTS, document, {str(row.data_key_id): None})
     assert code() == "data_key_missing"
-    add_to_document(hosted_vault.root, document, {str(row.data_key_id): wrapped})
+    add_to_document(hosted_vault.root, OF_ENVIRONMENTS, document, {str(row.data_key_id): wrapped})
     assert code() == ""
     hosted_vault.root.call("DELETE", f"auth/environments/role/{stage.production.pk}")
     assert code() in ("login_refused", "vault_failing")

@@ -17,30 +17,33 @@ from kmscore.vaultclient.answers import (
     text_of,
     version_of,
 )
-from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT, KEY_LIST
+from kmscore.vaultclient.mounts import ATREST, AUTHORITY, KEY_LIST, OF_ATOMS, OF_ENVIRONMENTS, RecipientMounts
 from vaults.hosted import hvac_client, layout
 from vaults.hosted.hvac_client import Wrapping, client_of, wrapping_of
 from vaults.hosted.identities import ALLOW_DELETION, ATOM_ROLE, ENVIRONMENT_ROLE, KEY_PARAMETERS
 from vaults.hosted.sessions import as_identity, server
+from vaults.models import Recipient
 
 # -- web ----------------------------------------------------------------------------------------------------------------
 
 
-def new_data_key(recipient: object) -> IssuedDataKey:
+def new_data_key(recipient: Recipient) -> IssuedDataKey:
     """A data key of a recipient, of 256 bits, as the vault makes them unasked (identity web)."""
     answer = as_identity(
         "web",
-        lambda client: client.secrets.transit.generate_data_key(str(recipient), "plaintext", mount_point=INTRANSIT),
+        lambda client: client.secrets.transit.generate_data_key(
+            str(recipient.pk), "plaintext", mount_point=recipient.mounts.transit
+        ),
     )
     data = member_of(answer, "data")
     wrapped = text_of(data, "ciphertext")
     return IssuedDataKey(data_key_of(data), wrapped, version_of(data, wrapped))
 
 
-def store_wrapped_keys(recipient: object, document: int, wrapped: Mapping[str, str]) -> None:
+def store_wrapped_keys(recipient: Recipient, document: int, wrapped: Mapping[str, str]) -> None:
     """Add wrapped data keys {data key id: wrapped} to a recipient's document (identity web)."""
-    path = f"{recipient}/{document}"
-    as_identity("web", lambda client: hvac_client.add_to_document(client, DATAKEYS, path, wrapped))
+    path = f"{recipient.pk}/{document}"
+    as_identity("web", lambda client: hvac_client.add_to_document(client, recipient.mounts.documents, path, wrapped))
 
 
 # -- issuer -------------------------------------------------------------------------------------------------------------
@@ -65,19 +68,19 @@ def wrapped_secret_id(mount: str, recipient: object, metadata: Mapping[str, str]
 
 def provision_environment(environment: object) -> None:
     """Key and role of an environment; doing it again changes nothing (identity provisioner)."""
-    _provision((INTRANSIT,), ENVIRONMENTS, environment, ENVIRONMENT_ROLE)
+    _provision(OF_ENVIRONMENTS, (OF_ENVIRONMENTS.transit,), environment, ENVIRONMENT_ROLE)
 
 
 def provision_atom(atom: object) -> None:
     """Keys (in transit and at rest) and role of an Atom; doing it again changes nothing (identity provisioner)."""
-    _provision((INTRANSIT, ATREST), ATOMS, atom, ATOM_ROLE)
+    _provision(OF_ATOMS, (OF_ATOMS.transit, ATREST), atom, ATOM_ROLE)
 
 
-def _provision(key_mounts: tuple[str, ...], auth_mount: str, recipient: object, role: Mapping[str, str]) -> None:
+def _provision(mounts: RecipientMounts, keys: tuple[str, ...], recipient: object, role: Mapping[str, str]) -> None:
     def call(client: Client) -> None:
-        for mount in key_mounts:
+        for mount in keys:
             client.secrets.transit.create_key(str(recipient), key_type=KEY_PARAMETERS["type"], mount_point=mount)
-        layout.create_role(client, auth_mount, str(recipient), role)
+        layout.create_role(client, mounts.logins, str(recipient), role)
 
     as_identity("provisioner", call)
 
@@ -99,10 +102,11 @@ class KeyVersions:
     oldest: int
 
 
-def key_versions(recipient: object) -> KeyVersions:
+def key_versions(recipient: Recipient) -> KeyVersions:
     """The versions of a recipient's in-transit key (identity rotator). Raises VaultRefused (404) when there is no key."""
     answer = as_identity(
-        "rotator", lambda client: client.secrets.transit.read_key(str(recipient), mount_point=INTRANSIT)
+        "rotator",
+        lambda client: client.secrets.transit.read_key(str(recipient.pk), mount_point=recipient.mounts.transit),
     )
     found = member_of(answer, "data")
     latest, oldest = found.get("latest_version"), found.get("min_decryption_version")
@@ -111,46 +115,54 @@ def key_versions(recipient: object) -> KeyVersions:
     return KeyVersions(latest, oldest)
 
 
-def rotate_key(recipient: object) -> None:
+def rotate_key(recipient: Recipient) -> None:
     """Add a version to a recipient's in-transit key; each call adds one (identity rotator)."""
-    as_identity("rotator", lambda client: client.secrets.transit.rotate_key(str(recipient), mount_point=INTRANSIT))
+    as_identity(
+        "rotator",
+        lambda client: client.secrets.transit.rotate_key(str(recipient.pk), mount_point=recipient.mounts.transit),
+    )
 
 
-def refuse_versions_before(recipient: object, version: int) -> None:
+def refuse_versions_before(recipient: Recipient, version: int) -> None:
     """Let the vault open only what this version or a later one wrapped (identity rotator)."""
     as_identity(
         "rotator",
         lambda client: client.secrets.transit.update_key_configuration(
-            str(recipient), min_decryption_version=version, mount_point=INTRANSIT
+            str(recipient.pk), min_decryption_version=version, mount_point=recipient.mounts.transit
         ),
     )
 
 
-def read_document(recipient: object, document: int) -> dict[str, str] | None:
+def read_document(recipient: Recipient, document: int) -> dict[str, str] | None:
     """A recipient's document {data key id: wrapped data key}, None when there is none (identity rotator)."""
-    path = f"{recipient}/{document}"
+    path = f"{recipient.pk}/{document}"
     try:
-        return as_identity("rotator", lambda client: hvac_client.read_document(client, DATAKEYS, path))
+        return as_identity(
+            "rotator", lambda client: hvac_client.read_document(client, recipient.mounts.documents, path)
+        )
     except VaultRefused as refusal:
         if refusal.status != 404:
             raise
     return None
 
 
-def patch_document(recipient: object, document: int, entries: Mapping[str, str | None]) -> bool:
+def patch_document(recipient: Recipient, document: int, entries: Mapping[str, str | None]) -> bool:
     """Merge at most 400 entries; None takes one out. False: there is no such document (identity rotator)."""
-    path = f"{recipient}/{document}"
-    return as_identity("rotator", lambda client: hvac_client.patch_document(client, DATAKEYS, path, entries))
-
-
-def rewrap(recipient: object, wrapped: Sequence[str]) -> list[str]:
-    """At most 400 wrapped data keys under the newest version, in order (identity rotator). Raises DataKeysBroken."""
+    path = f"{recipient.pk}/{document}"
     return as_identity(
-        "rotator", lambda client: hvac_client.rewrap_data_keys(client, INTRANSIT, str(recipient), wrapped)
+        "rotator", lambda client: hvac_client.patch_document(client, recipient.mounts.documents, path, entries)
     )
 
 
-def rewrap_status(recipient: object, wrapped: str) -> int:
+def rewrap(recipient: Recipient, wrapped: Sequence[str]) -> list[str]:
+    """At most 400 wrapped data keys under the newest version, in order (identity rotator). Raises DataKeysBroken."""
+    return as_identity(
+        "rotator",
+        lambda client: hvac_client.rewrap_data_keys(client, recipient.mounts.transit, str(recipient.pk), wrapped),
+    )
+
+
+def rewrap_status(recipient: Recipient, wrapped: str) -> int:
     """How the vault answers to a rewrap of one wrapped data key: 200 while its key lives, 400 after (identity rotator).
 
     Raises VaultUnavailable.
@@ -158,7 +170,7 @@ def rewrap_status(recipient: object, wrapped: str) -> int:
 
     def call(client: Client) -> int:
         try:
-            client.secrets.transit.rewrap_data(str(recipient), wrapped, mount_point=INTRANSIT)
+            client.secrets.transit.rewrap_data(str(recipient.pk), wrapped, mount_point=recipient.mounts.transit)
         except VaultRefused as refusal:
             if refusal.status not in (400, 404):
                 raise
@@ -237,14 +249,14 @@ def delete_role(mount: str, recipient: object) -> None:
 # -- shredder -----------------------------------------------------------------------------------------------------------
 
 
-def delete_keys(recipient: object, *, at_rest: bool) -> None:
+def delete_keys(recipient: Recipient) -> None:
     """Delete a recipient's key in transit, and an Atom's at rest; those that are gone are as good (identity shredder).
 
     Raises VaultRefused `key_alive` when the vault says that there is still a key.
     """
-    _delete_key(INTRANSIT, str(recipient))
-    if at_rest:
-        _delete_key(ATREST, str(recipient))
+    _delete_key(recipient.mounts.transit, str(recipient.pk))
+    if recipient.mounts is OF_ATOMS:
+        _delete_key(ATREST, str(recipient.pk))
 
 
 def _delete_key(mount: str, name: str) -> None:
@@ -262,12 +274,14 @@ def _delete_key(mount: str, name: str) -> None:
     as_identity("shredder", call)
 
 
-def delete_document(recipient: object, document: int) -> None:
+def delete_document(recipient: Recipient, document: int) -> None:
     """Delete a document of wrapped data keys with all its versions; one that is gone is as good (identity shredder)."""
-    path = f"{recipient}/{document}"
+    path = f"{recipient.pk}/{document}"
     as_identity(
         "shredder",
-        lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(path, mount_point=DATAKEYS),
+        lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
+            path, mount_point=recipient.mounts.documents
+        ),
     )
 
 

@@ -1,19 +1,19 @@
 """A recipient's documents of wrapped data keys, one after the other: one at a time is in memory, none reaches the database."""
 
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 
 from kmscore.vaultclient.answers import DataKeysBroken
 from kmscore.vaultclient.client import chunks
 from vaults.hosted import calls
+from vaults.models import Recipient
 
 Entries = dict[str, str]  # {data key id: wrapped data key}
 _VERSION = re.compile(r"vault:v([0-9]{1,9}):")
 
 
-def read_all(recipient: uuid.UUID, last: int) -> Iterator[tuple[int, Entries]]:
+def read_all(recipient: Recipient, last: int) -> Iterator[tuple[int, Entries]]:
     """(number, entries) of every document there is. last: the highest number that is known of.
 
     One below it may be missing. Those above it are found too: a database may have been restored from an older day.
@@ -42,7 +42,7 @@ def version_of(wrapped: object) -> int:
     return int(begins[1]) if begins else 0
 
 
-def rewrap(recipient: uuid.UUID, number: int, entries: Entries, still_ours: Callable[[], object]) -> list[str]:
+def rewrap(recipient: Recipient, number: int, entries: Entries, still_ours: Callable[[], object]) -> list[str]:
     """Rewrap a batch under the newest version and put it back. Returns the ids of those the vault could not rewrap.
 
     still_ours: asked between the two; a worker that slept through its lease must not put an old version over a newer one.
@@ -56,7 +56,7 @@ def rewrap(recipient: uuid.UUID, number: int, entries: Entries, still_ours: Call
     return [key for key in entries if key not in renewed]
 
 
-def _rewrapped(recipient: uuid.UUID, entries: Entries) -> Entries:
+def _rewrapped(recipient: Recipient, entries: Entries) -> Entries:
     try:
         return dict(zip(entries, calls.rewrap(recipient, list(entries.values())), strict=True))
     except DataKeysBroken as broken:

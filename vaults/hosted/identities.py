@@ -11,7 +11,15 @@ from typing import Any, Final
 
 import orjson
 
-from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT, KEY_LIST
+from kmscore.vaultclient.mounts import (
+    ATREST,
+    AUTHORITY,
+    KEY_LIST,
+    OF_ATOMS,
+    OF_ENVIRONMENTS,
+    OF_RECIPIENTS,
+    RecipientMounts,
+)
 
 Rule = dict[str, Any]
 Paths = dict[str, Rule]
@@ -20,6 +28,8 @@ ENVIRONMENT_POLICY: Final = "kms-environment"
 ATOM_POLICY: Final = "kms-atom"
 IDENTITIES: Final = ("web", "issuer", "provisioner", "rotator", "revoker", "shredder", "backup")
 
+# The transit mounts.
+KEYS: Final = (*(mounts.transit for mounts in OF_RECIPIENTS), ATREST)
 # Shorter than 30 s and a slow runtime loses its enrolment, longer than 15 min and a stolen token lives too long.
 MIN_WRAPPING_TTL: Final = "30s"
 MAX_WRAPPING_TTL: Final = "15m"
@@ -62,8 +72,8 @@ def policies(environments_accessor: str, atoms_accessor: str) -> dict[str, str]:
     environment = _own_name(environments_accessor)
     atom = _own_name(atoms_accessor)
     texts = {
-        ENVIRONMENT_POLICY: _reader(environment),
-        ATOM_POLICY: _reader(atom) | _at_rest(atom),
+        ENVIRONMENT_POLICY: _reader(OF_ENVIRONMENTS, environment),
+        ATOM_POLICY: _reader(OF_ATOMS, atom) | _at_rest(atom),
         policy_name("web"): _web(),
         policy_name("issuer"): _issuer(),
         policy_name("provisioner"): _provisioner(),
@@ -79,10 +89,10 @@ def _own_name(accessor: str) -> str:
     return "{{identity.entity.aliases." + accessor + ".metadata.role_name}}"
 
 
-def _reader(own: str) -> Paths:
+def _reader(mounts: RecipientMounts, own: str) -> Paths:
     return {
-        f"{INTRANSIT}/decrypt/{own}": {"capabilities": ["update"]},
-        f"{DATAKEYS}/data/{own}/+": {"capabilities": ["read"]},
+        f"{mounts.transit}/decrypt/{own}": {"capabilities": ["update"]},
+        f"{mounts.documents}/data/{own}/+": {"capabilities": ["read"]},
     }
 
 
@@ -92,10 +102,12 @@ def _at_rest(own: str) -> Paths:
 
 
 def _web() -> Paths:
-    return {
-        f"{INTRANSIT}/datakey/plaintext/+": {"capabilities": ["update"], "allowed_parameters": {"bits": ["256"]}},
-        f"{DATAKEYS}/data/+/+": {"capabilities": ["create", "patch"]},
-    }
+    paths: Paths = {}
+    for mounts in OF_RECIPIENTS:
+        rule: Rule = {"capabilities": ["update"], "allowed_parameters": {"bits": ["256"]}}
+        paths[f"{mounts.transit}/datakey/plaintext/+"] = rule
+        paths[f"{mounts.documents}/data/+/+"] = {"capabilities": ["create", "patch"]}
+    return paths
 
 
 def _issuer() -> Paths:
@@ -106,14 +118,12 @@ def _issuer() -> Paths:
         "allowed_parameters": {"metadata": []},
         **_wrapped(),
     }
-    return {f"auth/{mount}/role/+/secret-id": rule for mount in (ENVIRONMENTS, ATOMS)}
+    return {f"auth/{mounts.logins}/role/+/secret-id": rule for mounts in OF_RECIPIENTS}
 
 
 def _provisioner() -> Paths:
-    paths: Paths = {
-        f"{mount}/keys/+": {"capabilities": ["update"], **_pinned(KEY_PARAMETERS)} for mount in (INTRANSIT, ATREST)
-    }
-    for mount, role in ((ENVIRONMENTS, ENVIRONMENT_ROLE), (ATOMS, ATOM_ROLE)):
+    paths: Paths = {f"{mount}/keys/+": {"capabilities": ["update"], **_pinned(KEY_PARAMETERS)} for mount in KEYS}
+    for mount, role in ((OF_ENVIRONMENTS.logins, ENVIRONMENT_ROLE), (OF_ATOMS.logins, ATOM_ROLE)):
         # `create` without `update`: an existing role is never altered. Creating it again is a 403, and a wrapped
         # role_id that can be had tells "it exists" from "not allowed".
         paths[f"auth/{mount}/role/+"] = {"capabilities": ["create"], **_pinned(role)}
@@ -122,25 +132,25 @@ def _provisioner() -> Paths:
 
 
 def _rotator() -> Paths:
-    paths: Paths = {
-        f"{INTRANSIT}/keys/+/config": {
+    paths: Paths = {}
+    for mounts in OF_RECIPIENTS:
+        paths[f"{mounts.transit}/keys/+/config"] = {
             "capabilities": ["update"],
             "required_parameters": ["min_decryption_version"],
             "allowed_parameters": {"min_decryption_version": []},
-        },
+        }
         # Versions and settings of a key, never the key: so that a killed rotation knows where it was.
-        f"{INTRANSIT}/keys/+": {"capabilities": ["read"]},
-        f"{INTRANSIT}/rewrap/+": {"capabilities": ["update"]},
-        f"{DATAKEYS}/data/+/+": {"capabilities": ["read", "patch"]},
-    }
-    for mount in (INTRANSIT, ATREST):
+        paths[f"{mounts.transit}/keys/+"] = {"capabilities": ["read"]}
+        paths[f"{mounts.transit}/rewrap/+"] = {"capabilities": ["update"]}
+        paths[f"{mounts.documents}/data/+/+"] = {"capabilities": ["read", "patch"]}
+    for mount in KEYS:
         paths[f"{mount}/keys/+/rotate"] = {"capabilities": ["update"], "denied_parameters": {"*": []}}
     return paths
 
 
 def _revoker() -> Paths:
     paths: Paths = {}
-    for mount in (ENVIRONMENTS, ATOMS):
+    for mount in (mounts.logins for mounts in OF_RECIPIENTS):
         # From the vault's own list, not from the database's: a login may hide there.
         paths[f"auth/{mount}/role"] = {"capabilities": ["list"]}
         paths[f"auth/{mount}/role/+/secret-id"] = {"capabilities": ["list"]}
@@ -151,8 +161,8 @@ def _revoker() -> Paths:
 
 
 def _shredder() -> Paths:
-    paths: Paths = {f"{DATAKEYS}/metadata/+/+": {"capabilities": ["delete"]}}
-    for mount in (INTRANSIT, ATREST):
+    paths: Paths = {f"{mounts.documents}/metadata/+/+": {"capabilities": ["delete"]} for mounts in OF_RECIPIENTS}
+    for mount in KEYS:
         paths[f"{mount}/keys/+/config"] = {"capabilities": ["update"], **_pinned(ALLOW_DELETION)}
         paths[f"{mount}/keys/+"] = {"capabilities": ["delete"]}
     return paths

@@ -11,26 +11,30 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from hvac import Client
 
 from kmscore.vaultclient.answers import VaultError, VaultRefused, VaultUnavailable, member_of
-from kmscore.vaultclient.mounts import ATOMS, ATREST, AUTHORITY, DATAKEYS, ENVIRONMENTS, INTRANSIT, PLATFORM
-from vaults.hosted.identities import IDENTITIES, MIN_WRAPPING_TTL, policies, policy_name
+from kmscore.vaultclient.mounts import ATREST, AUTHORITY, OF_ATOMS, OF_ENVIRONMENTS, OF_RECIPIENTS, PLATFORM
+from vaults.hosted.identities import IDENTITIES, KEYS, MIN_WRAPPING_TTL, policies, policy_name
 
 LAYOUT_VERSION: Final = 3
-UPGRADED: Final = (1, 2)  # earlier versions: installing adds what they lack and writes policies and descriptions anew
 MAX_TTL: Final = "768h"  # said on the mounts too: a lower default of the server would silently shorten secret_ids
 _DESCRIPTION: Final = re.compile(r"KMS Portal, layout (\d+): ")
+DOCUMENTS: Final = tuple(mounts.documents for mounts in OF_RECIPIENTS)
+LOGINS: Final = tuple(mounts.logins for mounts in OF_RECIPIENTS)
 _PURPOSE: Final = {
-    f"{INTRANSIT}/": "wraps the data keys of what is saved for a recipient",
-    f"{DATAKEYS}/": "wrapped data keys, by recipient",
+    f"{OF_ENVIRONMENTS.transit}/": "wraps the data keys of what is saved for an environment",
+    f"{OF_ENVIRONMENTS.documents}/": "wrapped data keys, by environment",
+    f"{OF_ATOMS.transit}/": "wraps the data keys of what is saved for an Atom",
+    f"{OF_ATOMS.documents}/": "wrapped data keys, by Atom",
     f"{AUTHORITY}/": "the key list, by which the portal's processes believe each other",
     f"{ATREST}/": "at-rest keys of the Atoms",
     f"auth/{PLATFORM}/": "the portal's own identities",
-    f"auth/{ENVIRONMENTS}/": "logins of runtimes to their environment",
-    f"auth/{ATOMS}/": "logins of runtimes to their Atom",
+    f"auth/{OF_ENVIRONMENTS.logins}/": "logins of runtimes to their environment",
+    f"auth/{OF_ATOMS.logins}/": "logins of runtimes to their Atom",
 }
 
 
@@ -58,33 +62,27 @@ class _Mount:
 
 
 _MOUNTS: Final = (
-    _Mount(f"{INTRANSIT}/", "transit", {}),
-    _Mount(f"{DATAKEYS}/", "kv", {"options": {"version": "2"}}),
-    _Mount(f"{AUTHORITY}/", "kv", {"options": {"version": "2"}}),
-    _Mount(f"{ATREST}/", "transit", {}),
-    _Mount(f"auth/{PLATFORM}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}),
-    _Mount(f"auth/{ENVIRONMENTS}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}),
-    _Mount(f"auth/{ATOMS}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}),
+    *(_Mount(f"{path}/", "transit", {}) for path in KEYS),
+    *(_Mount(f"{path}/", "kv", {"options": {"version": "2"}}) for path in (*DOCUMENTS, AUTHORITY)),
+    *(_Mount(f"auth/{path}/", "approle", {"config": {"max_lease_ttl": MAX_TTL}}) for path in (PLATFORM, *LOGINS)),
 )
 
 
 def installed_version(client: Client) -> int | None:
     """The layout version in the vault, None when nothing of ours is there.
 
-    Read from the descriptions of our mounts, so a half-finished installation already has its version, and a half-finished
-    upgrade still the earlier one.
-    Raises LayoutForeign when a name is taken by somebody else or versions are mixed, and the vault's errors.
+    Read from the descriptions of our mounts, so a half-finished installation already has its version. Raises
+    LayoutForeign when a name is taken by somebody else or versions are mixed, and the vault's errors.
     """
     versions = {_version_of(mount, present) for mount, present in _present(client)}
-    if len(versions) > 1 and not versions <= {*UPGRADED, LAYOUT_VERSION}:
+    if len(versions) > 1:
         raise LayoutForeign("layout_mixed", "The vault holds parts of different layouts; nothing was changed.")
-    return min(versions, default=None)
+    return next(iter(versions), None)
 
 
 def install(client: Client) -> None:
     """Bring the vault to LAYOUT_VERSION. The client has a root-like token.
 
-    The mounts' descriptions tell the version, so they are written last.
     Raises LayoutOlder, LayoutNewer or LayoutForeign before anything is written, and the vault's errors.
     """
     _refuse_other(installed_version(client))
@@ -94,14 +92,11 @@ def install(client: Client) -> None:
             _enable(client, mount)
     _settings(client)
     accessors = {mount.path: str(found["accessor"]) for mount, found in _present(client)}
-    texts = policies(accessors[f"auth/{ENVIRONMENTS}/"], accessors[f"auth/{ATOMS}/"])
+    texts = policies(*(accessors[f"auth/{path}/"] for path in LOGINS))
     for name, text in texts.items():
         client.sys.create_or_update_acl_policy(name, text)
     for identity in IDENTITIES:
         _write_role(client, PLATFORM, identity, _platform_role(identity))
-    for mount, found in _present(client):
-        if found["description"] != _description(mount):
-            client.sys.tune_mount_configuration(mount.path.rstrip("/"), description=_description(mount))
 
 
 def create_role(client: Client, mount: str, recipient: str, role: Mapping[str, str]) -> None:
@@ -145,12 +140,11 @@ def _version_of(mount: _Mount, present: Mapping[str, Any]) -> int:
 
 
 def _refuse_other(version: int | None) -> None:
-    if version in (None, *UPGRADED, LAYOUT_VERSION):
+    if version is None or version == LAYOUT_VERSION:
         return
-    assert version is not None
     both = f"The vault holds layout {version}, this program writes layout {LAYOUT_VERSION}"
     if version < LAYOUT_VERSION:
-        raise LayoutOlder("layout_older", f"{both}: see docs/operations.md for the way up; nothing was changed.")
+        raise LayoutOlder("layout_older", f"{both}, and nothing was changed: install into a new vault.")
     raise LayoutNewer("layout_newer", f"{both}: install the newer version of the portal; nothing was changed.")
 
 
@@ -165,13 +159,14 @@ def _description(mount: _Mount) -> str:
 
 
 def _settings(client: Client) -> None:
-    for mount in (INTRANSIT, ATREST):
+    for mount in KEYS:
         # With upsert on, `encrypt` on a missing key would make one that nobody asked for.
         client.write_data(f"{mount}/config/keys", data={"disable_upsert": True})
     # Each version of a document is stored whole; two are enough to undo the last write by hand.
-    _when_ready(lambda: client.secrets.kv.v2.configure(max_versions=2, mount_point=DATAKEYS))
+    for mount in DOCUMENTS:
+        _when_ready(partial(client.secrets.kv.v2.configure, max_versions=2, mount_point=mount))
     _when_ready(lambda: client.secrets.kv.v2.configure(max_versions=10, cas_required=True, mount_point=AUTHORITY))
-    for mount in (PLATFORM, ENVIRONMENTS, ATOMS):
+    for mount in (PLATFORM, *LOGINS):
         # Otherwise whoever knows a role_id can lock a runtime, or a part of the portal, out with five wrong secret_ids.
         client.sys.tune_mount_configuration(f"auth/{mount}", user_lockout_config={"lockout_disable": True})
 

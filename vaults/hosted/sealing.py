@@ -76,9 +76,9 @@ def new_save_key(subject: Environment | Atom) -> SaveKey:
         making = "The hosted vault is still making this Atom's keys; try again in a moment."
         none = "The hosted vault has no key for this environment yet."
         raise Refused("not_provisioned", making if isinstance(subject, Atom) else none)
-    data_key = calls.new_data_key(recipient.id)
+    data_key = calls.new_data_key(recipient)
     key_id, document = str(uuid.uuid4()), recipient.next_document()
-    calls.store_wrapped_keys(recipient.id, document, {key_id: data_key.wrapped})
+    calls.store_wrapped_keys(recipient, document, {key_id: data_key.wrapped})
     return SaveKey(key_id, str(account.pk), recipient.id, document, data_key.key_version, data_key.plaintext)
 
 

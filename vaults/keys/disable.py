@@ -83,9 +83,9 @@ def delete_roles(operation: Operation) -> None:
     """Delete every role of an account whose KMS is disabled; nobody logs in with it any more."""
 
     def delete(recipient: Recipient) -> None:
-        calls.delete_role(recipient.mount, recipient.pk)
+        calls.delete_role(recipient.mounts.logins, recipient.pk)
         now = timezone.now()
-        gone = SecretId.objects.filter(recipient_id=recipient.pk, mount=recipient.mount, destroyed_at=None)
+        gone = SecretId.objects.filter(recipient_id=recipient.pk, mount=recipient.mounts.logins, destroyed_at=None)
         gone.update(destroyed_at=now, superseded_at=now)
 
     _each(operation, KmsAccount.State.DISABLED, delete)

@@ -91,15 +91,16 @@ def retire_keys(operation: Operation) -> None:
         done = retired.count()
         checkpoint(operation, done, max(operation.total, done))
         mine = due().filter(recipient__account=operation.account_id)
-        place = mine.order_by("recipient", "document").values_list("recipient", "document").first()
-        if place is None:
+        next_one = mine.order_by("recipient", "document").select_related("recipient").first()
+        if next_one is None:
             break
-        here = mine.filter(recipient=place[0], document=place[1]).order_by("pk")
-        _take_out(*place, list(here.values_list("pk", flat=True)[:BATCH_ITEMS]))
+        recipient, document = next_one.recipient, next_one.document
+        here = mine.filter(recipient=recipient, document=document).order_by("pk")
+        _take_out(recipient, document, list(here.values_list("pk", flat=True)[:BATCH_ITEMS]))
     _end(operation, retired.count())
 
 
-def _take_out(recipient: uuid.UUID, document: int, ids: list[uuid.UUID]) -> None:
+def _take_out(recipient: Recipient, document: int, ids: list[uuid.UUID]) -> None:
     """Twice, because the vault keeps the version of a document before the newest."""
     nothing = {str(pk): None for pk in ids}
     if calls.patch_document(recipient, document, nothing):

@@ -141,12 +141,12 @@ def _rotate_and_rewrap(rotation: RecipientRotation, progress: RotationProgress) 
 
 def _add_version(rotation: RecipientRotation) -> None:
     """A new version of the key, once: which one it had is on record before it gets another."""
-    versions = calls.key_versions(rotation.recipient_id)
+    versions = calls.key_versions(rotation.recipient)
     if rotation.from_version is None:
         _move(rotation, State.PENDING, from_version=versions.latest)
     latest = versions.latest
     if latest == rotation.from_version:
-        calls.rotate_key(rotation.recipient_id)
+        calls.rotate_key(rotation.recipient)
         latest += 1
     if rotation.to_version != latest:
         with transaction.atomic():
@@ -174,14 +174,14 @@ def _rewrap(rotation: RecipientRotation, progress: RotationProgress, *, late: bo
     """
     recipient, version = rotation.recipient, rotation.to_version or 0
     seen, found = 0, Broken({})
-    for number, entries in documents.read_all(recipient.pk, _last_document(recipient.pk)):
+    for number, entries in documents.read_all(recipient, _last_document(recipient.pk)):
         old = documents.older_than(entries, version)
         seen += len(entries) - len(old)
         for batch in documents.batches(old):
             if late:
                 again = timedelta(seconds=min(AGAIN_SECONDS, settings.ROTATION_SETTLE_SECONDS))
                 _move(rotation, State.REWRAPPED, late=F("late") + len(batch), settle_at=timezone.now() + again)
-            broken = documents.rewrap(recipient.pk, number, batch, progress.write)
+            broken = documents.rewrap(recipient, number, batch, progress.write)
             if broken:
                 found.ids.setdefault(number, []).extend(broken)
             seen += len(batch)
@@ -229,8 +229,8 @@ def _read_again(rotation: RecipientRotation, progress: RotationProgress) -> None
     if _is_late(rotation):
         return
     version = rotation.to_version or 0
-    if calls.key_versions(rotation.recipient_id).oldest < version:
-        calls.refuse_versions_before(rotation.recipient_id, version)
+    if calls.key_versions(rotation.recipient).oldest < version:
+        calls.refuse_versions_before(rotation.recipient, version)
     with transaction.atomic():
         _note_versions(rotation, found)
         _move(rotation, State.REWRAPPED, state=State.SETTLED)

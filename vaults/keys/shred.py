@@ -246,16 +246,16 @@ def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
         proof.data_key, proof.before, proof.data_keys = _sample(recipient, documents)
         proof.save()
     _still_ours(operation)
-    calls.delete_keys(recipient.pk, at_rest=recipient.kind == Recipient.Kind.ATOM)
+    calls.delete_keys(recipient)
     if proof.after is None:
         wrapped = _wrapped(recipient, documents, str(proof.data_key)) if proof.data_key else ""
-        proof.after = calls.rewrap_status(recipient.pk, wrapped) if wrapped else NOTHING_WRAPPED
+        proof.after = calls.rewrap_status(recipient, wrapped) if wrapped else NOTHING_WRAPPED
         if proof.after and proof.after < 400:
             raise Failed("key_alive", "The vault still opens what a deleted key wrapped; nothing more was destroyed.")
         proof.save()
     _still_ours(operation)
     for document in documents:
-        calls.delete_document(recipient.pk, document)
+        calls.delete_document(recipient, document)
     now = timezone.now()
     with transaction.atomic():
         ShredProof.objects.filter(pk=proof.pk).update(shredded_at=now)
@@ -271,7 +271,7 @@ def _sample(recipient: Recipient, documents: range) -> tuple[Any, int, int]:
     found: tuple[Any, int] = (None, NOTHING_WRAPPED)
     count = 0
     for document in documents:
-        entries = calls.read_document(recipient.pk, document) or {}
+        entries = calls.read_document(recipient, document) or {}
         count += len(entries)
         if found[1] != 200 and entries:
             ids = [name for name in entries if is_uuid(name)]
@@ -279,13 +279,13 @@ def _sample(recipient: Recipient, documents: range) -> tuple[Any, int, int]:
             for data_key in made:
                 wrapped = entries.get(str(data_key))
                 if wrapped and found[1] != 200:
-                    found = data_key, calls.rewrap_status(recipient.pk, wrapped)
+                    found = data_key, calls.rewrap_status(recipient, wrapped)
     return *found, count
 
 
 def _wrapped(recipient: Recipient, documents: range, data_key: str) -> str:
     for document in documents:
-        entries = calls.read_document(recipient.pk, document) or {}
+        entries = calls.read_document(recipient, document) or {}
         if data_key in entries:
             return entries[data_key]
     return ""

@@ -10,7 +10,7 @@ from accounts.models import Account, Membership, User
 from accounts.rows import SignedModel, UuidModel
 from atoms.models import Atom, Attachment, Environment
 from kmscore.refused import Refused
-from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
+from kmscore.vaultclient.mounts import OF_ATOMS, OF_ENVIRONMENTS, RecipientMounts
 
 DOCUMENT_ENTRIES = 500  # data keys a vault document holds; 8,400 would exceed what the vault stores in one
 
@@ -93,7 +93,7 @@ class Recipient(SignedModel):
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="recipients")
     kind = models.CharField(max_length=16, choices=Kind.choices)
-    in_transit_version = models.PositiveIntegerField(default=1)  # newest version of its key in intransit/
+    in_transit_version = models.PositiveIntegerField(default=1)  # newest version of its key in transit
     oldest_version = models.PositiveIntegerField(default=1)  # the vault refuses what earlier ones wrapped
     rotated_at = models.DateTimeField(null=True)
     data_keys_made = models.PositiveIntegerField(default=0)  # decides into which document the next one goes
@@ -106,9 +106,9 @@ class Recipient(SignedModel):
         return f"{self.kind} {self.id}"
 
     @property
-    def mount(self) -> str:
-        """Where its role is."""
-        return ATOMS if self.kind == self.Kind.ATOM else ENVIRONMENTS
+    def mounts(self) -> RecipientMounts:
+        """Where its UUID names something in the hosted vault."""
+        return OF_ATOMS if self.kind == self.Kind.ATOM else OF_ENVIRONMENTS
 
     @property
     def environment_id(self) -> uuid.UUID | None:
@@ -128,7 +128,7 @@ class DataKeyQuerySet(models.QuerySet["DataKey"]):
 
 
 class DataKey(UuidModel):
-    """A data key by its id. The wrapped key itself is only in the hosted vault, in `datakeys/<recipient>/<document>`."""
+    """A data key by its id. The wrapped key itself is only in the hosted vault, in the document `<recipient>/<document>`."""
 
     class LostBecause(models.TextChoices):
         SHREDDED = "shredded", "Shredded"  # on purpose: containers drop what it sealed

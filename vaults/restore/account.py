@@ -79,7 +79,7 @@ def provision_again(account: Account, restore: Restore) -> set[uuid.UUID]:
     missing = set()
     for recipient in account.recipients.filter(shredded_at=None).order_by("pk"):
         if restore.vault and kms.state == KmsAccount.State.DISABLED:
-            calls.delete_role(recipient.mount, recipient.pk)
+            calls.delete_role(recipient.mounts.logins, recipient.pk)
         elif restore.vault:
             provision[recipient.kind](recipient.pk)
         if not _take_versions(recipient):
@@ -89,7 +89,7 @@ def provision_again(account: Account, restore: Restore) -> set[uuid.UUID]:
 
 def _take_versions(recipient: Recipient) -> bool:
     try:
-        versions = calls.key_versions(recipient.pk)
+        versions = calls.key_versions(recipient)
     except VaultRefused as refusal:
         if refusal.status != 404:
             raise
@@ -110,7 +110,7 @@ def compare_data_keys(account: Account) -> Compared:
     for recipient in account.recipients.filter(shredded_at=None).order_by("pk"):
         kept = recipient.data_keys.filter(retired_at=None)
         rows = list(kept.values_list("pk", "document", "lost_because"))
-        there = _ids(recipient.pk, max((document for _, document, _ in rows), default=0))
+        there = _ids(recipient, max((document for _, document, _ in rows), default=0))
         missing = [pk for pk, document, lost in rows if not lost and (document, str(pk)) not in there]
         again = [
             pk for pk, document, lost in rows if lost == DataKey.LostBecause.RESTORED and (document, str(pk)) in there
@@ -122,7 +122,7 @@ def compare_data_keys(account: Account) -> Compared:
     return result
 
 
-def _ids(recipient: uuid.UUID, last: int) -> set[tuple[int, str]]:
+def _ids(recipient: Recipient, last: int) -> set[tuple[int, str]]:
     return {(number, key) for number, entries in documents.read_all(recipient, last) for key in entries}
 
 

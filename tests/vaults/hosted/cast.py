@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kmscore.vaultclient.client import JSON, Vault
+from kmscore.vaultclient.mounts import OF_ATOMS, OF_ENVIRONMENTS, RecipientMounts
 from tests.by_hand import add_to_document, wrapped
 from tests.servers import OpenBao
 from vaults.hosted import layout
@@ -41,18 +42,17 @@ def make_cast(server: OpenBao) -> Cast:
     layout.install(client_of(root))
     tokens = {identity: platform_login(root, identity) for identity in IDENTITIES}
     accessors: dict[str, str] = {}
-    for name, recipient, mount in (
-        ("a", A, "environments"),
-        ("b", B, "environments"),
-        ("p", P, "atoms"),
-        ("q", Q, "atoms"),
-    ):
-        provision(tokens["provisioner"], recipient, mount)
-        tokens[f"runtime_{name}"], accessors[f"accessor_{name}"] = enrol(tokens, recipient, mount)
     sample = {}
-    for name, recipient in (("a", A), ("b", B), ("p", P), ("q", Q)):
-        key = tokens["web"].new_data_key("intransit", recipient)
-        add_to_document(tokens["web"], f"{recipient}/1", {"k1": key.wrapped})
+    for name, recipient, mounts in (
+        ("a", A, OF_ENVIRONMENTS),
+        ("b", B, OF_ENVIRONMENTS),
+        ("p", P, OF_ATOMS),
+        ("q", Q, OF_ATOMS),
+    ):
+        provision(tokens["provisioner"], recipient, mounts)
+        tokens[f"runtime_{name}"], accessors[f"accessor_{name}"] = enrol(tokens, recipient, mounts.logins)
+        key = tokens["web"].new_data_key(mounts.transit, recipient)
+        add_to_document(tokens["web"], mounts, f"{recipient}/1", {"k1": key.wrapped})
         sample[name] = key.wrapped
     sample["at_p"] = tokens["runtime_p"].new_data_key("atrest", P).wrapped
     sample["at_q"] = tokens["runtime_q"].new_data_key("atrest", Q).wrapped
@@ -64,13 +64,13 @@ def platform_login(root: Vault, identity: str) -> Vault:
     return root.with_token(root.with_token("").login("platform", credential.role_id, credential.secret_id).token)
 
 
-def provision(provisioner: Vault, recipient: str, mount: str) -> None:
+def provision(provisioner: Vault, recipient: str, mounts: RecipientMounts) -> None:
     """What the worker does for a new environment or Atom."""
-    provisioner.call("POST", f"intransit/keys/{recipient}", KEY_PARAMETERS)
-    if mount == "atoms":
+    provisioner.call("POST", f"{mounts.transit}/keys/{recipient}", KEY_PARAMETERS)
+    if mounts is OF_ATOMS:
         provisioner.call("POST", f"atrest/keys/{recipient}", KEY_PARAMETERS)
-    role = ATOM_ROLE if mount == "atoms" else ENVIRONMENT_ROLE
-    provisioner.call("POST", f"auth/{mount}/role/{recipient}", role)
+    role = ATOM_ROLE if mounts is OF_ATOMS else ENVIRONMENT_ROLE
+    provisioner.call("POST", f"auth/{mounts.logins}/role/{recipient}", role)
 
 
 def enrol(tokens: dict[str, Vault], recipient: str, mount: str) -> tuple[Vault, str]:

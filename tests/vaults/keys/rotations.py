@@ -46,7 +46,7 @@ def documents(vault: HostedVault, row: Any) -> dict[int, dict[str, str]]:
     found = {}
     for number in range(20):
         try:
-            found[number] = vault.root.read_document("datakeys", f"{row.pk}/{number}")
+            found[number] = vault.root.read_document(recipient_of(row).mounts.documents, f"{row.pk}/{number}")
         except VaultRefused:
             continue
     return found
@@ -64,13 +64,13 @@ def versions(vault: HostedVault, row: Any) -> Counter[int]:
 
 def key(vault: HostedVault, row: Any) -> tuple[int, int]:
     """The newest version of a recipient's key, and the oldest the vault still opens."""
-    data = vault.root.call("GET", f"intransit/keys/{row.pk}")["data"]
+    data = vault.root.call("GET", f"{recipient_of(row).mounts.transit}/keys/{row.pk}")["data"]
     return data["latest_version"], data["min_decryption_version"]
 
 
 def opens(vault: HostedVault, row: Any, wrapped: str) -> bool:
     try:
-        vault.root.unwrap_data_key("intransit", str(row.pk), wrapped)
+        vault.root.unwrap_data_key(recipient_of(row).mounts.transit, str(row.pk), wrapped)
     except VaultRefused:
         return False
     return True
@@ -94,7 +94,9 @@ def filled(vault: HostedVault, environment: Environment, count: int) -> list[str
             plain = [{"plaintext": base64.b64encode(os.urandom(32)).decode()} for _ in batch]
             answer = vault.root.call("POST", f"intransit/encrypt/{environment.pk}", {"batch_input": plain})
             wrapped = [result["ciphertext"] for result in answer["data"]["batch_results"]]
-            add_to_document(vault.root, f"{environment.pk}/{number}", dict(zip(batch, wrapped, strict=True)))
+            add_to_document(
+                vault.root, row.mounts, f"{environment.pk}/{number}", dict(zip(batch, wrapped, strict=True))
+            )
     version = row.in_transit_version
     DataKey.objects.bulk_create(
         (DataKey(id=key_id, recipient=row, document=number, key_version=version) for key_id, number in placed),

@@ -16,6 +16,7 @@ from tests.conftest import HostedVault, Stage
 from tests.kmsruntime.conftest import *  # noqa: F403 (its fixtures)
 from tests.kmsruntime.container import Container, save
 from tests.vaults.keys.dying import dying_worker, killed_at_every_step, leases_end
+from tests.vaults.keys.rotations import recipient_of
 from vaults.hosted import calls
 from vaults.hosted.sessions import as_identity
 from vaults.keys.disable import disable_kms, enable_kms
@@ -44,7 +45,7 @@ def test_disabling_deletes_the_roles_and_nothing_else(stage: Stage, hosted_vault
     settle()
     assert roles(stage) == set()
     assert hosted_vault.root.read_document("datakeys", f"{stage.production.pk}/0") == before
-    assert calls.key_versions(stage.production.pk).latest == 1
+    assert calls.key_versions(recipient_of(stage.production)).latest == 1
     assert not SecretId.objects.filter(destroyed_at=None).exists()
 
 

@@ -11,7 +11,7 @@ from atoms import actions as atoms
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultRefused
 from kmscore.vaultclient.client import Vault
-from kmscore.vaultclient.mounts import INTRANSIT
+from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from operations import actions as operations
 from operations.models import Operation
 from operations.work import run, sweep
@@ -149,10 +149,12 @@ def test_earlier_versions_are_refused_only_ten_minutes_later(stage: Stage, hoste
 def test_a_save_in_flight_is_rewrapped_ten_minutes_later(stage: Stage, hosted_vault: HostedVault) -> None:
     """Its data key was made before the rotation, its document patched after the first reading."""
     save(stage, password="one")
-    old = calls.new_data_key(stage.production.pk)
+    old = calls.new_data_key(look.recipient_of(stage.production))
     operation = look.rotate(stage, stage.production)
     sweep()
-    calls.store_wrapped_keys(stage.production.pk, 0, {"6f9d4f0a-0000-4000-8000-000000000001": old.wrapped})
+    calls.store_wrapped_keys(
+        look.recipient_of(stage.production), 0, {"6f9d4f0a-0000-4000-8000-000000000001": old.wrapped}
+    )
     assert look.versions(hosted_vault, stage.production) == {2: 1, 1: 1}
     look.finished(operation)
     assert look.versions(hosted_vault, stage.production) == {2: 2}
@@ -162,10 +164,12 @@ def test_a_save_in_flight_is_rewrapped_ten_minutes_later(stage: Stage, hosted_va
 
 def test_after_a_late_one_the_documents_are_read_once_more(stage: Stage, hosted_vault: HostedVault) -> None:
     """A runtime may just have read the old one."""
-    old = calls.new_data_key(stage.production.pk)
+    old = calls.new_data_key(look.recipient_of(stage.production))
     operation = look.rotate(stage, stage.production)
     sweep()
-    calls.store_wrapped_keys(stage.production.pk, 0, {"6f9d4f0a-0000-4000-8000-000000000001": old.wrapped})
+    calls.store_wrapped_keys(
+        look.recipient_of(stage.production), 0, {"6f9d4f0a-0000-4000-8000-000000000001": old.wrapped}
+    )
     past = timezone.now() - timedelta(seconds=1)
     RecipientRotation.objects.update(settle_at=past)
     Operation.objects.filter(pk=operation.pk).update(run_after=past)
@@ -208,14 +212,14 @@ def test_the_oldest_version_is_never_lowered(stage: Stage, hosted_vault: HostedV
 def test_a_broken_wrapped_key_is_counted_and_the_rest_goes_on(stage: Stage, hosted_vault: HostedVault) -> None:
     ids = look.filled(hosted_vault, stage.production, 450)
     whole = look.entries(hosted_vault, stage.production)[ids[7]]
-    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", {ids[7]: "vault:v1:AAAA"})
+    add_to_document(hosted_vault.root, OF_ENVIRONMENTS, f"{stage.production.pk}/0", {ids[7]: "vault:v1:AAAA"})
     operation = look.finished(look.rotate(stage, stage.production, stage.test))
     assert (operation.state, operation.error_code, operation.failed) == (Operation.State.FAILED, "data_keys_broken", 1)
     assert look.versions(hosted_vault, stage.production) == {2: 449, 1: 1}
     assert look.key(hosted_vault, stage.production)[1] < 2, "what may be mended must stay openable"
     assert look.key(hosted_vault, stage.test) == (2, 2)
     assert DataKey.objects.get(pk=ids[7]).key_version == 1
-    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", {ids[7]: whole})
+    add_to_document(hosted_vault.root, OF_ENVIRONMENTS, f"{stage.production.pk}/0", {ids[7]: whole})
     operations.resume(operation, actor=stage.alice)
     operation = look.finished(operation)
     assert (operation.state, operation.failed) == (Operation.State.DONE, 0)
@@ -227,7 +231,7 @@ def test_a_broken_wrapped_key_is_counted_and_the_rest_goes_on(stage: Stage, host
 def test_an_entry_that_is_no_text_breaks_nothing_else(stage: Stage, hosted_vault: HostedVault) -> None:
     look.filled(hosted_vault, stage.production, 3)
     entries: dict[str, Any] = {"6f9d4f0a-0000-4000-8000-000000000002": {"a": 1}, "no id": 7}
-    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", entries)
+    add_to_document(hosted_vault.root, OF_ENVIRONMENTS, f"{stage.production.pk}/0", entries)
     operation = look.finished(look.rotate(stage, stage.production))
     assert (operation.error_code, operation.failed, part(operation).rewrapped) == ("data_keys_broken", 2, 3)
 
@@ -338,12 +342,12 @@ def test_without_a_schedule_nothing_is_asked_for(stage: Stage) -> None:
 
 
 def test_the_rotator_rewraps_and_cannot_open(stage: Stage, hosted_vault: HostedVault) -> None:
-    made = calls.new_data_key(stage.production.pk)
+    made = calls.new_data_key(look.recipient_of(stage.production))
     identity = read_credentials(hosted_vault.credentials / "worker").identities["rotator"]
     server = Vault(hosted_vault.address)
     rotator = server.with_token(server.login("platform", identity.role_id, identity.secret_id).token)
     name = str(stage.production.pk)
-    assert rewrap_data_keys(client_of(rotator), INTRANSIT, name, [made.wrapped])
+    assert rewrap_data_keys(client_of(rotator), OF_ENVIRONMENTS.transit, name, [made.wrapped])
     tries: list[Any] = [
         lambda: rotator.unwrap_data_key("intransit", name, made.wrapped),
         lambda: rotator.new_data_key("intransit", name),

@@ -134,7 +134,7 @@ def test_a_worker_killed_at_the_second_reading_never_makes_the_wait_for_a_late_o
             late = hosted_vault.root.new_data_key("intransit", name).wrapped
             operation = look.rotate(stage, stage.production)
             sweep()
-            calls.store_wrapped_keys(stage.production.pk, 0, {str(uuid.uuid4()): late})
+            calls.store_wrapped_keys(look.recipient_of(stage.production), 0, {str(uuid.uuid4()): late})
             RecipientRotation.objects.filter(operation=operation).update(settle_at=past)
             Operation.objects.filter(pk=operation.pk).update(run_after=past)
             lived = worker.sweep(number)

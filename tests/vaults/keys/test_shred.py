@@ -27,6 +27,7 @@ from tests.conftest import PASSWORD, HostedVault, Stage, client_of
 from tests.kmsruntime.conftest import *  # noqa: F403 (its fixtures)
 from tests.kmsruntime.container import Container, save
 from tests.vaults.keys.dying import dying_worker, grace_is_over, killed_at_every_step, leases_end
+from tests.vaults.keys.rotations import recipient_of
 from vaults.hosted import calls
 from vaults.hosted.credentials import read_credentials
 from vaults.keys import shred
@@ -62,15 +63,15 @@ def ended(stage: Stage) -> None:
     settle("shred")
 
 
-def key_exists(vault: HostedVault, recipient: object) -> bool:
-    status, _ = vault.root.status_of("GET", f"intransit/keys/{recipient}")
+def key_exists(vault: HostedVault, recipient: Recipient) -> bool:
+    status, _ = vault.root.status_of("GET", f"{recipient.mounts.transit}/keys/{recipient.pk}")
     return status == 200
 
 
 def is_destroyed(stage: Stage, vault: HostedVault) -> bool:
     recipients = list(stage.account.recipients.all())
-    gone = [not key_exists(vault, row.pk) and row.shredded_at is not None for row in recipients]
-    documents = [vault.root.status_of("GET", f"datakeys/data/{row.pk}/0")[0] for row in recipients]
+    gone = [not key_exists(vault, row) and row.shredded_at is not None for row in recipients]
+    documents = [vault.root.status_of("GET", f"{row.mounts.documents}/data/{row.pk}/0")[0] for row in recipients]
     return all(gone) and set(documents) == {404}
 
 
@@ -86,7 +87,7 @@ def test_one_administrator_alone_destroys_nothing(stage: Stage, hosted_vault: Ho
     settle("shred")
     operation.refresh_from_db()
     assert operation.error_code == "approval_missing"
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
 
 
 def test_two_administrators_destroy_it_at_once(
@@ -110,7 +111,7 @@ def test_a_forged_approval_counts_for_nothing(
     settle("shred")
     operation.refresh_from_db()
     assert operation.error_code == "approval_missing"
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_only_a_fresh_word_of_an_administrator_counts(
     settle("shred")
     operation.refresh_from_db()
     assert operation.error_code == "approval_missing"
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
 
 
 def test_a_grace_period_shortened_in_the_database_destroys_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
@@ -147,7 +148,7 @@ def test_a_grace_period_shortened_in_the_database_destroys_nothing(stage: Stage,
     )
     settle("shred")
     assert shredding_asked.get().error_code == "record_forged"
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
 
 
 def test_at_the_end_of_the_grace_period_it_happens_by_itself(stage: Stage, hosted_vault: HostedVault) -> None:
@@ -167,7 +168,7 @@ def test_enabled_again_nothing_is_destroyed(
     with pytest.raises(Refused):
         shred.approve_shred(operation, actor=second_administrator)
     settle("shred", "interactive")
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
     operation.refresh_from_db()
     assert operation.state == Operation.State.CANCELLED
 

@@ -12,6 +12,7 @@ from atoms import actions as atoms
 from extensions.models import ExtensionValue
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from operations import actions as operations
 from operations.models import Operation
 from operations.work import sweep
@@ -20,6 +21,7 @@ from tests.conftest import HostedVault, Stage
 from tests.kmsruntime.container import save
 from tests.vaults.keys import rotations
 from tests.vaults.keys.dying import grace_is_over
+from tests.vaults.keys.rotations import recipient_of
 from tests.vaults.keys.test_shred import (
     disabled,
     is_destroyed,
@@ -57,7 +59,7 @@ def test_what_was_taken_back_is_not_resumed_and_its_approvals_are_gone(
         operations.resume(operation, actor=stage.alice)
     assert not operation.shred_approvals.exists()
     settle("shred")
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
 
 
 def test_one_that_failed_halfway_is_resumed_and_nothing_begins_anew_before(
@@ -103,7 +105,7 @@ def test_a_worker_that_slept_through_its_lease_destroys_no_new_key(
 
     monkeypatch.setattr(shred, "_shred_recipient", slow)
     sweep(queues=["shred"])
-    assert all(key_exists(hosted_vault, row.pk) for row in stage.account.recipients.all())
+    assert all(key_exists(hosted_vault, row) for row in stage.account.recipients.all())
     assert not stage.account.recipients.exclude(shredded_at=None).exists()
 
 
@@ -126,7 +128,7 @@ def test_a_genuine_row_of_an_earlier_day_destroys_nothing(stage: Stage, hosted_v
     enable_kms(stage.account, actor=stage.alice)
     settle()
     put_back(earlier, days_later=60)
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
 
 
 def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vault: HostedVault) -> None:
@@ -145,7 +147,7 @@ def test_a_forged_row_of_one_account_stops_nobody_elses(stage: Stage, hosted_vau
 def test_what_somebody_put_into_the_documents_is_no_proof(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, password="one")
     junk = {"00000000-0000-4000-8000-000000000000": "vault:v1:bm90aGluZw==", "!no id": "vault:v1:x"}
-    add_to_document(hosted_vault.root, f"{stage.production.pk}/0", junk)
+    add_to_document(hosted_vault.root, OF_ENVIRONMENTS, f"{stage.production.pk}/0", junk)
     over(stage)
     settle("shred")
     proof = ShredProof.objects.get(recipient=stage.production.pk)
@@ -173,7 +175,7 @@ def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hos
     disable_kms(stage.account, days=90, actor=stage.alice)
     settle()
     put_back(earlier, days_later=8)
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
 
 
 def test_a_rotation_under_way_begins_anew_with_the_new_keys(stage: Stage, hosted_vault: HostedVault) -> None:
@@ -206,7 +208,7 @@ def test_a_neighbours_keys_are_not_shredded_with_ones_own(stage: Stage, hosted_v
     grace_is_over(stage.cast.other)
     shred.ask_for_what_is_due()
     sweep(queues=["shred"])
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
     assert hosted_vault.root.status_of("GET", f"auth/environments/role/{stage.production.pk}")[0] == 200, "nor its role"
     assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
 
@@ -223,14 +225,14 @@ def test_a_shredding_that_was_done_is_not_done_again(stage: Stage, hosted_vault:
     activate_again(stage.account, actor=stage.alice)
     settle()
     save(stage, password="of the new life")
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
     KmsAccount.objects.update(**earlier)
     stage.account.recipients.update(shredded_at=None)
     Operation.objects.filter(pk=done.pk).update(state="pending", lease=None, lease_until=None, finished_at=None)
     sweep(queues=["shred"])
     done.refresh_from_db()
     assert done.error_code == "record_forged"
-    assert key_exists(hosted_vault, stage.production.pk)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
 
 
 def test_a_row_that_says_disabled_unsigned_takes_no_role(stage: Stage, hosted_vault: HostedVault) -> None:

@@ -79,7 +79,9 @@ def is_rotated(stage: Stage, vault: HostedVault) -> bool:
 
 
 def is_shredded(stage: Stage, vault: HostedVault) -> bool:
-    gone = {vault.root.status_of("GET", f"intransit/keys/{row.pk}")[0] for row in stage.account.recipients.all()}
+    gone = {
+        vault.root.status_of("GET", f"{row.mounts.transit}/keys/{row.pk}")[0] for row in stage.account.recipients.all()
+    }
     return gone == {404} and stage.account.shred_certificates.count() == 1
 
 

@@ -47,8 +47,8 @@ def save(stage: Stage, **changes: Any) -> SettingsSaved:
 
 def opened(stage: Stage, vault: HostedVault, row: Any, path: tuple[str, ...]) -> bytes:
     """Opened as the Atom would, with the vault's root token in place of its login."""
-    document = vault.root.read_document("datakeys", f"{stage.atom.pk}/{row.data_key.document}")
-    key = vault.root.unwrap_data_keys("intransit", str(stage.atom.pk), [document[str(row.data_key_id)]])[0]
+    document = vault.root.read_document("atomkeys", f"{stage.atom.pk}/{row.data_key.document}")
+    key = vault.root.unwrap_data_keys("atomtransit", str(stage.atom.pk), [document[str(row.data_key_id)]])[0]
     account, atom = str(stage.account.pk), str(stage.atom.pk)
     return open_sealed(
         key, bytes(row.sealed), Place(account, atom, "kms-file", path, row.revision, str(row.data_key_id))

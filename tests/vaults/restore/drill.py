@@ -28,6 +28,7 @@ from extensions.models import Connection, ExtensionValue  # noqa: E402
 from operations.work import sweep  # noqa: E402
 from tests.conftest import Cast, Stage, set_stage  # noqa: E402
 from tests.kmsruntime.container import save  # noqa: E402
+from tests.vaults.keys.rotations import recipient_of  # noqa: E402
 from vaults.hosted import calls  # noqa: E402
 from vaults.keys import rotation  # noqa: E402
 from vaults.models import DataKey, SecretId  # noqa: E402
@@ -71,7 +72,7 @@ def rotate() -> dict[str, Any]:
     while sweep():
         pass
     unfinished = stage().account.operations.unfinished().filter(kind=rotation.KIND).count()
-    return {"unfinished": unfinished, "version": calls.key_versions(stage().production.pk).oldest}
+    return {"unfinished": unfinished, "version": calls.key_versions(recipient_of(stage().production)).oldest}
 
 
 def revoke(atom: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.kmsruntime.container import bring_your_own_vault, save
 from tests.vaults.keys.dying import dying_worker
+from tests.vaults.keys.rotations import recipient_of
 from vaults.hosted import calls
 from vaults.keys import disable
 from vaults.models import DataKey, KmsAccount, KmsSettings, Recipient, SecretId
@@ -38,8 +39,8 @@ def after_restore(hosted_vault: HostedVault) -> Any:
 def take_out(hosted_vault: HostedVault, key: DataKey) -> str:
     """As an older vault: without this entry of its document. Returns what stood there."""
     path = f"{key.recipient_id}/{key.document}"
-    wrapped: str = hosted_vault.root.read_document("datakeys", path)[str(key.pk)]
-    add_to_document(hosted_vault.root, path, {str(key.pk): None})
+    wrapped: str = hosted_vault.root.read_document(key.recipient.mounts.documents, path)[str(key.pk)]
+    add_to_document(hosted_vault.root, key.recipient.mounts, path, {str(key.pk): None})
     return wrapped
 
 
@@ -71,7 +72,9 @@ def test_a_missing_data_key_is_named_and_one_that_is_there_again_is_not(
     key.refresh_from_db()
     assert (key.lost_because, key_of(stage, "apiKey").lost_at) == (DataKey.LostBecause.RESTORED, None)
 
-    add_to_document(hosted_vault.root, f"{key.recipient_id}/{key.document}", {str(key.pk): wrapped})
+    add_to_document(
+        hosted_vault.root, key.recipient.mounts, f"{key.recipient_id}/{key.document}", {str(key.pk): wrapped}
+    )
     said = after_restore("second", only="vault")
     assert "there again: 1." in said
     assert "to be entered again" not in said
@@ -117,8 +120,8 @@ def test_a_list_whose_own_key_is_lost_is_sealed_anew(
 
 
 def test_versions_are_taken_from_the_vault(stage: Stage, hosted_vault: HostedVault, after_restore: Any) -> None:
-    calls.rotate_key(stage.production.pk)
-    calls.refuse_versions_before(stage.production.pk, 2)
+    calls.rotate_key(recipient_of(stage.production))
+    calls.refuse_versions_before(recipient_of(stage.production), 2)
     after_restore(only="database")
     recipient = Recipient.objects.get(pk=stage.production.pk)
     assert (recipient.in_transit_version, recipient.oldest_version) == (2, 2)
@@ -205,9 +208,9 @@ def test_an_account_shredded_since_the_backup_does_not_stop_the_others(
     stage: Stage, hosted_vault: HostedVault, after_restore: Any
 ) -> None:
     save(stage, password="one")
-    for recipient in (stage.production.pk, stage.atom.pk):
-        hosted_vault.root.call("POST", f"intransit/keys/{recipient}/config", {"deletion_allowed": True})
-        hosted_vault.root.call("DELETE", f"intransit/keys/{recipient}")
+    for path in (f"intransit/keys/{stage.production.pk}", f"atomtransit/keys/{stage.atom.pk}"):
+        hosted_vault.root.call("POST", f"{path}/config", {"deletion_allowed": True})
+        hosted_vault.root.call("DELETE", path)
     hosted_vault.root.call("DELETE", f"datakeys/metadata/{stage.production.pk}/0")
     said = after_restore(only="database")
     assert "deleted: 2." in said
@@ -293,7 +296,9 @@ def test_killed_at_any_step_a_second_run_ends_as_an_undisturbed_one(stage: Stage
             for key in (manifest.data_key, settings.data_key, key_of(stage, "apiKey")):
                 assert key is not None
                 assert key.lost_at is None
-                document = hosted_vault.root.read_document("datakeys", f"{key.recipient_id}/{key.document}")
+                document = hosted_vault.root.read_document(
+                    key.recipient.mounts.documents, f"{key.recipient_id}/{key.document}"
+                )
                 assert str(key.pk) in document
             number += 11
     assert number > 30
