@@ -17,8 +17,8 @@ from kmscore.vaultclient.answers import (
     text_of,
     version_of,
 )
-from kmscore.vaultclient.mounts import ATREST, AUTHORITY, KEY_LIST, OF_ATOMS, OF_ENVIRONMENTS, RecipientMounts
-from vaults.hosted import hvac_client, layout
+from kmscore.vaultclient.mounts import ATREST, AUTHORITY, KEY_LIST, OF_ATOMS, RecipientMounts
+from vaults.hosted import hvac_client, layout, ledger
 from vaults.hosted.hvac_client import Wrapping, client_of, wrapping_of
 from vaults.hosted.identities import ALLOW_DELETION, ATOM_ROLE, ENVIRONMENT_ROLE, KEY_PARAMETERS
 from vaults.hosted.sessions import as_identity, server
@@ -66,22 +66,19 @@ def wrapped_secret_id(mount: str, recipient: object, metadata: Mapping[str, str]
 # -- provisioner --------------------------------------------------------------------------------------------------------
 
 
-def provision_environment(environment: object) -> None:
-    """Key and role of an environment; doing it again changes nothing (identity provisioner)."""
-    _provision(OF_ENVIRONMENTS, (OF_ENVIRONMENTS.transit,), environment, ENVIRONMENT_ROLE)
+def provision(mounts: RecipientMounts, recipient: object, account: object) -> None:
+    """Whose a recipient is, then its keys (of an Atom the one at rest, too) and its role; doing it again changes nothing.
 
+    Identity provisioner. Raises ForeignRecipient, before anything is made, when the ledger has it as another account's.
+    """
+    keys, role = ((mounts.transit, ATREST), ATOM_ROLE) if mounts is OF_ATOMS else ((mounts.transit,), ENVIRONMENT_ROLE)
 
-def provision_atom(atom: object) -> None:
-    """Keys (in transit and at rest) and role of an Atom; doing it again changes nothing (identity provisioner)."""
-    _provision(OF_ATOMS, (OF_ATOMS.transit, ATREST), atom, ATOM_ROLE)
-
-
-def _provision(mounts: RecipientMounts, keys: tuple[str, ...], recipient: object, role: Mapping[str, str]) -> None:
     def call(client: Client) -> None:
         for mount in keys:
             client.secrets.transit.create_key(str(recipient), key_type=KEY_PARAMETERS["type"], mount_point=mount)
         layout.create_role(client, mounts.logins, str(recipient), role)
 
+    ledger.note_owner(mounts, recipient, account)
     as_identity("provisioner", call)
 
 

@@ -54,6 +54,9 @@ ATOM_ROLE: Final[Mapping[str, str]] = _role(ATOM_POLICY)
 ALLOW_DELETION: Final[Mapping[str, str]] = {"deletion_allowed": "true"}
 
 
+# What the ledger says is written by the worker alone, whose an environment is once; whoever grants or destroys reads it.
+_ATOM_ENTRY, _ENVIRONMENT_ENTRY = (f"{AUTHORITY}/data/{kind}/+" for kind in ("atoms", "environments"))
+_LEDGER: Final[Paths] = {path: {"capabilities": ["read"]} for path in (_ATOM_ENTRY, _ENVIRONMENT_ENTRY)}
 # Everybody reads by which keys the portal's processes sign; the installer's token alone writes it.
 _KEY_LIST: Final[Paths] = {f"{AUTHORITY}/data/{KEY_LIST}": {"capabilities": ["read"]}}
 
@@ -128,6 +131,8 @@ def _provisioner() -> Paths:
         # role_id that can be had tells "it exists" from "not allowed".
         paths[f"auth/{mount}/role/+"] = {"capabilities": ["create"], **_pinned(role)}
         paths[f"auth/{mount}/role/+/role-id"] = {"capabilities": ["read"], **_wrapped()}
+    paths[_ENVIRONMENT_ENTRY] = {"capabilities": ["create", "read"]}
+    paths[_ATOM_ENTRY] = {"capabilities": ["create", "read", "patch"]}
     return paths
 
 
@@ -157,7 +162,7 @@ def _revoker() -> Paths:
         paths[f"auth/{mount}/role/+/secret-id-accessor/lookup"] = {"capabilities": ["update"]}
         paths[f"auth/{mount}/role/+/secret-id-accessor/destroy"] = {"capabilities": ["update"]}
         paths[f"auth/{mount}/role/+"] = {"capabilities": ["delete"]}
-    return paths
+    return paths | _LEDGER
 
 
 def _shredder() -> Paths:
@@ -165,7 +170,7 @@ def _shredder() -> Paths:
     for mount in KEYS:
         paths[f"{mount}/keys/+/config"] = {"capabilities": ["update"], **_pinned(ALLOW_DELETION)}
         paths[f"{mount}/keys/+"] = {"capabilities": ["delete"]}
-    return paths
+    return paths | _LEDGER
 
 
 def _backup() -> Paths:

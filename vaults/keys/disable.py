@@ -15,11 +15,12 @@ from django.utils import timezone
 from accounts.models import Account, User
 from atoms.models import Atom, Environment, Node
 from kmscore.refused import Refused
+from kmscore.vaultclient.mounts import OF_ATOMS, OF_ENVIRONMENTS, RecipientMounts
 from operations import actions as operations
 from operations.models import Operation
 from operations.work import checkpoint
 from vaults import kms_audit
-from vaults.hosted import calls
+from vaults.hosted import calls, ledger
 from vaults.keys.provision import record_recipient
 from vaults.models import KmsAccount, Recipient, RecipientRotation, SecretId, ShredApproval
 from vaults.vault_operation import KEYS_GROUP, vault_operation
@@ -83,6 +84,7 @@ def delete_roles(operation: Operation) -> None:
     """Delete every role of an account whose KMS is disabled; nobody logs in with it any more."""
 
     def delete(recipient: Recipient) -> None:
+        ledger.refuse_foreign("revoker", recipient.mounts, recipient.pk, operation.account_id)
         calls.delete_role(recipient.mounts.logins, recipient.pk)
         now = timezone.now()
         gone = SecretId.objects.filter(recipient_id=recipient.pk, mount=recipient.mounts.logins, destroyed_at=None)
@@ -157,16 +159,16 @@ def _request_roles(account: Account, actor: User) -> None:
 def make_roles(operation: Operation) -> None:
     """Keys and roles of everything an account has that is not provisioned."""
     account = operation.account
-    subjects: list[tuple[type[Atom] | type[Environment], str, Callable[[object], None]]] = [
-        (Environment, Recipient.Kind.ENVIRONMENT, calls.provision_environment),
-        (Atom, Recipient.Kind.ATOM, calls.provision_atom),
+    subjects: list[tuple[type[Atom] | type[Environment], str, RecipientMounts]] = [
+        (Environment, Recipient.Kind.ENVIRONMENT, OF_ENVIRONMENTS),
+        (Atom, Recipient.Kind.ATOM, OF_ATOMS),
     ]
-    for model, kind, provision in subjects:
+    for model, kind, mounts in subjects:
         waiting: QuerySet[Environment] | QuerySet[Atom] = model.objects.filter(account=account, provisioned_at=None)
         for subject in waiting.order_by("pk"):
             if not _is(account, KmsAccount.State.ACTIVE):
                 return  # disabled again meanwhile: its own operation comes next
-            provision(subject.verified().pk)
+            calls.provision(mounts, subject.verified().pk, account.pk)
             now = timezone.now()
             with transaction.atomic():
                 record_recipient(subject, kind)

@@ -6,6 +6,7 @@ from django.utils import timezone
 from accounts.models import Account, User
 from accounts.rows import RowTampered
 from atoms.models import Atom, Environment
+from kmscore.vaultclient.mounts import OF_ATOMS, OF_ENVIRONMENTS
 from operations.actions import request
 from operations.models import Operation
 from vaults import kms_audit
@@ -49,7 +50,7 @@ def provision_environment(operation: Operation) -> None:
     environment = Environment.objects.select_related("account__kms").filter(pk=operation.subject_id).first()
     if environment is None or not KmsAccount.is_active(environment.account):
         return
-    calls.provision_environment(environment.verified().pk)
+    calls.provision(OF_ENVIRONMENTS, environment.verified().pk, environment.account_id)
     _note_provisioned(environment, Recipient.Kind.ENVIRONMENT)
 
 
@@ -59,7 +60,7 @@ def provision_atom(operation: Operation) -> None:
     atom = Atom.objects.select_related("account__kms").filter(pk=operation.subject_id).first()
     if atom is None or not KmsAccount.is_active(atom.account):
         return
-    calls.provision_atom(atom.verified().pk)
+    calls.provision(OF_ATOMS, atom.verified().pk, atom.account_id)
     _note_provisioned(atom, Recipient.Kind.ATOM)
 
 

@@ -25,7 +25,7 @@ from operations.models import Operation
 from operations.queue import publish_on_commit
 from operations.work import Cancelled, Failed, LeaseLost, ResumeAt, periodic
 from vaults import kms_audit
-from vaults.hosted import calls
+from vaults.hosted import calls, ledger
 from vaults.keys import disable
 from vaults.keys.disable import SHRED
 from vaults.keys.losses import mark_lost
@@ -240,6 +240,7 @@ def _may_shred(membership: Membership) -> bool:
 
 def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
     """Prove that its key lives, delete it, prove that it does not, and only then delete the documents that proved it."""
+    ledger.refuse_foreign("shredder", recipient.mounts, recipient.pk, operation.account_id)
     proof, _ = ShredProof.objects.get_or_create(operation=operation, recipient=recipient)
     documents = range(recipient.next_document() + 1)
     if proof.before is None:

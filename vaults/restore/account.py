@@ -4,7 +4,7 @@ Everything here may be done twice. What the vault has no more is marked, never f
 """
 
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -72,16 +72,12 @@ def provision_again(account: Account, restore: Restore) -> set[uuid.UUID]:
     disabled or shredded, an Atom deleted since): there nothing is made, so that nobody gets in again.
     """
     kms = KmsAccount.objects.get(account=account).verified()
-    provision: dict[str, Callable[[object], None]] = {
-        Recipient.Kind.ENVIRONMENT: calls.provision_environment,
-        Recipient.Kind.ATOM: calls.provision_atom,
-    }
     missing = set()
     for recipient in account.recipients.filter(shredded_at=None).order_by("pk"):
         if restore.vault and kms.state == KmsAccount.State.DISABLED:
             calls.delete_role(recipient.mounts.logins, recipient.pk)
         elif restore.vault:
-            provision[recipient.kind](recipient.pk)
+            calls.provision(recipient.mounts, recipient.pk, recipient.verified().account_id)
         if not _take_versions(recipient):
             missing.add(recipient.pk)
     return missing

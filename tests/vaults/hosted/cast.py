@@ -66,6 +66,8 @@ def platform_login(root: Vault, identity: str) -> Vault:
 
 def provision(provisioner: Vault, recipient: str, mounts: RecipientMounts) -> None:
     """What the worker does for a new environment or Atom."""
+    ledger, owner = ("atoms" if mounts is OF_ATOMS else "environments"), {"account": "tests"}
+    provisioner.call("POST", f"authority/data/{ledger}/{recipient}", {"data": owner, "options": {"cas": 0}})
     provisioner.call("POST", f"{mounts.transit}/keys/{recipient}", KEY_PARAMETERS)
     if mounts is OF_ATOMS:
         provisioner.call("POST", f"atrest/keys/{recipient}", KEY_PARAMETERS)

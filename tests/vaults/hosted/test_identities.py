@@ -18,6 +18,7 @@ ATOM_ROLE = dict(identities.ATOM_ROLE)
 POLICY = {"policy": 'path "*" { capabilities = ["sudo", "read", "update"] }'}
 
 # name: (method, path, body, wrapping ttl). {a} and {b} are environments, {p} and {q} Atoms, {gone} was never made.
+_NEW_OWNER = {"data": {"account": "nobody"}, "options": {"cas": 9}}
 Action = tuple[str, str, dict[str, Any] | None, str | None]
 ACTIONS: dict[str, Action] = {
     # data keys
@@ -102,6 +103,23 @@ ACTIONS: dict[str, Action] = {
     "read the key list's metadata": ("GET", "authority/metadata/portal", None, None),
     "list what authority holds": ("LIST", "authority/metadata/", None, None),
     "write another document of authority": ("POST", "authority/data/{gone}", {"data": {}, "options": {"cas": 0}}, None),
+    # the ledger
+    **{
+        f"{verb} whose {kind} are": (method, f"authority/data/{kind}/{{{subject}}}", body, None)
+        for kind, subject in (("environments", "a"), ("atoms", "p"))
+        for verb, method, body in (
+            ("read", "GET", None),
+            ("overwrite", "POST", {"data": {"account": "mine"}, "options": {"cas": 1}}),
+            ("patch", "PATCH", {"data": {"account": "mine"}, "options": {"cas": 99}}),
+            ("delete", "DELETE", None),
+        )
+    },
+    **{
+        f"write whose {kind} are": ("POST", f"authority/data/{kind}/{{gone}}", _NEW_OWNER, None)
+        for kind in ("environments", "atoms")
+    },
+    "list the ledger": ("LIST", "authority/metadata/environments", None, None),
+    "destroy whose an environment is": ("DELETE", "authority/metadata/environments/{a}", None, None),
     "configure authority": ("POST", "authority/config", {"cas_required": False}, None),
     # roles and secret_ids
     "create a role": ("POST", "auth/environments/role/{gone}", ENVIRONMENT_ROLE, None),
@@ -283,6 +301,8 @@ MAY: dict[str, set[str]] = {
     "provisioner": {
         *("create a key", "create an at-rest key", "create a role", "create an Atom's role"),
         *("read a wrapped role_id", "read a wrapped role_id of an Atom"),
+        *("read whose environments are", "read whose atoms are", "patch whose atoms are"),
+        *("write whose environments are", "write whose atoms are"),
     },
     "rotator": {
         *(
@@ -303,8 +323,12 @@ MAY: dict[str, set[str]] = {
         "look a secret_id up",
         "destroy a secret_id",
         "delete a role",
+        *("read whose environments are", "read whose atoms are"),
     },
-    "shredder": {"allow deletion", "delete a key", "delete an at-rest key", "delete a document"},
+    "shredder": {
+        *("allow deletion", "delete a key", "delete an at-rest key", "delete a document"),
+        *("read whose environments are", "read whose atoms are"),
+    },
     "backup": {"take a snapshot"},
     "runtime_a": _OWN_ENVIRONMENT,
     "runtime_p": _OWN_ATOM,

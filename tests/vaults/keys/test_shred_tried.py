@@ -213,6 +213,31 @@ def test_a_neighbours_keys_are_not_shredded_with_ones_own(stage: Stage, hosted_v
     assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
 
 
+# -- what won on commit 920a2d3 ---------------------------------------------------------------------------------------------
+
+
+def test_a_neighbours_keys_are_not_shredded_with_the_workers_key_either(
+    stage: Stage, hosted_vault: HostedVault
+) -> None:
+    """As before, and the worker's signing key made the row genuine: the vault's ledger says whose the environment is."""
+    from vaults.keys.provision import activate_kms
+
+    activate_kms(stage.cast.other, actor="tests")
+    save(stage, password="kept")
+    settle()
+    moved = recipient_of(stage.production)
+    moved.account = stage.cast.other
+    moved.save()
+    disable_kms(stage.cast.other, days=7, actor=stage.cast.charlie)
+    settle()
+    grace_is_over(stage.cast.other)
+    shred.ask_for_what_is_due()
+    sweep(queues=["shred"])
+    assert key_exists(hosted_vault, moved)
+    assert hosted_vault.root.status_of("GET", f"auth/environments/role/{stage.production.pk}")[0] == 200, "nor its role"
+    assert Operation.objects.get(kind="vaults.shred").error_code == "recipient_foreign"
+
+
 def test_a_shredding_that_was_done_is_not_done_again(stage: Stage, hosted_vault: HostedVault) -> None:
     """The rows of the account's earlier life were put back: no approval, no grace period, no entry in the audit log."""
     save(stage, password="one")

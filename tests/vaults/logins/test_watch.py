@@ -16,6 +16,7 @@ from accounts.models import AuditEntry, Membership, MembershipRole
 from atoms.models import Node
 from kmscore.vaultclient.answers import VaultRefused, VaultUnavailable
 from kmscore.vaultclient.client import Vault
+from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from tests.by_hand import wrapped
 from tests.conftest import HostedVault, Stage
 from tests.vaults.logins.made_logins import METADATA, enrolled, forged, look, the_alarm
@@ -139,7 +140,7 @@ def test_what_an_enrolment_explains_later_is_closed_by_itself(stage: Stage) -> N
 
 
 def test_a_role_of_no_account_is_an_alarm_without_one(stage: Stage, hosted_vault: HostedVault) -> None:
-    calls.provision_environment("0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01")
+    calls.provision(OF_ENVIRONMENTS, "0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01", "of nobody")
     forged("environments", "0f2c6c1e-7f6f-4a55-8d0a-0d8f6c1b7a01")
     look()
     assert the_alarm().account is None

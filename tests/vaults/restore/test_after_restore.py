@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts import audit
 from atoms.models import Node
 from kmscore.byov.customer import CustomerVault
+from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from tests.by_hand import add_to_document
 from tests.conftest import HostedVault, Stage
 from tests.kmsruntime.container import bring_your_own_vault, save
@@ -182,7 +183,7 @@ def test_a_disabled_account_stays_cut_off(stage: Stage, hosted_vault: HostedVaul
     before = revision(stage)
     disable.disable_kms(stage.account, days=30, actor=stage.alice)
     sweep()
-    calls.provision_environment(stage.production.pk)  # an older vault has its role
+    calls.provision(OF_ENVIRONMENTS, stage.production.pk, stage.account.pk)  # an older vault has its role
     said = after_restore(only="vault")
     assert "disabled: nothing can be sealed" in said
     assert hosted_vault.root.status_of("GET", f"auth/environments/role/{stage.production.pk}")[0] == 404
