@@ -14,6 +14,7 @@ from django_htmx.middleware import HtmxDetails
 
 from accounts.models import Account, Membership, MembershipRole, User
 from accounts.privileges import ADMINISTRATOR
+from accounts.rows import RowTampered
 
 P = ParamSpec("P")
 log = structlog.get_logger()
@@ -59,7 +60,9 @@ def enter_account(request: Any, code: str) -> None:
     membership = Membership.objects.select_related("account").filter(account__code=code, user=request.user).first()
     if membership is None:
         raise Http404("No such account.")
-    request.account, request.membership = membership.account.verified(), membership
+    if membership.user_id != request.user.pk or membership.account_id != membership.account.pk:
+        raise RowTampered("Another membership was found than the one that was looked for.")
+    request.account, request.membership = membership.account.verified(code=code), membership
     roles = membership.roles_of_request = genuine_roles(membership)  # type: ignore[attr-defined]
     request.role_names = sorted(row.role.name for row in roles)
     held: frozenset[str] = frozenset().union(*(row.role.privilege_set() for row in roles))

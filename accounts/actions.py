@@ -24,16 +24,18 @@ def create_account(name: str, *, code: str | None = None, actor: User | str) -> 
 
 @transaction.atomic
 def add_member(account: Account, user: User, roles: list[Role], *, actor: User | str) -> Membership:
-    """Make a user a member with these roles, or set a member's roles to exactly these."""
+    """Make a user a member with these roles, or set a member's roles to exactly these. Raises UnknownRole, RowTampered."""
     if any(role.account_id not in (None, account.pk) for role in roles):
         raise UnknownRole("A role of another account cannot be given here.")
+    for row in (account, user, *roles):
+        row.verified()
     membership, _ = Membership.objects.get_or_create(account=account, user=user)
     membership.membership_roles.exclude(role__in=roles).delete()
     held = set(membership.membership_roles.values_list("role_id", flat=True))
     for role in roles:
         if role.pk not in held:
             MembershipRole(membership=membership, role=role, account=account, user=user).save(force_insert=True)
-    names = ", ".join(role.name for role in roles) or "no role"
+    names = ", ".join(map(str, roles)) or "no role"
     audit.record(
         account,
         actor=actor,

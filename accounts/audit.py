@@ -7,12 +7,14 @@ names, ids and counts.
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import signing
+from accounts import memory, signing
 from accounts.models import Account, AuditEntry, User
 
+log = structlog.get_logger()
 FINGERPRINT_BYTES = 12
 FIRST = b"\0" * 32  # what the first entry of an account points back to
 
@@ -38,7 +40,12 @@ def record(
     # The account's row is the lock that keeps the chain from forking (SQLite's IMMEDIATE transactions need none).
     Account.objects.select_for_update(no_key=True).only("pk").get(pk=account.pk)
     last = AuditEntry.objects.filter(account=account).order_by("-seq").first()
-    seq, previous = (last.seq + 1, last.link()) if last else (1, FIRST)
+    written, previous = (last.seq, last.link()) if last else (0, FIRST)
+    name = f"audit-{account.pk.hex}"
+    if memory.newest(name) > written:  # the gap stays, for whoever reads the log
+        log.error("audit_log_cut_off", account=str(account.pk), seq=written)
+    seq = max(written, memory.newest(name)) + 1
+    memory.remember(name, seq)
     entry = AuditEntry(
         account=account,
         seq=seq,

@@ -82,15 +82,16 @@ def _sign(factor: Authenticator, found: str | None) -> None:
 
 
 @transaction.atomic
-def start_anew(user: User, password: str) -> None:
-    """On the operator's word, whatever stands there: an active person with this password, no second factor and no other address,
-    staff only where a genuine row says so. Who was signed in as this person is no more."""
+def start_anew(user: User, email: str, password: str) -> None:
+    """On the operator's word, whatever stands there: an active person with this address and password, no second factor and no
+    other address, staff only where a genuine row says so. Who was signed in as this person is no more."""
     Authenticator.objects.filter(user=user)._raw_delete("default")  # their telling would sign what stands there
     EmailAddress.objects.filter(user=user).delete()
     support = SupportStaff.objects.filter(user=user).first()
+    user.email = email
     user.set_password(password)
     user.factors, user.is_active, user.is_superuser = {}, True, False
     user.is_staff = support is not None and support.has_valid_signature()
     user.signed()
-    written = {name: getattr(user, name) for name in (*User.SIGNED, "signature")}
+    written = {name: getattr(user, name) for name in (*User.SIGNED, "generation", "signature")}
     User.objects.filter(pk=user.pk).update(**written)

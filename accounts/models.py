@@ -37,13 +37,12 @@ class User(AbstractUser, SignedModel):
     Signed is all that signing in goes by, second factors and the addresses of reset links included (accounts/credentials.py).
     """
 
-    SIGNED = ("email", "password", "is_active", "is_staff", "is_superuser", "factors", "generation")
+    SIGNED = ("email", "password", "is_active", "is_staff", "is_superuser", "factors")
     SIGNERS = WEB
 
     username = None  # type: ignore[assignment]
     email = models.EmailField("e-mail address", unique=True)
     factors = models.JSONField(default=dict, editable=False)  # {kind of second factor: SHA-256 of what is stored of it}
-    generation = models.PositiveIntegerField(default=0, editable=False)  # grows with every change of what is signed
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -51,16 +50,6 @@ class User(AbstractUser, SignedModel):
 
     def __str__(self) -> str:
         return self.get_full_name() or self.email
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        fields = kwargs.get("update_fields")
-        if fields is not None and not set(self.SIGNED).isdisjoint(fields):
-            kwargs["update_fields"] = {*fields, "generation"}
-        super().save(*args, **kwargs)
-
-    def signed(self) -> "User":
-        self.generation += 1
-        return super().signed()
 
 
 class SupportStaff(SignedModel):
@@ -79,7 +68,8 @@ class SupportStaff(SignedModel):
     def includes(user: User) -> bool:
         """Whether an operator made this person one, and nobody wrote that past the application."""
         row = getattr(user, "support_staff", None)
-        return user.is_active and user.is_staff and row is not None and row.has_valid_signature()
+        genuine = row is not None and row.user_id == user.pk and row.has_valid_signature()
+        return user.is_active and user.is_staff and genuine
 
 
 class AccountQuerySet(models.QuerySet["Account"]):

@@ -3,17 +3,22 @@
 import hashlib
 import hmac
 import json
+import time
 import uuid
 from collections.abc import Collection
 from typing import Any, ClassVar, Self
 
+import structlog
 from django.conf import settings
 from django.db import models, transaction
+from django.db.models.signals import post_delete
 
-from accounts import signing
+from accounts import memory, signing
 from accounts.keyring import SIGNATURE_BYTES
 from kmscore.sealed.sequence import sequence
 
+log = structlog.get_logger()
+RACE_SECONDS = 2.0  # somebody may save a row between its reading and the look at it
 WEB = ("web",)  # the process that people decide by
 
 
@@ -32,6 +37,8 @@ class SignedModel(UuidModel):
     """A row that is believed by its signature: over `SIGNED`, by a process of `SIGNERS` (DESIGN.md §1, the second rule).
 
     Without SIGNERS it is an HMAC-SHA-256 under the row key, which several processes have.
+    What is signed has a generation, which grows with each saving of it: a row of an earlier one, or one that was taken away, is not
+    believed by a process that saw what came after (accounts/memory.py).
     `save()` signs, `verified()` refuses. QuerySet.update() and bulk_create() do not sign: they must not touch SIGNED, and
     create only what is `signed()`.
     Saving other columns leaves the signature alone, and changing a signed one starts from a genuine row: so a row that was
@@ -40,11 +47,18 @@ class SignedModel(UuidModel):
 
     SIGNED: ClassVar[tuple[str, ...]]
     SIGNERS: ClassVar[tuple[str, ...]] = ()
+    REMEMBERED: ClassVar[bool] = True  # False: what an earlier row of it grants is judged by other means
 
+    generation = models.PositiveBigIntegerField(default=0, editable=False)
     signature = models.BinaryField(editable=False, max_length=SIGNATURE_BYTES)
 
     class Meta:
         abstract = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.REMEMBERED:  # what goes with another row is told of by this signal alone
+            post_delete.connect(_remember_deleted, sender=cls)
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Self:
@@ -58,7 +72,10 @@ class SignedModel(UuidModel):
 
     def _remember(self) -> None:
         """What is signed, as it was loaded: {column: value}, of those that were."""
-        self._loaded = {name: self.__dict__[name] for name in (*self.SIGNED, "signature") if name in self.__dict__}
+        names = (*self.SIGNED, "generation", "signature")
+        self._loaded = {name: self.__dict__[name] for name in names if name in self.__dict__}
+        self._loaded_at = time.monotonic()
+        self._is_committed = not transaction.get_connection().in_atomic_block
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         fields = kwargs.get("update_fields")
@@ -71,7 +88,7 @@ class SignedModel(UuidModel):
                 self._start_from_genuine(fields)
             self.signed()
             if fields is not None:
-                kwargs["update_fields"] = {*fields, "signature"}
+                kwargs["update_fields"] = {*fields, "generation", "signature"}
             super().save(*args, **kwargs)
         self._remember()
 
@@ -86,8 +103,11 @@ class SignedModel(UuidModel):
             return
         stored.verified()
         loaded = getattr(self, "_loaded", {})
-        if loaded.keys() >= {*self.SIGNED, "signature"}:
-            type(self)(**{"pk": self.pk, **loaded}).verified()
+        if loaded.keys() >= {*self.SIGNED, "generation", "signature"}:
+            as_loaded = type(self)(**{"pk": self.pk, **loaded})
+            as_loaded._loaded_at = self._loaded_at
+            as_loaded.verified()
+        self.generation = stored.generation
         written = set(self.SIGNED) if fields is None else set(fields)
         for name in self.SIGNED:
             if written.isdisjoint((name, name.removesuffix("_id"))):
@@ -95,6 +115,10 @@ class SignedModel(UuidModel):
 
     def signed(self) -> Self:
         """The row itself, signed: for bulk_create() of new ones, which saves no row by itself. Raises NoSigningKey."""
+        seen = memory.newest(_name(self)) if self.REMEMBERED else 0
+        self.generation = max(self.generation, seen if seen < memory.OVER else 0) + 1
+        if self.REMEMBERED and self.generation > 1:
+            memory.remember(_name(self), self.generation)
         if self.SIGNERS:
             own = signing.own_process()
             self.signature = signing.sign(own if own in self.SIGNERS else self.SIGNERS[0], self.signed_bytes())
@@ -106,16 +130,39 @@ class SignedModel(UuidModel):
         return self.signed_by() is not None
 
     def signed_by(self) -> str | None:
-        """Which of SIGNERS signed the row as it is ("" for the row key); None: it was changed past the application."""
+        """Which of SIGNERS signed the row as it is ("" for the row key); None: it was changed past the application, or is the
+        row of an earlier day."""
+        signer = self._signer()
+        return None if signer is None or (self.REMEMBERED and self._is_past()) else signer
+
+    def _signer(self) -> str | None:
         if not self.SIGNERS:
             return "" if hmac.compare_digest(bytes(self.signature), row_mac(self.signed_bytes())) else None
         process = signing.signer_of(self.signed_bytes(), self.signature)
         return process if process in self.SIGNERS else None
 
-    def verified(self) -> Self:
-        """The row itself. Raises RowTampered when it does not bear our signature."""
-        if not self.has_valid_signature():
-            raise RowTampered(f"{self._meta.label} {self.pk} does not bear the portal's signature.")
+    def _is_past(self) -> bool:
+        """Whether a later one of this genuine row was seen before it was loaded; a row that nobody loaded is asked of just now.
+
+        Of two that were committed, the later is remembered from here on.
+        """
+        seen = memory.newest(_name(self), getattr(self, "_loaded_at", time.monotonic()) - RACE_SECONDS)
+        if seen > self.generation:
+            log.error("row_of_an_earlier_day", row=self._meta.label, id=str(self.pk))
+            return True
+        loaded = getattr(self, "_loaded", {}).get("generation")
+        if self.generation > max(seen, 1) and loaded == self.generation and self._is_committed:
+            memory.remember(_name(self), self.generation)
+        return False
+
+    def verified(self, **asked: object) -> Self:
+        """The row itself. asked: the columns and values that it was looked for by.
+
+        Whoever may change the schema can have a question answered with another genuine row. Raises RowTampered for that, and
+        when it does not bear our signature.
+        """
+        if not self.has_valid_signature() or any(getattr(self, name) != value for name, value in asked.items()):
+            raise _tampered(self)
         return self
 
     def sign_anew(self, process: str) -> bool:
@@ -131,8 +178,21 @@ class SignedModel(UuidModel):
         return bool(same.update(signature=new))
 
     def signed_bytes(self) -> bytes:
-        """What is signed: the model's label, the id, the columns, as a sequence."""
-        return message_of(self._meta.label, self.pk, *(getattr(self, name) for name in self.SIGNED))
+        """What is signed: the model's label, the id, the generation, the columns, as a sequence."""
+        return message_of(self._meta.label, self.pk, self.generation, *(getattr(self, name) for name in self.SIGNED))
+
+
+def _name(row: SignedModel) -> str:
+    """Under which it is remembered: an environment and its keys in the vault have the same id."""
+    return f"{row._meta.label_lower}-{row.pk.hex}"
+
+
+def _tampered(row: SignedModel) -> RowTampered:
+    return RowTampered(f"{row._meta.label} {row.pk} does not bear the portal's signature, or is of an earlier day.")
+
+
+def _remember_deleted(instance: SignedModel, **_: Any) -> None:
+    memory.remember(_name(instance))
 
 
 def message_of(*values: Any) -> bytes:

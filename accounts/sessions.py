@@ -12,6 +12,8 @@ from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.utils import timezone
 
+from accounts import memory
+
 CLOCKS = 60  # seconds that two web servers' clocks may differ by
 MADE = "_made"  # seconds since 1970; within the authenticated content
 
@@ -31,8 +33,10 @@ class SessionStore(DatabaseStore):
         return f"accounts.sessions.{_hashed(self.session_key or '')}"
 
     def load(self) -> dict[str, Any]:
+        name = _hashed(self.session_key or "")
         found = self._rows(self.session_key).filter(expire_date__gt=timezone.now()).first()
-        content: dict[str, Any] = self.decode(found.session_data) if found else {}
+        genuine = found is not None and found.session_key == name and not memory.is_over(name)
+        content: dict[str, Any] = self.decode(found.session_data) if genuine else {}
         made = content.get(MADE)
         if not isinstance(made, int) or not -CLOCKS <= time.time() - made < settings.SESSION_COOKIE_AGE:
             self._session_key = None
@@ -53,7 +57,11 @@ class SessionStore(DatabaseStore):
         return self.model(session_key=_hashed(key), session_data=self.encode(data), expire_date=self.get_expiry_date())
 
     def delete(self, session_key: str | None = None) -> None:
-        self._rows(session_key or self.session_key).delete()
+        """It is over, and stays so when its row is put back."""
+        key = session_key or self.session_key
+        self._rows(key).delete()
+        if key:
+            memory.remember_until(_hashed(key), time.time() + settings.SESSION_COOKIE_AGE)
 
     def _rows(self, session_key: str | None) -> Any:
         return self.model.objects.filter(session_key=_hashed(session_key or ""))

@@ -29,6 +29,11 @@ class SignedCredentials(AuthenticationBackend):
         except RowTampered:  # a hash of yesterday's making is signed anew at once
             return None
 
+    def get_user(self, user_id: Any) -> User | None:
+        """Whose session it is, as the row was signed."""
+        user = super().get_user(user_id)
+        return user if isinstance(user, User) and str(user.pk) == str(user_id) and user.has_valid_signature() else None
+
 
 class _SignedFactors(second_factor.BaseAuthenticateForm):
     def clean_code(self) -> str:

@@ -34,7 +34,7 @@ class NodeBearer(HttpBearer):
         credential = next(iter(found), None)  # the hash is unique; first() would add an ordering
         if credential is None:
             note_refused(token_hash(token))
-        elif not credential.is_valid():
+        elif not (credential.is_valid() and bytes(credential.token_hash) == token_hash(token)):
             log.error("node_credential_forged", credential=str(credential.pk))
             return None
         else:

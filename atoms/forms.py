@@ -1,5 +1,6 @@
 """What people may type about environments and Atoms."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -60,7 +61,8 @@ class EnvironmentRolesForm(forms.Form):
 
     def __init__(self, *args: Any, roles: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["roles"].queryset = roles  # type: ignore[attr-defined]
+        genuine = [role.pk for role in roles if role.has_valid_signature()]  # of a changed one nobody knows which it is
+        self.fields["roles"].queryset = roles.filter(pk__in=genuine)  # type: ignore[attr-defined]
 
 
 VALIDITY = [
@@ -76,11 +78,21 @@ class InstallerTokenForm(forms.Form):
     minutes = forms.TypedChoiceField(coerce=int, choices=VALIDITY, initial=60, label="Token valid for")
 
 
+class EnvironmentField(forms.ChoiceField):
+    """Environments by the names that are signed, since people choose by them: what was changed past the portal is not offered."""
+
+    def offer(self, environments: Iterable[Environment]) -> None:
+        self._offered = {str(one.pk): one for one in environments if one.has_valid_signature()}
+        nowhere = [] if self.required else [("", "Unattached")]
+        self.choices = [*nowhere, *((pk, one.name) for pk, one in self._offered.items())]
+
+    def clean(self, value: Any) -> Environment | None:
+        return self._offered.get(str(super().clean(value)))
+
+
 class AtomForm(NamedForm):
-    environment = forms.ModelChoiceField(
-        queryset=Environment.objects.none(),
+    environment = EnvironmentField(
         required=False,
-        empty_label="Unattached",
         help_text="Its containers may read what this environment holds. You can attach it later.",
     )
     minutes = forms.TypedChoiceField(
@@ -101,7 +113,7 @@ class AtomForm(NamedForm):
     def __init__(self, *args: Any, membership: Membership, may_attach: bool, **kwargs: Any) -> None:
         super().__init__(*args, account=membership.account, **kwargs)
         if may_attach:
-            self.fields["environment"].queryset = Environment.objects.visible_to(membership)  # type: ignore[attr-defined]
+            self.fields["environment"].offer(Environment.objects.visible_to(membership))  # type: ignore[attr-defined]
         else:
             del self.fields["environment"]
 
@@ -113,13 +125,13 @@ class AtomRenameForm(NamedForm):
 
 
 class AttachForm(forms.Form):
-    environment = forms.ModelChoiceField(queryset=Environment.objects.none(), empty_label=None)
+    environment = EnvironmentField()
 
     def __init__(self, *args: Any, membership: Membership, atom: Atom, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         current = atom.environment
         others = Environment.objects.visible_to(membership).exclude(pk__in=[current.pk] if current else [])
-        self.fields["environment"].queryset = others  # type: ignore[attr-defined]
+        self.fields["environment"].offer(others)  # type: ignore[attr-defined]
 
 
 LOSSES_CHANGED = "Nothing was deleted. What goes is not what you confirmed: read again what follows, then confirm it."

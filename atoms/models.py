@@ -37,7 +37,7 @@ class Environment(SignedModel):
     """Where Atoms are attached and values are held. Signed: it cannot be pushed into another account, nor pass for another one,
     in which somebody would type what is meant for that."""
 
-    SIGNED = ("account_id", "name", "classification", "limited")
+    SIGNED = ("account_id", "name", "classification", "limited", "has_list")
     SIGNERS = WEB
 
     class Classification(models.TextChoices):
@@ -49,7 +49,8 @@ class Environment(SignedModel):
     classification = models.CharField(max_length=4, choices=Classification.choices, default=Classification.PROD)
     limited = models.BooleanField(default=False)  # to members with one of its roles; else every member sees it
     created_at = models.DateTimeField(auto_now_add=True)
-    # Written by extensions: what the environment holds, as a number that only grows.
+    # Written by extensions: since its first save there is a signed list of what it holds; and its number, which only grows.
+    has_list = models.BooleanField(default=False)
     extensions_revision = models.PositiveBigIntegerField(default=0)
     extensions_changed_at = models.DateTimeField(null=True)
     restored = models.PositiveIntegerField(default=0)  # how often it was published anew after a restore

@@ -12,7 +12,7 @@ def find_atom(request: AccountRequest, atom_id: object, *related: str) -> Atom:
     """An Atom the member sees, with its attachment, and with what a higher room keeps beside it (`related`); else 404."""
     visible = Atom.objects.visible_to(request.membership)
     atoms = visible.select_related("attachment__environment", "account__kms", *related)
-    found = get_object_or_404(atoms, pk=atom_id).verified()
+    found = get_object_or_404(atoms, pk=atom_id).verified(pk=atom_id, account_id=request.account.pk)
     request.account = found.account  # the same row, with its KMS: the tree asks for that at every Atom
     return found
 
@@ -32,7 +32,9 @@ def atom_page(request: AccountRequest, atom: Atom, entry: str) -> dict[str, obje
 
 def find_environment(request: AccountRequest, environment_id: object) -> Environment:
     """An environment the member sees; 404 otherwise."""
-    return get_object_or_404(Environment.objects.visible_to(request.membership), pk=environment_id).verified()
+    return get_object_or_404(Environment.objects.visible_to(request.membership), pk=environment_id).verified(
+        pk=environment_id, account_id=request.account.pk
+    )
 
 
 def environment_page(request: AccountRequest, environment: Environment, entry: str) -> dict[str, object]:

@@ -201,6 +201,9 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> N
     names = [held.label for held in plan.removed.values() if held.field is None]
     ProcessProperty.objects.filter(environment=environment, name__in=names).delete()
     _write_manifest(plan, key, now)
+    if not environment.has_list:
+        environment.has_list = True
+        environment.save(update_fields=["has_list"])
     Environment.objects.filter(pk=environment.pk).update(extensions_revision=plan.revision, extensions_changed_at=now)
 
 
@@ -224,11 +227,11 @@ def _upsert(model: type, rows: Sequence[object], unique: list[str], updated: lis
 def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> None:
     """The list, from the one before it and what changes; with a key also sealed, for the containers."""
     new_key = str(key.id) if key else ""
-    row = (
-        EnvironmentManifest.objects.filter(environment=plan.environment).only("pk").first()
-    )  # the signature is over its id
+    found = EnvironmentManifest.objects.filter(environment=plan.environment)
+    row = found.only("pk", "generation").first()  # which are signed
     wanted = EnvironmentManifest(
         pk=row.pk if row else uuid.uuid4(),
+        generation=row.generation if row else 0,
         environment=plan.environment,
         revision=plan.revision,
         listed=plan.listing(new_key, int(now.timestamp())).encode(),
@@ -239,5 +242,5 @@ def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> N
         [wanted],
         update_conflicts=True,
         unique_fields=["environment"],
-        update_fields=["revision", "listed", "data_key", "sealed", "signature"],
+        update_fields=["revision", "listed", "data_key", "sealed", "generation", "signature"],
     )

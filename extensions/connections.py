@@ -23,6 +23,7 @@ EDITED = (
     "extensible",
     "component_value",
     "position",
+    "generation",
     "signature",
 )  # columns of a field that an edit may change
 

@@ -197,9 +197,9 @@ class EnvironmentManifest(SignedModel):
 def listed_in(environment: Environment) -> Listing:
     """What was saved there; one query. Raises RowTampered when the list is gone, was changed, or is of another revision."""
     manifest = EnvironmentManifest.objects.filter(environment=environment).defer("sealed").first()
-    if manifest is None and not environment.extensions_revision:
+    if manifest is None and not (environment.extensions_revision or environment.verified().has_list):
         return NOTHING
-    if manifest is None or manifest.verified().revision != environment.extensions_revision:
+    if manifest is None or manifest.verified(environment_id=environment.pk).revision != environment.extensions_revision:
         raise RowTampered(f"The list of what {environment.name} holds is not the one that was saved.")
     return decode(manifest.listed)
 

@@ -93,6 +93,14 @@ def path(name: str, default: Path) -> Path:
     return Path(text(name, str(default)))
 
 
+def directory(name: str, default: str | None) -> Path | None:
+    """One that is there and that this process may write to; None when none has to be given, and none is."""
+    given = text(name, default)
+    if given and not (Path(given).is_dir() and os.access(given, os.W_OK | os.X_OK)):
+        raise ImproperlyConfigured(f"{name} must name a directory that this process may write to.")
+    return Path(given) if given else None
+
+
 def address(name: str, default: str | None) -> str:
     """An http or https address; "" only as the default."""
     given = text(name, default)

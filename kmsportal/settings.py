@@ -36,6 +36,7 @@ ROW_KEY = reader.text(
     "KMS_ROW_KEY", _elsewhere("development-only-row-key")
 ).encode()  # of rows that several processes write
 CREDENTIALS = reader.text("KMS_CREDENTIALS")  # this process's directory: vault identities, keys to sign with
+STATE = reader.directory("KMS_STATE", _elsewhere(""))  # what this process remembers (accounts/memory.py)
 PORTAL_ROOT = reader.text("KMS_PORTAL_ROOT", "" if PRODUCTION else DEVELOPMENT_ROOT.hex())  # public half, in hex
 
 ALLOWED_HOSTS = reader.words("KMS_ALLOWED_HOSTS", () if PRODUCTION else ("localhost", "127.0.0.1", "testserver"))

@@ -1,5 +1,6 @@
 """What a production process looks at as it starts, besides its settings: that credentials and keys are its own, and its clock."""
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ def check(process: str) -> None:
     """process: the name in HELD of what this one has to hold. Raises ImproperlyConfigured, KeyringBroken."""
     if settings.PRODUCTION:
         _check_credentials(process)
+        _check_state()
         _check_keys(process)
         _check_clock()
 
@@ -28,6 +30,15 @@ def check(process: str) -> None:
 def process_of(queues: Sequence[str]) -> str:
     """Of a worker: shredding is another process's than all other work."""
     return "shredder" if list(queues) == ["shred"] else "worker"
+
+
+def _check_state() -> None:
+    assert settings.STATE is not None  # production's settings have refused that
+    found = settings.STATE.stat()
+    if found.st_mode & 0o022 or found.st_uid not in (0, os.geteuid()):
+        raise ImproperlyConfigured(
+            f"KMS_STATE: others may write to {settings.STATE}; make it this process's own, mode 0700."
+        )
 
 
 def _check_credentials(process: str) -> None:

@@ -70,6 +70,7 @@ class Operation(SignedModel):
 
     SIGNED = ("account_id", "kind", "subject_id", "requested_by_id", "queue", "current_until")
     SIGNERS = PROCESSES
+    REMEMBERED = False  # it is current for a day, or taken up
 
     class State(models.TextChoices):
         PENDING = "pending", "Pending"

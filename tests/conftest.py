@@ -94,6 +94,12 @@ def hosted_vault(hosted_vault_server: HostedVault, settings: Any) -> Iterator[Ho
     drop_tokens()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def memory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the tests' processes remember outside the database."""
+    django_settings.STATE = tmp_path_factory.mktemp("state")
+
+
 @pytest.fixture
 def built_in_roles(db: None) -> None:
     """Transactional tests empty every table, the migrations' rows included."""

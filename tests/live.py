@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from tests import guard
 from tests.keys import root_of
 from tests.servers import Valkey, _answers, free_port, start_valkey
@@ -103,6 +105,7 @@ def start_portal(vault: Any, database: str, directory: Path, port: int = 0) -> L
         "KMS_ATOM_REQUESTS_PER_SECOND": "1000",  # some tests ask without end
         "KMS_VAR": str(directory),
         "KMS_PORT": str(port),
+        "KMS_STATE": str(settings.STATE),  # one machine: what one process saw, all remember
         "KMS_PORTAL_URL": f"http://127.0.0.1:{port}",
         "KMS_DATABASE_URL": database,
         "KMS_REDIS_URL": valkey.url,

@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
             name='Account',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('code', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9_]+-[A-Z0-9]{6}$', 'A code looks like acme-X1Y2Z3.')])),
                 ('name', models.CharField(max_length=80)),
@@ -63,9 +64,9 @@ class Migration(migrations.Migration):
                 ('is_active', models.BooleanField(default=True, help_text='Designates whether this user should be treated as active. Unselect this instead of deleting accounts.', verbose_name='active')),
                 ('date_joined', models.DateTimeField(default=django.utils.timezone.now, verbose_name='date joined')),
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('factors', models.JSONField(default=dict, editable=False)),
-                ('generation', models.PositiveIntegerField(default=0, editable=False)),
                 ('email', models.EmailField(max_length=254, unique=True, verbose_name='e-mail address')),
                 ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
                 ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
@@ -89,6 +90,7 @@ class Migration(migrations.Migration):
             name='Role',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('name', models.CharField(max_length=80)),
                 ('privileges', models.TextField(blank=True, help_text='Names of privileges, separated by spaces.')),
@@ -99,6 +101,7 @@ class Migration(migrations.Migration):
             name='MembershipRole',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
                 ('membership', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='membership_roles', to='accounts.membership')),
@@ -110,6 +113,7 @@ class Migration(migrations.Migration):
             name='SupportStaff',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('since', models.DateTimeField(default=django.utils.timezone.now)),
                 ('user', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='support_staff', to=settings.AUTH_USER_MODEL)),

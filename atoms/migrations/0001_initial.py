@@ -22,6 +22,7 @@ class Migration(migrations.Migration):
             name='Atom',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('name', models.CharField(max_length=80)),
                 ('type', models.CharField(choices=[('ATOM', 'Atom'), ('MOLECULE', 'Molecule'), ('CLOUD', 'Cloud')], default='ATOM', max_length=8)),
@@ -40,11 +41,13 @@ class Migration(migrations.Migration):
             name='Environment',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('name', models.CharField(max_length=80)),
                 ('classification', models.CharField(choices=[('PROD', 'Production'), ('TEST', 'Test')], default='PROD', max_length=4)),
                 ('limited', models.BooleanField(default=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('has_list', models.BooleanField(default=False)),
                 ('extensions_revision', models.PositiveBigIntegerField(default=0)),
                 ('extensions_changed_at', models.DateTimeField(null=True)),
                 ('restored', models.PositiveIntegerField(default=0)),
@@ -59,6 +62,7 @@ class Migration(migrations.Migration):
             name='Attachment',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('attached_at', models.DateTimeField(auto_now_add=True)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
@@ -74,6 +78,7 @@ class Migration(migrations.Migration):
             name='EnvironmentRole',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('environment', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='environment_roles', to='atoms.environment')),
                 ('role', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='environment_roles', to='accounts.role')),
@@ -101,6 +106,7 @@ class Migration(migrations.Migration):
             name='InstallerToken',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('token_hash', models.BinaryField(max_length=32, unique=True)),
                 ('expires_at', models.DateTimeField()),
@@ -120,6 +126,7 @@ class Migration(migrations.Migration):
             name='NodeCredential',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('kind', models.CharField(choices=[('sync', 'Sync'), ('settings', 'Settings')], max_length=8)),
                 ('token_hash', models.BinaryField(max_length=32, unique=True)),

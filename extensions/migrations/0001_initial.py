@@ -19,6 +19,7 @@ class Migration(migrations.Migration):
             name='EnvironmentManifest',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('revision', models.PositiveBigIntegerField()),
                 ('listed', models.TextField()),
@@ -43,6 +44,7 @@ class Migration(migrations.Migration):
             name='Field',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('key', models.CharField(max_length=64, validators=[django.core.validators.RegexValidator('^[A-Za-z][A-Za-z0-9_.-]*$', 'Start with a letter; then letters, digits, _ . and -.')], verbose_name='field id')),
                 ('label', models.CharField(max_length=80)),
@@ -72,6 +74,7 @@ class Migration(migrations.Migration):
             name='Connection',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('name', models.CharField(max_length=80)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),

@@ -61,7 +61,7 @@ class StackDirectory:
         return (self.var / "credentials" / "portal-root").read_text().strip()
 
     def directory(self, name: str) -> Path:
-        """One of the stack's own directories: secrets, credentials, openbao, valkey, logs, run, runtime, wheels."""
+        """One of the stack's own directories: secrets, credentials, state, openbao, valkey, logs, run, runtime, wheels."""
         path = self.var / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path

@@ -39,6 +39,7 @@ def environment(place: StackDirectory, openbao: OpenBao, valkey: Valkey, process
         "KMS_ALLOWED_HOSTS": "localhost,127.0.0.1",
         "KMS_CREDENTIALS": str(place.directory("credentials") / process),
         "KMS_PORTAL_ROOT": place.portal_root,
+        "KMS_STATE": str(place.directory("state")),
     }
     if process == "web":
         own["KMS_SECRET_KEY_FILE"] = str(place.secret("secret_key"))

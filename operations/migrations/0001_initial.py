@@ -28,6 +28,7 @@ class Migration(migrations.Migration):
             name='Operation',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('kind', models.CharField(max_length=64)),
                 ('title', models.CharField(max_length=200)),

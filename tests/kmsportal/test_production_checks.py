@@ -6,6 +6,7 @@ import runpy
 import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ GOOD = {
     "KMS_SECRET_KEY": secrets.token_urlsafe(48),
     "KMS_ROW_KEY": secrets.token_urlsafe(48),
     "KMS_PORTAL_ROOT": secrets.token_hex(32),
+    "KMS_STATE": tempfile.mkdtemp(),
     "KMS_ALLOWED_HOSTS": "kms.example.org",
     "KMS_PORTAL_URL": "https://kms.example.org",
     "KMS_DATABASE_URL": "postgres://kms@db.example.org/kms?sslmode=verify-full",
@@ -40,6 +42,8 @@ BAD = [
     ({"KMS_ROW_KEY": GOOD["KMS_SECRET_KEY"]}, "KMS_SECRET_KEY and KMS_ROW_KEY must differ"),
     ({"KMS_PORTAL_ROOT": ""}, "KMS_PORTAL_ROOT must be the 64 characters of the file portal-root"),
     ({"KMS_PORTAL_ROOT": DEVELOPMENT_ROOT.hex()}, "KMS_PORTAL_ROOT is the one of development"),
+    ({"KMS_STATE": ""}, "Set KMS_STATE"),
+    ({"KMS_STATE": "/not/there"}, "KMS_STATE must name a directory that this process may write to"),
     ({"KMS_MFA_REQUIRED": "0"}, "the second factor can be optional in the demo only"),
     ({"KMS_EMAIL_URL": "consolemail://"}, "KMS_EMAIL_URL: production needs a mail server"),
     ({"KMS_EMAIL_URL": "dummymail://"}, "KMS_EMAIL_URL: production needs a mail server"),

@@ -64,7 +64,7 @@ class SaveKey:
 def new_save_key(subject: Environment | Atom) -> SaveKey:
     """A data key for one save: two vault calls (up to four when the document is new), and no transaction open.
 
-    Raises Refused: kms_inactive, not_provisioned, and the vault's own (kmscore/vaultclient/answers.py).
+    Raises RowTampered, Refused: kms_inactive, not_provisioned, and the vault's own (kmscore/vaultclient/answers.py).
     """
     account = subject.account
     if transaction.get_connection().in_atomic_block:
@@ -76,6 +76,7 @@ def new_save_key(subject: Environment | Atom) -> SaveKey:
         making = "The hosted vault is still making this Atom's keys; try again in a moment."
         none = "The hosted vault has no key for this environment yet."
         raise Refused("not_provisioned", making if isinstance(subject, Atom) else none)
+    recipient.verified(pk=subject.pk, account_id=account.pk)
     data_key = calls.new_data_key(recipient)
     key_id, document = str(uuid.uuid4()), recipient.next_document()
     calls.store_wrapped_keys(recipient, document, {key_id: data_key.wrapped})

@@ -199,8 +199,12 @@ def _check_begun(operation: Operation) -> None:
     A row that says "shredded", of an earlier life of the account, destroys none of its new keys. Raises Failed.
     """
     entry = _last_deed(operation.account, "ACTIVATE", "DISABLE", "ENABLE", "SHRED", "SHRED_AGAIN", "SHREDDED")
-    ours = entry is not None and entry.properties.get("operation") == str(operation.pk)
-    if entry is None or not (entry.action == "SHRED_AGAIN" or (entry.action in ("SHRED", "SHREDDED") and ours)):
+    asked_again = entry is not None and entry.action == "SHRED_AGAIN" and entry.signed_by(for_good=False) in WEB
+    begun = (
+        entry is not None and entry.action in ("SHRED", "SHREDDED") and entry.signed_by() in ShredCertificate.SIGNERS
+    )
+    ours = begun and entry is not None and entry.properties.get("operation") == str(operation.pk)
+    if not (asked_again or ours):
         sentence = "The audit log does not say that its keys are being shredded; an operator has to look at the rows."
         raise Failed("record_forged", sentence)
 

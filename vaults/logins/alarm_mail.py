@@ -60,6 +60,7 @@ def administrators(account: Account) -> list[str]:
             for row in rows
             if row.holds_for(row.membership)
             and row.membership.user.is_active
+            and row.membership.user.has_valid_signature()
             and Privilege.ACCOUNT_ADMIN in row.role.privilege_set()
         }
     )

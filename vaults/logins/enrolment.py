@@ -37,7 +37,7 @@ def begin(installer_token: str, *, sync_hash: bytes, settings_hash: bytes, host_
         "atom__account__kms", "node"
     )
     token = tokens.filter(token_hash=token_hash(installer_token)).first()
-    if token is None or not token.is_valid():
+    if token is None or not token.is_valid() or bytes(token.token_hash) != token_hash(installer_token):
         raise _token_refused("unknown", "is not known")
     hashes = {NodeCredential.Kind.SYNC: sync_hash, NodeCredential.Kind.SETTINGS: settings_hash}
     if token.node is not None and _hashes(token.node) == hashes:

@@ -78,6 +78,7 @@ class Migration(migrations.Migration):
             name='Enrolment',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('attachment_revision', models.PositiveIntegerField()),
                 ('installing', models.BooleanField(default=False)),
@@ -100,6 +101,7 @@ class Migration(migrations.Migration):
             name='KmsAccount',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('state', models.CharField(choices=[('active', 'Active'), ('disabled', 'Disabled'), ('shredded', 'Shredded')], default='active', max_length=16)),
                 ('since', models.DateTimeField(default=django.utils.timezone.now)),
@@ -118,6 +120,7 @@ class Migration(migrations.Migration):
             name='LoginAlarm',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('mount', models.CharField(max_length=16)),
                 ('role', models.CharField(max_length=64)),
@@ -152,6 +155,7 @@ class Migration(migrations.Migration):
             name='PropertiesFile',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('name', models.CharField(max_length=120)),
                 ('revision', models.PositiveIntegerField()),
@@ -171,6 +175,7 @@ class Migration(migrations.Migration):
             name='Recipient',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('kind', models.CharField(choices=[('environment', 'Environment'), ('atom', 'Atom')], max_length=16)),
                 ('in_transit_version', models.PositiveIntegerField(default=1)),
@@ -209,6 +214,7 @@ class Migration(migrations.Migration):
             name='SecretId',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('atom_id', models.UUIDField(db_index=True)),
                 ('attachment_revision', models.PositiveIntegerField()),
@@ -262,6 +268,7 @@ class Migration(migrations.Migration):
             name='ShredApproval',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('given_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
@@ -273,6 +280,7 @@ class Migration(migrations.Migration):
             name='ShredCertificate',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('made_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('document', models.JSONField()),
@@ -303,6 +311,7 @@ class Migration(migrations.Migration):
             name='KmsSettings',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
                 ('mode', models.CharField(choices=[('hosted', 'Hosted vault'), ('byov', 'Bring Your Own Vault')], default='hosted', max_length=8)),
                 ('wrapped', models.BooleanField(default=False)),

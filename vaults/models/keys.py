@@ -83,6 +83,7 @@ class ShredCertificate(SignedModel):
 
     SIGNED = ("document",)
     SIGNERS = ("shredder",)
+    REMEMBERED = False  # written once
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="shred_certificates")
     operation = models.OneToOneField(Operation, models.PROTECT, related_name="shred_certificate")

@@ -21,7 +21,7 @@ class KmsAccount(SignedModel):
     Signed: a writer at the database can neither end its grace period early nor make a disabled one look active.
     """
 
-    SIGNED = ("account_id", "state", "since", "ends_at", "shredded_at")
+    SIGNED = ("account_id", "state", "since", "ends_at", "shredded_at", "rotate_every")
 
     class State(models.TextChoices):
         ACTIVE = "active", "Active"
@@ -49,7 +49,9 @@ class KmsAccount(SignedModel):
     @staticmethod
     def is_active(account: Account) -> bool:
         kms = getattr(account, "kms", None)
-        return kms is not None and kms.state == KmsAccount.State.ACTIVE and kms.has_valid_signature()
+        if kms is None or kms.state != KmsAccount.State.ACTIVE:
+            return False
+        return kms.account_id == account.pk and kms.has_valid_signature()
 
     @classmethod
     def refuse_inactive(cls, account: Account) -> None:

@@ -25,6 +25,7 @@ class Enrolment(SignedModel):
         INTRUDED = "intruded", "Opened by somebody else"
 
     SIGNED = ("node_id", "atom_id", "environment_id", "attachment_revision", "installing")
+    REMEMBERED = False  # each step looks at what grants it
     DELIVERIES = 20  # a runtime whose reply was lost asks again; a loop of asking is cut here
     WRAP_SECONDS = 600
 
@@ -64,6 +65,7 @@ class SecretId(SignedModel):
     """
 
     SIGNED = ("atom_id", "mount", "recipient_id", "accessor")
+    REMEMBERED = False  # it grants nothing
 
     # Rows outlive node and Atom: what was issued must be destroyed even after they are deleted here.
     enrolment = models.ForeignKey(Enrolment, models.SET_NULL, null=True, related_name="secret_ids")

@@ -16,7 +16,7 @@ class KmsSettings(SignedModel):
     what people are shown, and carry the portal's signature, so that no page repeats what was written past it.
     """
 
-    SIGNED = ("atom_id", "mode", "wrapped", "revision")
+    SIGNED = ("atom_id", "mode", "wrapped", "revision", "data_key_id")
     SIGNERS = WEB
 
     class Mode(models.TextChoices):
@@ -54,7 +54,7 @@ class PropertiesFile(SignedModel):
     the same file from another one without keeping it. The facts are signed, for they become commands on a page.
     """
 
-    SIGNED = ("atom_id", "name", "revision", "facts")
+    SIGNED = ("atom_id", "name", "revision", "facts", "data_key_id")
     SIGNERS = WEB
 
     atom = models.OneToOneField(Atom, models.CASCADE, related_name="properties_file")

@@ -11,7 +11,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
-from accounts.rows import RowTampered
 from atoms.models import Atom
 from kmscore.byov.customer import FILE_PATH, SETTINGS_PATH, CustomerVault
 from kmscore.refused import Refused
@@ -75,14 +74,14 @@ def file_of(atom: Atom) -> PropertiesFile | None:
 
 def with_settings(atom: Atom) -> Atom:
     """The Atom as it is now, with its settings: one query. Raises RowTampered."""
-    return Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk).verified()
+    return Atom.objects.select_related("account__kms", *SETTINGS).get(pk=atom.pk).verified(pk=atom.pk)
 
 
 def refuse_forged(atom: Atom) -> Atom:
     """For pages: what stands beside the sealed settings is the portal's own. Raises RowTampered."""
     for row in (getattr(atom, "kms_settings", None), file_of(atom)):
-        if row is not None and not row.has_valid_signature():
-            raise RowTampered(f"{row._meta.label} {row.pk} does not bear the portal's signature.")
+        if row is not None:
+            row.verified(atom_id=atom.pk)
     return atom
 
 

@@ -154,7 +154,9 @@ def login_alarm_close(request: AccountRequest, alarm_id: object) -> HttpResponse
 
 def _find(request: AccountRequest, alarm_id: object) -> LoginAlarm:
     """Raises RowTampered for a row that was written past the portal."""
-    return get_object_or_404(LoginAlarm, pk=alarm_id, account=request.account, closed_at=None).verified()
+    return get_object_or_404(LoginAlarm, pk=alarm_id, account=request.account, closed_at=None).verified(
+        pk=alarm_id, account_id=request.account.pk
+    )
 
 
 def _context(request: AccountRequest, alarm: LoginAlarm) -> dict[str, object]:

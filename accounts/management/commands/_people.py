@@ -8,7 +8,17 @@ from django.core.management.base import CommandError
 from django.core.validators import validate_email
 
 from accounts import credentials
-from accounts.models import User
+from accounts.models import Account, User
+
+
+def find_account(code: str) -> Account:
+    """The account of this code, as it was signed. Raises CommandError."""
+    account = Account.objects.filter(code=code).first()
+    if account is None:
+        raise CommandError(f"There is no account {code}.")
+    if account.code != code or not account.has_valid_signature():
+        raise CommandError(f"The account {code} was changed past the portal; nothing was done.")
+    return account
 
 
 def find_or_create_user(email: str) -> User:
@@ -20,7 +30,7 @@ def find_or_create_user(email: str) -> User:
     validate_email(email)
     found = User.objects.filter(email=email).first()
     if found is not None:
-        if not credentials.is_genuine(found):
+        if found.email != email or not credentials.is_genuine(found):
             raise CommandError(f"The credentials of {email} were changed past the portal: see reset_credentials.")
         return found
     return User.objects.create_user(email, new_password(email))

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from accounts import actions
-from accounts.management.commands._people import find_or_create_user
+from accounts.management.commands._people import find_account, find_or_create_user
 from accounts.models import Account, Role
 
 
@@ -23,9 +23,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        account = Account.objects.filter(code=options["code"]).first()
-        if account is None:
-            raise CommandError(f"There is no account {options['code']}.")
+        account = find_account(options["code"])
         roles = [self._role(account, name) for name in options["role"]]
         try:
             with transaction.atomic():
@@ -33,12 +31,14 @@ class Command(BaseCommand):
                 actions.add_member(account, user, roles, actor="operator")
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
-        self.stdout.write(f"{user.email} is a member of {account.code} with {', '.join(role.name for role in roles)}.")
+        self.stdout.write(f"{user.email} is a member of {account.code} with {', '.join(map(str, roles))}.")
 
     def _role(self, account: Account, name: str) -> Role:
-        roles = Role.objects.filter(Q(account=account) | Q(account=None))
-        role = roles.filter(name=name).order_by("account").first()
-        if role is None:
-            known = ", ".join(sorted(roles.values_list("name", flat=True)))
-            raise CommandError(f"There is no role {name}. There are: {known}.")
-        return role
+        """By the name that is signed, or that the code has for a built-in one."""
+        roles = [
+            role for role in Role.objects.filter(Q(account=account) | Q(account=None)) if role.has_valid_signature()
+        ]
+        for role in sorted(roles, key=lambda role: role.account_id is None):
+            if str(role) == name:
+                return role
+        raise CommandError(f"There is no role {name}. There are: {', '.join(sorted(map(str, roles)))}.")

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts import audit
+from accounts import audit, memory
 from accounts.models import Account
 from accounts.rows import RowTampered
 from extensions.actions import StaleRevision
@@ -61,6 +61,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         restore = self._which(options)
         use_credentials([options["credentials"] / name for name in ("web", "worker")])
+        if restore.database:
+            memory.forget()  # its rows are those of an earlier day, on the operator's word
         try:
             self._all(restore, adopt=options["adopt"])
             if options["source"]:

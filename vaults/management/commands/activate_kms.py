@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
-from accounts.models import Account
+from accounts.management.commands._people import find_account
 from vaults.keys.provision import activate_kms
 
 
@@ -15,8 +15,6 @@ class Command(BaseCommand):
         parser.add_argument("code", help="The account's code, for example acme-X1Y2Z3.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        account = Account.objects.filter(code=options["code"]).first()
-        if account is None:
-            raise CommandError(f"There is no account {options['code']}.")
+        account = find_account(options["code"])
         activate_kms(account, actor="operator")
         self.stdout.write(f"The Key Management Service of {account.code} is active.")
