@@ -47,13 +47,14 @@ def enrol(options: argparse.Namespace) -> None:
     from kmsruntime.enrolment.enrol import enrol as enrol_container
     from kmsruntime.keysource.allowlist import allow
     from kmsruntime.remote.addresses import checked_address, checked_ca
+    from kmsruntime.store.keys import own_key_file
 
     config = Config(
         checked_address("--portal", options.portal),
         checked_address("--vault", options.vault),
         checked_ca("--portal-ca", options.portal_ca),
         checked_ca("--vault-ca", options.vault_ca),
-        str(expanded(options.key_file)) if options.key_file else "",
+        own_key_file(expanded(options.key_file)) if options.key_file else "",
     )
     config = allow(config, options.allow_vault, options.allow_env)
     atom = enrol_container(Home(options.directory), config, _installer_token(), _patience(options.wait))
