@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from kmsruntime import VERSION
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.place import settled
-from kmsruntime.disk.rights import work_as_oneself
+from kmsruntime.disk.rights import refuse_another
 from kmsruntime.errors import (
     EXIT_CODES,
     CommandNotExecutable,
@@ -99,13 +99,13 @@ def exec_(options: argparse.Namespace) -> None:
     command = options.command[1:] if options.command[0] == "--" else options.command
     if not command[0]:
         raise CommandNotFound("command_not_found", "The program to run has an empty name.")
+    refuse_another(options.directory)
     store = _store(Home(options.directory))
     given = variables(store, [parsed_map(text) for text in options.map], options.only, os.environ, say)
     environment = dict(os.environb) | {gift.name.encode(): gift.value for gift in given}
     # What Python changed for itself is put back: the program gets the signals its parent meant for it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    work_as_oneself()
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 no shell is wanted
     except FileNotFoundError:
