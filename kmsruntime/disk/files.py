@@ -32,7 +32,7 @@ def look(path: Path) -> os.stat_result | None:
         return path.lstat()
     except FileNotFoundError:
         return None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _failed(path, error) from None
 
 
@@ -119,7 +119,7 @@ def read_private(path: Path) -> bytes | None:
             raise StorageFailed(
                 "file_open_to_others", f"Others may read {path}; run: chmod 600 {shlex.quote(str(path))}"
             ) from None
-        raise StorageFailed("storage_failed", f"{path} {problem}: put a file of yours there, or remove it.") from None
+        raise StorageFailed("storage_failed", f"{path} {problem}: put the file itself there.") from None
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -183,11 +183,19 @@ def _take(descriptor: int, wait: float, sentence: str) -> None:
         time.sleep(0.05)
 
 
-def _failed(path: Path, error: OSError) -> StorageFailed:
+def _failed(path: Path, error: OSError | ValueError) -> StorageFailed:
+    if isinstance(error, ValueError):
+        return StorageFailed(
+            "storage_failed", f"{path} is no path here (LANG=C.UTF-8 takes every name): choose another."
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFailed(
             "disk_full", f"No space left to write {path}: free some and run this again; what was there is unharmed."
         )
     if error.errno == errno.ELOOP:
         return StorageFailed("storage_failed", f"{path} is a link: put the file itself there.")
-    return StorageFailed("storage_failed", f"{path} cannot be used: {error.strerror or 'input/output error'}.")
+    return StorageFailed(
+        "storage_failed",
+        f"{path} cannot be used: {error.strerror or 'Input/output error'}. ls -ld shows what it is and whose; mend that, and "
+        "run this again.",
+    )

@@ -58,7 +58,7 @@ class Reporter:
 
     def shows_failed_step(self) -> bool:
         """Whether a step of the customer's vault is known to have failed."""
-        return any(step["state"] == "failed" for step in read_state(self._home).preflight)
+        return any(step.get("state") == "failed" for step in read_state(self._home).preflight)
 
     def set_token_facts(self, facts: dict[str, Any] | None) -> None:
         """What is known of the customer's token from now on; None in hosted mode, and after a switch."""
