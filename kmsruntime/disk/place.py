@@ -44,7 +44,7 @@ def settled_beside(directory: Path) -> Path:
     """
     if os.geteuid() != 0:
         return _followed(directory, lambda part, found: None)
-    judge = _Judge("enrol --key-file", takes_rights=False)
+    judge = _Judge("--key-file (key_file in config.json)", takes_rights=False)
     found = _followed(directory, judge.look)
     judge.conclude()
     return found

@@ -51,7 +51,11 @@ class KeySource(Protocol):
 
 
 def own_key_file(path: Path) -> str:
-    """A path for one container's KeyFile, which would remove the keys of another container with the same path."""
+    """A path for one container's KeyFile, which would remove the keys of another container with the same path.
+
+    Raises StorageFailed where that would, before an installer token is spent.
+    """
+    settled_beside(path.parent)
     return f"{path}.{os.urandom(8).hex()}"
 
 

@@ -17,7 +17,7 @@ import pytest
 from kmsruntime.disk.home import Home
 from kmsruntime.errors import StorageFailed
 from kmsruntime.store.keys import KeyFile, own_key_file
-from tests.kmsruntime.disk.roots import NOBODY, hand_over, only_root
+from tests.kmsruntime.disk.roots import NOBODY, as_root, hand_over, only_root
 from tests.live import ROOT
 
 KEY = bytes(32)
@@ -55,7 +55,7 @@ def test_the_way_is_judged_at_each_use(passable: Path) -> None:
     keys = KeyFile(passable / "keys" / "key")
     keys.write(KEPT, KEY)
     os.chown(passable / "keys", NOBODY, NOBODY)
-    refused(keys, "directory_foreign", "enrol --key-file")
+    refused(keys, "directory_foreign", "key_file in config.json")
 
 
 @only_root
@@ -68,6 +68,17 @@ def test_root_keeps_no_key_where_everybody_makes_entries_and_one_below_it(passab
     keys = KeyFile(passable / "temporary" / "own" / "key")
     keys.write(KEPT, KEY)
     assert keys.read(KEPT) == KEY
+
+
+@only_root
+def test_enrol_refuses_such_a_directory_before_it_spends_the_token(passable: Path) -> None:
+    (passable / "keys").mkdir()
+    hand_over(passable / "keys")
+    addresses = ("--portal", "https://localhost:1", "--vault", "https://localhost:1")
+    words = ("enrol", *addresses, "--key-file", str(passable / "keys" / "key"))
+    done = as_root(*words, home=passable / "kms", text="kms-token")
+    assert (done.returncode, "belongs to nobody" in done.stderr) == (77, True), done.stderr
+    assert not (passable / "kms").exists()
 
 
 def test_two_containers_with_the_same_key_file_keep_their_keys(tmp_path: Path) -> None:
