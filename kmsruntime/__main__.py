@@ -11,12 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from kmsruntime import VERSION
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.place import settled
-from kmsruntime.disk.rights import work_as_oneself
+from kmsruntime.disk.rights import refuse_another
 from kmsruntime.errors import (
     EXIT_CODES,
     CommandNotExecutable,
@@ -24,6 +25,7 @@ from kmsruntime.errors import (
     EnrolmentRefused,
     RuntimeProblem,
     SelectionRefused,
+    StorageFailed,
     ValueMissing,
     describe_unexpected,
     printable,
@@ -46,14 +48,15 @@ def enrol(options: argparse.Namespace) -> None:
     from kmsruntime.disk.home import Config
     from kmsruntime.enrolment.enrol import enrol as enrol_container
     from kmsruntime.keysource.allowlist import allow
-    from kmsruntime.remote.addresses import checked_address, checked_ca
+    from kmsruntime.remote.addresses import checked_address, checked_ca, checked_path
+    from kmsruntime.store.keys import own_key_file
 
     config = Config(
         checked_address("--portal", options.portal),
         checked_address("--vault", options.vault),
         checked_ca("--portal-ca", options.portal_ca),
         checked_ca("--vault-ca", options.vault_ca),
-        str(expanded(options.key_file)) if options.key_file else "",
+        checked_path("--key-file", own_key_file(expanded(options.key_file))) if options.key_file else "",
     )
     config = allow(config, options.allow_vault, options.allow_env)
     atom = enrol_container(Home(options.directory), config, _installer_token(), _patience(options.wait))
@@ -87,8 +90,7 @@ def get(options: argparse.Namespace) -> None:
         raise SelectionRefused("selection_invalid", "Name a CONNECTION and a FIELD, or --property NAME.")
     store = _store(Home(options.directory))
     value = value_of(store, find(store, f"property/{name}" if name else f"{connection}/{field}"))
-    sys.stdout.buffer.write(value + (b"\n" if sys.stdout.isatty() else b""))
-    sys.stdout.buffer.flush()
+    put(value + (b"\n" if sys.stdout and sys.stdout.isatty() else b""))
 
 
 def exec_(options: argparse.Namespace) -> None:
@@ -98,13 +100,13 @@ def exec_(options: argparse.Namespace) -> None:
     command = options.command[1:] if options.command[0] == "--" else options.command
     if not command[0]:
         raise CommandNotFound("command_not_found", "The program to run has an empty name.")
+    refuse_another(options.directory)
     store = _store(Home(options.directory))
     given = variables(store, [parsed_map(text) for text in options.map], options.only, os.environ, say)
     environment = dict(os.environb) | {gift.name.encode(): gift.value for gift in given}
     # What Python changed for itself is put back: the program gets the signals its parent meant for it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    work_as_oneself()
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 no shell is wanted
     except FileNotFoundError:
@@ -122,7 +124,7 @@ def status(options: argparse.Namespace) -> None:
     from kmsruntime.status.screen import gather, screen
 
     found = gather(Home(options.directory))
-    print(json.dumps(found, indent=2) if options.json else screen(found))  # json: ASCII, every name escaped
+    put_line(json.dumps(found, indent=2) if options.json else screen(found))  # json: ASCII, every name escaped
 
 
 def check(options: argparse.Namespace) -> None:
@@ -133,7 +135,7 @@ def check(options: argparse.Namespace) -> None:
     from kmsruntime.keysource.check import check
 
     found = check(Container(Home(options.directory)))
-    print(json.dumps(found.document(), indent=2) if options.json else found.screen())
+    put_line(json.dumps(found.document(), indent=2) if options.json else found.screen())
     if found.problem is not None:
         raise found.problem
 
@@ -149,12 +151,12 @@ def allow_vault(options: argparse.Namespace) -> None:
             config = allow(disallow(home.read_config(), options.remove), options.addresses, options.allow_env)
             home.write_config(config)
     for line in lines(config):
-        print(printable(line))  # the directory's owner wrote what is listed
+        put_line(printable(line))  # the directory's owner wrote what is listed
 
 
 def version(options: argparse.Namespace) -> None:
     """Print the version."""
-    print(VERSION)
+    put_line(VERSION)
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
@@ -176,33 +178,74 @@ COMMANDS: Final[Mapping[str, Command]] = {
 def say(line: str) -> None:
     """One line to standard error, with the time; whatever names are in it, it stays one line."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(f"{moment} kms-runtime: {printable(line)}", file=sys.stderr, flush=True)
+    _complain(f"{moment} kms-runtime: {printable(line)}")
 
 
-def _complain(sentence: str) -> None:
-    """To standard error; never to standard output, where somebody may be waiting for a value."""
-    if sys.stderr is not None:  # None: it was closed
-        print(f"kms-runtime: {sentence}", file=sys.stderr)
+def put(content: bytes) -> None:
+    """To standard output. Raises StorageFailed where not all of it arrives: what did not was not given."""
+    if sys.stdout is None:  # it was closed
+        raise StorageFailed("output_failed", "Standard output is closed: run this with one.")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    except OSError as error:
+        _give_up(sys.stdout)
+        raise StorageFailed(
+            "output_failed", f"Standard output takes no more ({error.strerror}): send it elsewhere."
+        ) from None
+
+
+def put_line(text: str) -> None:
+    """As `put`, for people: what the terminal has no letters for is shown as its escape."""
+    encoding = sys.stdout.encoding if sys.stdout else "ascii"
+    put(f"{text}\n".encode(encoding, "backslashreplace"))
+
+
+def _complain(line: str) -> None:
+    """To standard error, if it takes it; never to standard output, where somebody may be waiting for a value."""
+    if sys.stderr is not None:
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except OSError:
+            _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    """What it did not take, Python would try again at its end, and exit with a code of its own."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def main() -> NoReturn:
     """The console script. Every RuntimeProblem is one line and its exit code; no text of another exception is shown."""
+    code = 0
     try:
-        parser = build_parser(COMMANDS)
-        if not sys.argv[1:]:
-            parser.print_help(sys.stderr)
-            sys.exit(EXIT_CODES["usage"])
-        options = parser.parse_args()
-        if "directory" in options:
-            options.directory = settled(options.directory)
-        options.function(options)
+        try:
+            _run()
+        finally:
+            if sys.stdout is not None:
+                put(b"")  # --help
     except RuntimeProblem as problem:
-        _complain(f"{printable(problem.sentence)} [{printable(problem.code)}]")
-        sys.exit(problem.exit_code)
+        _complain(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]")
+        code = problem.exit_code
+    except KeyboardInterrupt:
+        code = EXIT_CODES["interrupted"]
     except Exception as error:  # noqa: BLE001 the text of an unforeseen exception could hold a value
-        _complain(describe_unexpected(error))
-        sys.exit(EXIT_CODES["unexpected"])
-    sys.exit(0)
+        _complain(f"kms-runtime: {describe_unexpected(error)}")
+        code = EXIT_CODES["unexpected"]
+    sys.exit(code)
+
+
+def _run() -> None:
+    parser = build_parser(COMMANDS)
+    if not sys.argv[1:]:
+        parser.print_help(sys.stderr)
+        sys.exit(EXIT_CODES["usage"])
+    options = parser.parse_args()
+    if "directory" in options:
+        options.directory = settled(options.directory)
+    options.function(options)
 
 
 def _store(home: Home) -> Store:
@@ -235,13 +278,14 @@ def _explained(home: Home, problem: RuntimeProblem) -> RuntimeProblem:
 
 
 def _installer_token() -> str:
-    if sys.stdin.isatty():
-        import getpass
+    token = ""
+    with suppress(OSError, EOFError, UnicodeDecodeError):
+        if sys.stdin is not None and sys.stdin.isatty():
+            import getpass
 
-        text = getpass.getpass("Installer token: ")
-    else:
-        text = sys.stdin.read(_TOKEN_CHARACTERS + 1)
-    token = text.strip()
+            token = getpass.getpass("Installer token: ").strip()
+        elif sys.stdin is not None:  # None: it was closed
+            token = sys.stdin.buffer.read(_TOKEN_CHARACTERS + 1).decode().strip()
     if not token or len(token) > _TOKEN_CHARACTERS or not token.isascii() or any(c.isspace() for c in token):
         raise EnrolmentRefused(
             "installer_token_unreadable", "Standard input must hold the installer token and nothing else."

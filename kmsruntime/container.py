@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cached_property
 
 from kmscore.vaultclient.client import Vault
+from kmsruntime.disk import rights
 from kmsruntime.disk.home import Config, Home
 from kmsruntime.keysource.settings import SettingsCache
 from kmsruntime.keysource.sources import KeySources
@@ -16,14 +16,14 @@ from kmsruntime.store.sealed_state import SealedState
 
 
 class Container:
-    """What belongs to one directory. environment: this machine's variables.
+    """What belongs to one directory. environment: the variables that a properties file may ask for, this machine's by default.
 
     Building a part contacts nobody. Raises NotEnrolled, and HostedVaultMisconfigured for an unusable address or CA file.
     """
 
-    def __init__(self, home: Home, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, home: Home, environment: Mapping[str, str] | None = None) -> None:
         self.home = home
-        self._environment = environment
+        self._environment = rights.environment() if environment is None else environment
 
     @cached_property
     def config(self) -> Config:

@@ -37,6 +37,7 @@ EXIT_CODES: Final = {
     "settings_refused": 84,
     "command_not_executable": 126,
     "command_not_found": 127,
+    "interrupted": 130,
 }
 
 
@@ -46,8 +47,8 @@ class RuntimeProblem(Exception):
     kind = "unexpected"
 
     def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code, self.sentence = code, sentence
+        self.code, self.sentence = code, printable(sentence)  # it is kept and reported, too: a path may be no text
+        super().__init__(self.sentence)
 
     @property
     def exit_code(self) -> int:

@@ -142,7 +142,8 @@ _FINE: Final[Mapping[str, str]] = {
 
 _SENTENCES: Final[Mapping[str, str]] = {
     "confirm_vault": "What is held on the container would go to a vault named elsewhere: confirm the vault on the container first.",
-    "env_missing": "The variable {detail} is not set in the container's environment.",
+    "env_missing": "The variable {detail} is not set in the container's environment: set it for kms-runtime, and do not "
+    "start that as root in another user's directory, where it reads no variable.",
     "env_not_allowed": "The container does not give out the variable {detail}: allow it there, if it is meant for the vault.",
     "placeholder_in_text": "A placeholder stands inside the text of {detail}: only whole values are filled in on the container.",
     "file_refused": "The file {detail} names cannot be read on the container, or is not PEM, or its password is wrong.",

@@ -18,6 +18,7 @@ from typing import Any, Final
 from urllib3 import HTTPConnectionPool
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?\r?\n", re.DOTALL)
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] [0-9]{3}(?: [^\r\n]*)?\r?\n")
 _LENGTH: Final = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 _LINE_BYTES: Final = 65537  # as http.client
 _SWITCHING: Final = 101
@@ -62,13 +63,14 @@ class _TimelyReader(io.RawIOBase):
 
 class _Lines(io.BufferedReader):
     """Knows whether a line was asked for that broke off: the standard library takes the end of what came for the end of the
-    headers."""
+    headers. And whether one holds a carriage return that ends none: it takes that for the end of a line, too."""
 
-    broke_off = False
+    broke_off, divided, last = False, False, b""
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(size)
+        self.last = line = super().readline(size)
         self.broke_off |= not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size)
+        self.divided |= b"\r" in line.removesuffix(b"\n").removesuffix(b"\r")
         return line
 
 
@@ -88,13 +90,17 @@ class _TimelyResponse(HTTPResponse):
             raise
         if self._lines.broke_off:
             raise IncompleteRead(b"")
-        if not _is_measured(self.headers):
+        if self._lines.divided or not _is_measured(self.headers):
             raise Unframed
 
     def _read_status(self) -> tuple[str, int, str]:
         """Of the final answer. Interim ones (1xx) say nothing of it; but nobody here asked for another protocol."""
         while True:
             found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not (
+                self._lines.broke_off or _STATUS.fullmatch(self._lines.last)
+            ):  # it reads "+200" and "2_00" as numbers, too
+                raise Unframed
             if found[1] >= 200:
                 return found
             if found[1] == _SWITCHING:

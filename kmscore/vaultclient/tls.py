@@ -23,9 +23,10 @@ TLS_SENTENCES: Final = {
     "tls_failed": "TLS with the vault failed: it speaks another protocol or another version.",
 }
 _FILE_SENTENCES: Final = {
-    "ca_invalid": "The CA file for the vault is not readable, or holds no certificates (PEM).",
+    "ca_invalid": "The CA file for the vault is not readable, over 16 MiB, or holds no certificates (PEM).",
     "cert_invalid": "The client certificate for the vault is not readable: PEM with certificate and key, and the key's password.",
 }
+_MOST_BYTES: Final = 16 * 1024 * 1024  # all public authorities together have a quarter of one
 _VERIFY_CODES: Final = {62: "tls_name", 64: "tls_name", 9: "tls_expired", 10: "tls_expired"}  # OpenSSL: X509_V_ERR_…
 _REFUSES_CERTIFICATE: Final = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
 
@@ -68,8 +69,8 @@ def _context() -> ssl.SSLContext:
 
 
 def _refuse_odd(path: str) -> None:
-    """A device or a pipe, which OpenSSL would read for ever. Raises OSError, ValueError."""
-    if path and not stat.S_ISREG(os.stat(path).st_mode):
+    """What OpenSSL would read for ever, or for very long. Raises OSError, ValueError."""
+    if path and (not stat.S_ISREG((found := os.stat(path)).st_mode) or found.st_size > _MOST_BYTES):
         raise ValueError
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import orjson
 
-from kmsruntime.disk.home import Home, damaged, not_enrolled, read_document, write_document
+from kmsruntime.disk.home import Home, Made, not_enrolled, read_as, write_document
+from kmsruntime.disk.typed import built
 
 CREDENTIAL_BYTES: Final = 32  # 43 characters of base64url
 RENEW_BELOW: Final = 1 / 3  # of a secret_id's life
@@ -85,16 +87,7 @@ def new_portal_credential() -> str:
 
 def read_atom(home: Home) -> AtomCredentials:
     """Raises NotEnrolled, StoreDamaged."""
-    document = _read(home, "atom")
-    try:
-        following = document.get("next_login")
-        logins = {
-            "login": VaultLogin(**document["login"]),
-            "next_login": VaultLogin(**following) if following else None,
-        }
-        return AtomCredentials(**(document | logins))
-    except (KeyError, TypeError):
-        raise damaged(home.atom) from None
+    return _read(AtomCredentials, home, home.atom)
 
 
 def write_atom(home: Home, half: AtomCredentials) -> None:
@@ -103,11 +96,7 @@ def write_atom(home: Home, half: AtomCredentials) -> None:
 
 def read_environment(home: Home) -> EnvironmentCredentials:
     """Raises NotEnrolled, StoreDamaged."""
-    document = _read(home, "environment")
-    try:
-        return _environment(document)
-    except (KeyError, TypeError):
-        raise damaged(home.environment) from None
+    return _read(EnvironmentCredentials, home, home.environment)
 
 
 def write_environment(home: Home, half: EnvironmentCredentials) -> None:
@@ -121,17 +110,11 @@ def encode_environment(half: EnvironmentCredentials) -> bytes:
 
 def decode_environment(text: bytes) -> EnvironmentCredentials:
     """The text was sealed with the store's key, so it is what `encode_environment` made."""
-    return _environment(orjson.loads(text))
+    return built(EnvironmentCredentials, orjson.loads(text))
 
 
-def _environment(document: dict[str, Any]) -> EnvironmentCredentials:
-    login = VaultLogin(**document["login"]) if document["login"] else None
-    return EnvironmentCredentials(**(document | {"login": login}))
-
-
-def _read(home: Home, which: str) -> dict[str, Any]:
-    document = read_document(home.atom if which == "atom" else home.environment)
-    if document is None:
+def _read(made: type[Made], home: Home, path: Path) -> Made:
+    found = read_as(made, path)
+    if found is None:
         raise not_enrolled(home)
-    document.pop("format")
-    return document
+    return found

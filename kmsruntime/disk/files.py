@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
+import shlex
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -30,8 +32,18 @@ def look(path: Path) -> os.stat_result | None:
         return path.lstat()
     except FileNotFoundError:
         return None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _failed(path, error) from None
+
+
+def names(directory: Path) -> list[str]:
+    """What lies in it; nothing when there is no such directory. Raises StorageFailed."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _failed(directory, error) from None
 
 
 def target(link: Path) -> Path:
@@ -53,6 +65,8 @@ def make_private_directory(path: Path) -> None:
         if path.is_symlink():
             raise StorageFailed("storage_failed", f"{path} is a link: name the directory itself.")
         found = path.stat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise StorageFailed("storage_failed", f"{path} is not a directory: choose another.")
         if found.st_uid != os.geteuid():
             raise StorageFailed("directory_foreign", f"{path} belongs to another user; choose a directory with --dir.")
         if stat.S_IMODE(found.st_mode) & 0o077:
@@ -73,8 +87,16 @@ def _make_missing(path: Path) -> None:
 
 def is_shared(path: Path) -> bool:
     """Whether this is a home, a temporary directory or the root: never to be closed to others, however empty it is."""
-    found, home = path.resolve(), Path(os.path.expanduser("~")).resolve()  # noqa: PTH111 Path.home() may raise
-    return found in (home, found.parent) or bool(found.stat().st_mode & stat.S_ISVTX)
+    found = path.resolve()
+    return found in (*_homes(found), found.parent) or bool(found.stat().st_mode & stat.S_ISVTX)
+
+
+def _homes(directory: Path) -> set[Path]:
+    """Everybody's that this machine lists, the owner's of the directory whom it may not list, and the one we were told of."""
+    named = [entry.pw_dir for entry in pwd.getpwall()]
+    with suppress(KeyError):
+        named.append(pwd.getpwuid(directory.stat().st_uid).pw_dir)
+    return {Path(os.path.realpath(name)) for name in (*named, os.path.expanduser("~"))}  # noqa: PTH111 Path.home() may raise
 
 
 def write_durably(path: Path, parts: Sequence[bytes], *, synced: bool = True) -> None:
@@ -94,8 +116,10 @@ def read_private(path: Path) -> bytes | None:
         return private_file.read_private(path)
     except private_file.NotPrivate as problem:
         if problem.open_to_others:
-            raise StorageFailed("file_open_to_others", f"Others may read {path}; run: chmod 600 {path}") from None
-        raise StorageFailed("storage_failed", f"{path} {problem}: put a file of yours there, or remove it.") from None
+            raise StorageFailed(
+                "file_open_to_others", f"Others may read {path}; run: chmod 600 {shlex.quote(str(path))}"
+            ) from None
+        raise StorageFailed("storage_failed", f"{path} {problem}: put the file itself there.") from None
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -159,11 +183,19 @@ def _take(descriptor: int, wait: float, sentence: str) -> None:
         time.sleep(0.05)
 
 
-def _failed(path: Path, error: OSError) -> StorageFailed:
+def _failed(path: Path, error: OSError | ValueError) -> StorageFailed:
+    if isinstance(error, ValueError):
+        return StorageFailed(
+            "storage_failed", f"{path} is no path here (LANG=C.UTF-8 takes every name): choose another."
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFailed(
             "disk_full", f"No space left to write {path}: free some and run this again; what was there is unharmed."
         )
     if error.errno == errno.ELOOP:
         return StorageFailed("storage_failed", f"{path} is a link: put the file itself there.")
-    return StorageFailed("storage_failed", f"{path} cannot be used: {error.strerror or 'input/output error'}.")
+    return StorageFailed(
+        "storage_failed",
+        f"{path} cannot be used: {error.strerror or 'Input/output error'}. ls -ld shows what it is and whose; mend that, and "
+        "run this again.",
+    )

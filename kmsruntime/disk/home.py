@@ -14,18 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from kmsruntime.disk import files
+from kmsruntime.disk.typed import built
 from kmsruntime.errors import NotEnrolled, RuntimeProblem, StorageFailed, StoreDamaged
 
 FORMAT: Final = 1
 DEFAULT: Final = Path("~/.kms-runtime")
 LOCK_SECONDS: Final = 60.0
-_TEXTS: Final = ("portal", "vault", "portal_ca", "vault_ca", "key_file")
-_LISTS: Final = ("allow_vaults", "allow_env")  # not in files of earlier versions
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,14 @@ class Home:
     def lock(self, wait: float = LOCK_SECONDS) -> Iterator[None]:
         """Alone in the directory, for a change. Raises Busy, NotEnrolled without a directory, StorageFailed for another one
         than `only_daemon` began in."""
-        if self._daemons not in (None, self._identity()):
+        found = self._identity()
+        if found is None and self._daemons is None:
+            raise not_enrolled(self)
+        if self._daemons not in (None, found):
             raise StorageFailed(
                 "directory_replaced",
-                f"{self.directory} is another directory by now: stop kms-runtime run, start it again.",
+                f"{self.directory} is another directory by now, or gone: put it back, or stop kms-runtime run and start it "
+                "again.",
             )
         sentence = f"Another kms-runtime is changing {self.directory}; try again when it is done."
         with files.locked(self.directory / "lock", wait=wait, sentence=sentence):
@@ -95,30 +99,28 @@ class Home:
 
     @contextmanager
     def only_daemon(self) -> Iterator[None]:
-        """The one `run` of this directory. Raises Busy."""
+        """The one `run` of this directory. Raises Busy, NotEnrolled without a directory."""
         self._daemons = self._identity()
+        if self._daemons is None:
+            raise not_enrolled(self)
         sentence = f"kms-runtime run is at work in {self.directory} already."
         with files.locked(self.directory / "run.lock", wait=0, sentence=sentence):
             yield
 
-    def _identity(self) -> tuple[int, int]:
-        """Of the directory, whatever name it has. Raises NotEnrolled when there is none, StorageFailed."""
+    def _identity(self) -> tuple[int, int] | None:
+        """Of the directory, whatever name it has; None when there is none. Raises StorageFailed."""
         found = files.look(self.directory)
-        if found is None or not stat.S_ISDIR(found.st_mode):
-            raise not_enrolled(self)
-        return found.st_dev, found.st_ino
+        return (found.st_dev, found.st_ino) if found is not None and stat.S_ISDIR(found.st_mode) else None
 
     def read_config(self) -> Config:
         """Raises NotEnrolled when there is none, StoreDamaged when it cannot be understood."""
-        document = read_document(self.config)
-        if document is None:
+        config = read_as(Config, self.config)
+        if config is None:
             raise not_enrolled(self)
-        try:
-            texts = {name: str(document[name]) for name in _TEXTS}
-            lists = {name: tuple(map(str, document.get(name, ()))) for name in _LISTS}
-            return Config(**texts, **lists)  # type: ignore[arg-type]
-        except (KeyError, TypeError):
-            raise damaged(self.config) from None
+        paths = (config.portal_ca, config.vault_ca, config.key_file)
+        if any("\0" in path or not (path == "" or path.startswith("/")) for path in paths):
+            raise damaged(self.config)
+        return config
 
     def write_config(self, config: Config) -> None:
         write_document(self.config, asdict(config))
@@ -140,6 +142,18 @@ def read_document(path: Path) -> dict[str, Any] | None:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise damaged(path)
     return document
+
+
+def read_as(made: type[Made], path: Path) -> Made | None:
+    """The dataclass that was written there, None when there is no file. Raises StoreDamaged, StorageFailed."""
+    document = read_document(path)
+    if document is None:
+        return None
+    del document["format"]
+    try:
+        return built(made, document)
+    except TypeError:
+        raise damaged(path) from None
 
 
 def write_document(path: Path, document: dict[str, Any], *, synced: bool = True) -> None:

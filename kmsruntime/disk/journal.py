@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
-from kmsruntime.disk.home import Home, damaged, read_document, write_document
+from kmsruntime.disk.home import Home, read_as, write_document
 
 Purpose = Literal["installation", "attachment", "renewal", "lost"]
 
@@ -89,16 +89,7 @@ class Journal:
 
 def read_journal(home: Home) -> Journal | None:
     """The hand-over that is under way, if any. Raises StoreDamaged, StorageFailed."""
-    document = read_document(home.handover)
-    if document is None:
-        return None
-    document.pop("format")
-    try:
-        grants = [_grant(one) for one in document["grants"]]
-        delivery = HandoverDelivery(**document["delivery"]) if document["delivery"] else None
-        return Journal(**(document | {"grants": grants, "delivery": delivery}))
-    except (KeyError, TypeError):
-        raise damaged(home.handover) from None
+    return read_as(Journal, home.handover)
 
 
 def write_journal(home: Home, journal: Journal, *, public: bool = False) -> None:
@@ -108,9 +99,3 @@ def write_journal(home: Home, journal: Journal, *, public: bool = False) -> None
 def fingerprint(token: str) -> str:
     """SHA-256 in hex: says which token without being one."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _grant(one: dict[str, Any]) -> WrappedLogin:
-    return WrappedLogin(
-        one["mount"], one["recipient"], WrappedCredential(**one["role_id"]), WrappedCredential(**one["secret_id"])
-    )

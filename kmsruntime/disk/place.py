@@ -7,6 +7,7 @@ the way, from the top, before it follows it or reads anything.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,10 +31,22 @@ def settled(directory: Path) -> Path:
     path = files.expanded(directory)
     if os.geteuid() != 0:
         return _followed(path, lambda part, found: None)
-    judge = _Judge()
+    judge = _Judge("--dir")
     found = _followed(path, judge.look)
     judge.conclude()
     files.look(found)  # the owner may not be able to go where root went
+    return found
+
+
+def settled_beside(directory: Path) -> Path:
+    """The same for another directory that a container's files name, judged anew at each use: for root that is still root, no
+    part of the way there is anybody else's. Raises StorageFailed.
+    """
+    if os.geteuid() != 0:
+        return _followed(directory, lambda part, found: None)
+    judge = _Judge("--key-file (key_file in config.json)", takes_rights=False)
+    found = _followed(directory, judge.look)
+    judge.conclude()
     return found
 
 
@@ -58,9 +71,13 @@ def _followed(path: Path, look: Callable[[Path, os.stat_result], None]) -> Path:
 
 
 class _Judge:
-    """Of one way from the top: whose it is besides root's, and whether others could lead it elsewhere."""
+    """Of one way from the top: whose it is besides root's, and whether others could lead it elsewhere.
 
-    def __init__(self) -> None:
+    option: how another way is named. takes_rights: of the one whose it is; without, it has to be root's alone.
+    """
+
+    def __init__(self, option: str, *, takes_rights: bool = True) -> None:
+        self._option, self._takes_rights = option, takes_rights
         self._owner = 0
         self._shared: Path | None = None  # where everybody may make an entry that only its owner may take away
 
@@ -68,11 +85,17 @@ class _Judge:
         """Takes the rights of the first owner that is not root. Raises StorageFailed."""
         self._shared = None
         if found.st_uid not in (0, self._owner):
+            if not self._takes_rights:
+                raise StorageFailed(
+                    "directory_foreign",
+                    f"{part} belongs to {name_of(found.st_uid)}, who could lead root elsewhere: run chown -h root "
+                    f"{shlex.quote(str(part))}, or choose a directory of root's alone with {self._option}.",
+                )
             if self._owner:
                 raise StorageFailed(
                     "directory_foreign",
                     f"{part} belongs to {name_of(found.st_uid)}, and the way there to {name_of(self._owner)}: choose a "
-                    "directory with --dir that one user alone, besides root, can move.",
+                    f"directory with {self._option} that one user alone, besides root, can move.",
                 )
             self._owner = found.st_uid
             take_rights(self._owner, part)
@@ -80,8 +103,8 @@ class _Judge:
             if not found.st_mode & stat.S_ISVTX:
                 raise StorageFailed(
                     "directory_open_to_others",
-                    f"Others may write in {part} and so lead root elsewhere: run chmod go-w {part}, or choose another "
-                    "directory with --dir.",
+                    f"Others may write in {part} and so lead root elsewhere: run chmod go-w {shlex.quote(str(part))}, or "
+                    f"choose another directory with {self._option}.",
                 )
             self._shared = part
 
@@ -91,7 +114,7 @@ class _Judge:
             raise StorageFailed(
                 "directory_shared",
                 f"Everybody may write in {self._shared}: make a directory of your own there first (mkdir -m 700), or choose "
-                "one elsewhere, with --dir.",
+                f"one elsewhere, with {self._option}.",
             )
 
 

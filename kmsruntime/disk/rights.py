@@ -8,6 +8,7 @@ import grp
 import os
 import pwd
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,7 @@ PACKAGES: Final = (
     "orjson",
     "urllib3",
 )  # what is loaded when it is needed
-_OWN_GROUP: Final = os.getegid()
-_OWN_GROUPS: Final = os.getgroups()
+_STARTED_AS: Final = os.geteuid()
 
 
 def take_rights(user: int, directory: Path) -> None:
@@ -48,12 +48,19 @@ def take_rights(user: int, directory: Path) -> None:
         )
 
 
-def work_as_oneself() -> None:
-    """Root again, for a program that root starts."""
-    if os.getuid() == 0 and os.geteuid() != 0:
-        os.seteuid(0)
-        os.setegid(_OWN_GROUP)
-        os.setgroups(_OWN_GROUPS)
+def environment() -> Mapping[str, str]:
+    """The variables that the directory's files, and a properties file, may ask for; none of root's where they are another's."""
+    return os.environ if os.geteuid() == _STARTED_AS else {}
+
+
+def refuse_another(directory: Path) -> None:
+    """Of what root does with what it finds there, and not with its owner's rights: starting a program. Raises StorageFailed."""
+    if os.geteuid() != _STARTED_AS:
+        owner = name_of(os.geteuid())
+        raise StorageFailed(
+            "directory_foreign",
+            f"{directory} belongs to {owner}, who decides there what a program of root's would get: start this as {owner}.",
+        )
 
 
 def name_of(user: int) -> str:

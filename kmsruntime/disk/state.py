@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from kmsruntime.disk.home import Home, read_document, write_document
+from kmsruntime.disk.home import Home, read_as, write_document
 from kmsruntime.errors import RuntimeProblem
 
 OK = "ok"
@@ -40,12 +40,10 @@ class State:
 
 def read_state(home: Home) -> State:
     """A damaged or missing file is an empty state."""
-    with suppress(RuntimeProblem, TypeError):
-        document = read_document(home.state)
-        if document is not None:
-            document.pop("format")
-            return State(**document)
-    return State()
+    found = None
+    with suppress(RuntimeProblem):
+        found = read_as(State, home.state)
+    return found or State()
 
 
 def write_state(home: Home, state: State) -> None:

@@ -35,6 +35,8 @@ class Renewal:
         purpose = under_way(self._home)
         if purpose is not None and purpose != "renewal":
             self.fetch(purpose)
+        credentials.read_atom(self._home)  # without it there is nothing to renew …
+        self._sealed_state.environment()  # … and without this
         self.in_time(begun=purpose == "renewal")
 
     def in_time(self, *, begun: bool = False) -> None:

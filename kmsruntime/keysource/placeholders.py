@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -98,8 +99,12 @@ def resolve(vault: CustomerVault, container: LocalEnvironment) -> Resolved:
 
 
 def allowed_addresses(addresses: Sequence[str]) -> set[str]:
-    """Addresses as they are compared: scheme, host and port."""
-    return {endpoint_of(address).address for address in addresses}
+    """Addresses as they are compared: scheme, host and port. What is none, in a file that somebody wrote, allows none."""
+    found = set()
+    for address in addresses:
+        with suppress(EndpointRefused):
+            found.add(endpoint_of(address).address)
+    return found
 
 
 def _gives(found: Mapping[str, str], given: Mapping[str, str]) -> bool:

@@ -21,8 +21,9 @@ from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.mounts import OF_ATOMS
 from kmsruntime.disk import credentials, files
 from kmsruntime.disk.credentials import AtomCredentials
-from kmsruntime.disk.home import Home, damaged, read_document, write_document
-from kmsruntime.errors import PortalUnavailable, SettingsRefused
+from kmsruntime.disk.home import Home, read_document, write_document
+from kmsruntime.disk.typed import built
+from kmsruntime.errors import PortalUnavailable, SettingsRefused, StoreDamaged
 from kmsruntime.remote.hosted_vault import log_in_as_atom, vault_errors
 from kmsruntime.remote.portal import Portal
 
@@ -172,12 +173,16 @@ class SettingsCache:
         return self._kept
 
     def _decoded(self) -> _Kept:
-        document = read_document(self._home.settings)
-        if document is None:
-            return _Kept()
-        with suppress(KeyError, TypeError, ValueError, AttributeError):
-            return _Kept(int(document["announced"]), {int(number): one for number, one in document["answers"].items()})
-        raise damaged(self._home.settings)
+        with suppress(StoreDamaged, KeyError, TypeError, ValueError, AttributeError):
+            document = read_document(self._home.settings)
+            if document is None:
+                return _Kept()
+            answers = {int(number): one for number, one in document["answers"].items()}
+            return built(_Kept, {"announced": document["announced"], "answers": answers})
+        raise StoreDamaged(
+            "file_damaged",
+            f"{self._home.settings} is damaged: remove it, and the portal is asked for the settings again.",
+        )
 
     def _write(self, kept: _Kept) -> None:
         answers = {str(number): answer for number, answer in kept.answers.items()}

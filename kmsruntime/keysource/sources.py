@@ -5,7 +5,6 @@ Clients and what was opened are kept for as long as this object lives, so that a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
@@ -81,11 +80,9 @@ class CustomerVaultClient:
 
 
 class KeySources:
-    """Gives the KeySource of a revision. environment: this machine's variables."""
+    """Gives the KeySource of a revision. environment: the variables that a properties file may ask for."""
 
-    def __init__(
-        self, home: Home, hosted: Vault, settings: SettingsCache, environment: Mapping[str, str] = os.environ
-    ) -> None:
+    def __init__(self, home: Home, hosted: Vault, settings: SettingsCache, environment: Mapping[str, str]) -> None:
         self._home, self._hosted, self._settings, self._environment = home, hosted, settings, environment
         self._clients: dict[int, tuple[Resolved | None, Vault]] = {}
 

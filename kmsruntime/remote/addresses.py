@@ -38,4 +38,11 @@ def checked_ca(option: str, path: Path | None) -> str:
         client_context(str(path))
     except TlsFileInvalid:
         raise AddressRefused("ca_invalid", f"{option} must be a readable file of CA certificates (PEM).") from None
-    return str(path.resolve())
+    return checked_path(option, str(path.resolve()))
+
+
+def checked_path(option: str, path: str) -> str:
+    """The path, which will be kept in a file. Raises AddressRefused when it is no text."""
+    if path.encode(errors="replace").decode() != path:
+        raise AddressRefused("path_invalid", f"{option} and the directories above it must have names in UTF-8.")
+    return path

@@ -12,7 +12,7 @@ from kmsruntime import VERSION
 from kmsruntime.disk import credentials
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.state import State, judged, read_state, write_state
-from kmsruntime.errors import RuntimeProblem, StoreDamaged
+from kmsruntime.errors import RuntimeProblem, StoreDamaged, printable
 from kmsruntime.keysource.switch import PreflightResult
 from kmsruntime.remote.portal import Portal
 from kmsruntime.store.format import Header, Store
@@ -58,7 +58,7 @@ class Reporter:
 
     def shows_failed_step(self) -> bool:
         """Whether a step of the customer's vault is known to have failed."""
-        return any(step["state"] == "failed" for step in read_state(self._home).preflight)
+        return any(step.get("state") == "failed" for step in read_state(self._home).preflight)
 
     def set_token_facts(self, facts: dict[str, Any] | None) -> None:
         """What is known of the customer's token from now on; None in hosted mode, and after a switch."""
@@ -141,7 +141,7 @@ def report_of(header: Header, values: int, verdict: str, sentence: str) -> dict[
         "rekey_revision": header.rekey_revision,
         "attachment_revision": header.attachment_revision,
         "version": VERSION,
-        "host_name": socket.gethostname(),
+        "host_name": printable(socket.gethostname()),  # bytes that are no text, too
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from kmsruntime.disk import credentials
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.journal import read_journal
 from kmsruntime.disk.state import OK, State, read_state
+from kmsruntime.disk.typed import built
 from kmsruntime.environment import label
 from kmsruntime.errors import NotEnrolled, RuntimeProblem, printable
 from kmsruntime.store.file import StoreFile
@@ -90,8 +92,8 @@ def _pending(state: State) -> dict[str, str] | None:
     """A switch to newer KMS settings that has not succeeded: the step that fails ("" when it is none of the preflight's)."""
     if state.verdict != PENDING:
         return None
-    failed = next((step for step in state.preflight if step["state"] == "failed"), {"step": "", "code": ""})
-    return {"step": failed["step"], "code": failed["code"], "sentence": state.sentence}
+    failed = next((step for step in state.preflight if step.get("state") == "failed"), {})
+    return {"step": failed.get("step", ""), "code": failed.get("code", ""), "sentence": state.sentence}
 
 
 def _store(home: Home) -> tuple[Header | None, Store | None, RuntimeProblem | None]:
@@ -174,20 +176,17 @@ def _token(facts: dict[str, Any], key: str, at: float) -> str:
     if facts.get("problem"):
         said = explain(Step("token", "failed", str(facts["problem"])), key=key)
         problem = f"{said.sentence} [{facts['problem']}] "
-    if not facts.get("because"):
-        return f"{problem}Its end is not known." if problem else "its end is not known"
-    told = Forecast(
-        facts.get("renews_every"),
-        facts.get("next_renewal"),
-        facts.get("ends"),
-        facts["because"],
-        bool(facts.get("certain")),
-    )
-    return problem + sentence_of(told, at)
+    with suppress(TypeError):
+        told = built(Forecast, {one.name: facts.get(one.name) for one in fields(Forecast)})
+        if told.because:
+            return problem + sentence_of(told, at)
+    return f"{problem}Its end is not known." if problem else "its end is not known"
 
 
 def _age(moment: str, at: float) -> float | None:
-    return at - datetime.fromisoformat(moment).timestamp() if moment else None
+    with suppress(ValueError, OverflowError):
+        return at - datetime.fromisoformat(moment).timestamp()
+    return None
 
 
 def _ago(seconds: float | None, before: str = "") -> str:

@@ -117,7 +117,8 @@ class StoreFile:
     def _recovered(self, header: Header) -> bytes:
         """The key from the vault, when its file was lost (a tmpfs after a restart); written again for the next time."""
         missing = StoreDamaged(
-            "key_missing", f"{self._keys.of(header.key_id)} is missing: run kms-runtime sync to fetch everything anew."
+            "key_missing",
+            f"{self._keys.of(header.key_id)} is missing or damaged: run kms-runtime sync to fetch everything anew.",
         )
         if self._source is None or not header.wrapped:
             raise missing

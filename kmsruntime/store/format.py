@@ -17,6 +17,7 @@ opened one by one.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -26,6 +27,7 @@ import orjson
 
 from kmscore.sealed.envelope import KEY_BYTES, Bound, SealBroken
 from kmscore.sealed.manifest import Entry, Path
+from kmsruntime.disk.typed import built
 from kmsruntime.errors import StoreDamaged
 from kmsruntime.store.index import Entries, Index, IndexEntry
 from kmsruntime.store.index import decode as decode_index
@@ -34,6 +36,7 @@ from kmsruntime.store.index import encode as encode_index
 MAGIC: Final = b"KMSSTORE/1\n"
 FORMAT: Final = 1
 _DIGEST_BYTES: Final = 32
+_KEY_ID: Final = re.compile(r"[0-9a-z-]*")  # part of a file's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,9 @@ def _header(text: bytes) -> Header:
     try:
         document = orjson.loads(text)
         if document.pop("format") == FORMAT:
-            return Header(**document)
+            header = built(Header, document)
+            if header.revision >= 0 and _KEY_ID.fullmatch(header.key_id):
+                return header
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         pass
     raise StoreDamaged("store_unknown", "The store is of another version of kms-runtime: run kms-runtime sync.")

@@ -7,7 +7,7 @@ it, so at every moment the key of the store in use is there. A wrapped encryptio
 from __future__ import annotations
 
 import base64
-import binascii
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from kmscore.sealed.envelope import KEY_BYTES
 from kmsruntime.disk import files
 from kmsruntime.disk.home import read_document, write_document
+from kmsruntime.disk.place import settled_beside
 from kmsruntime.errors import StoreDamaged
 
 _ID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -49,25 +50,42 @@ class KeySource(Protocol):
     def unwrap(self, wrapped: str) -> bytes: ...
 
 
+def own_key_file(path: Path) -> str:
+    """A path for one container's KeyFile, which would remove the keys of another container with the same path.
+
+    Raises StorageFailed where that would, before an installer token is spent.
+    """
+    settled_beside(path.parent)
+    return f"{path}.{os.urandom(8).hex()}"
+
+
 class KeyFile:
-    """The files `<path>.<key id>`, mode 0600; the path can be on a tmpfs."""
+    """The files `<path>.<key id>`, mode 0600; the path can be on a tmpfs. All raise StorageFailed, for root also where others
+    could put another directory in the place of the path's.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def of(self, key_id: str) -> Path:
+        """What it is called, for people."""
         return self._path.with_name(f"{self._path.name}.{key_id}")
 
+    def _settled(self, key_id: str) -> Path:
+        return settled_beside(self._path.parent) / self.of(key_id).name
+
     def write(self, key_id: str, key: bytes) -> None:
-        """Durable before this returns. Raises StorageFailed."""
-        if not self._path.parent.is_dir():
-            files.make_private_directory(self._path.parent)
-        write_document(self.of(key_id), {"id": key_id, "key": base64.b64encode(key).decode()})
+        """Durable before this returns."""
+        file = self._settled(key_id)
+        if not file.parent.is_dir():
+            files.make_private_directory(file.parent)
+        write_document(file, {"id": key_id, "key": base64.b64encode(key).decode()})
 
     def read(self, key_id: str) -> bytes | None:
-        """The key, None when its file is missing or damaged. Raises StorageFailed."""
-        with suppress(StoreDamaged, KeyError, TypeError, binascii.Error):
-            document = read_document(self.of(key_id))
+        """The key, None when its file is missing or damaged."""
+        file = self._settled(key_id)
+        with suppress(StoreDamaged, KeyError, TypeError, ValueError):
+            document = read_document(file)
             if document is not None and document["id"] == key_id:
                 key = base64.b64decode(document["key"], validate=True)
                 return key if len(key) == KEY_BYTES else None
@@ -75,9 +93,9 @@ class KeyFile:
 
     def keep_only(self, key_id: str) -> None:
         """Remove the files of other keys: of the store before, and of runs that did not finish."""
-        name = re.escape(self._path.name)
+        name, kept = re.escape(self._path.name), self._settled(key_id)
         ours = re.compile(rf"{name}\.{_ID}|\.{name}\.{_ID}\.[0-9a-f]{{8}}\.new")
-        for path in self._path.parent.iterdir():
-            if ours.fullmatch(path.name) and path.name != f"{self._path.name}.{key_id}":
+        for found in files.names(kept.parent):
+            if ours.fullmatch(found) and found != kept.name:
                 with suppress(OSError):
-                    path.unlink()
+                    kept.with_name(found).unlink()

@@ -1,8 +1,10 @@
 """Containers for the runtime's tests."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,6 +13,17 @@ from tests.customer import CustomersVault, start_customers_vault
 from tests.kmsruntime.byov_machine import HELD, Byov
 from tests.kmsruntime.container import Container, save
 from tests.live import LivePortal
+
+
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A directory where everybody may go; not below pytest's own, which every pytest that starts closes to others."""
+    mask = os.umask(0o022)
+    with TemporaryDirectory() as name:
+        found = Path(name).resolve()
+        found.chmod(0o755)
+        yield found
+    os.umask(mask)
 
 
 @pytest.fixture(scope="module")

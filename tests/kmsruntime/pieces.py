@@ -6,7 +6,16 @@ import os
 from pathlib import Path
 
 from kmscore.sealed.manifest import Entry, digest
-from kmsruntime.disk.home import Config, Home
+from kmsruntime.disk.credentials import (
+    AtomCredentials,
+    EnvironmentCredentials,
+    VaultLogin,
+    write_atom,
+    write_environment,
+)
+from kmsruntime.disk.home import Config, Home, write_document
+from kmsruntime.disk.journal import HandoverDelivery, Journal, WrappedCredential, WrappedLogin, write_journal
+from kmsruntime.disk.state import State, write_state
 from kmsruntime.store.file import StoreFile
 from kmsruntime.store.format import Header
 from kmsruntime.store.index import Entries
@@ -50,6 +59,28 @@ def header(**changes: object) -> Header:
 
 def at_rest_key() -> AtRestKey:
     return AtRestKey(os.urandom(32), "vault:v1:wrapped", "hosted", ATOM, 1)
+
+
+def enrolled_by_hand(directory: Path) -> Home:
+    """A directory with every file that a container may have; nobody answers where its addresses lead."""
+    file, home = store_file(directory), Home(directory)
+    home.write_config(Config("http://127.0.0.1:9", "http://127.0.0.1:9", allow_vaults=("https://a.example:443",)))
+    logins = [VaultLogin(mount, ATOM, "role", "secret", "accessor", 1, 0) for mount in ("atoms", "environments")]
+    atom = AtomCredentials(ACCOUNT, "acme", ATOM, "Orders Atom", "atom", ORDERS, "hash", "token", *logins)
+    write_atom(home, atom)
+    write_environment(home, EnvironmentCredentials("token", ENVIRONMENT, "Production", 1, logins[1]))
+    row = {"data_key": ORDERS, "document": 1, "sealed": "AAAA"}
+    answer = {"format": 1, "revision": 2, "account": ACCOUNT, "atom": ATOM, "settings": row, "file": row}
+    write_document(home.settings, {"announced": 2, "answers": {"2": answer}})
+    token = {"ends": 1900000000, "because": "ttl", "certain": True, "renews_every": 5, "problem": "token_expired"}
+    step = {"step": "address", "state": "failed", "code": "env_missing", "detail": "X"}
+    write_state(home, State("switch_pending", "The vault.", 1, 1, preflight=[step], token=token))
+    halves = WrappedCredential("wrapping", 1), WrappedCredential("wrapping", 1, True, "value")
+    delivery = HandoverDelivery(ORDERS, ACCOUNT, "acme", ATOM, "Orders Atom", "atom", ENVIRONMENT, "Production", 1)
+    journal = Journal("renewal", "", "token", "token", ORDERS, delivery, [WrappedLogin("atoms", ATOM, *halves)])
+    write_journal(home, journal)
+    file.write(header(source="byov"), ENTRIES, file.prepare(at_rest_key()))
+    return home
 
 
 def store_file(directory: Path, key_file: str = "") -> StoreFile:

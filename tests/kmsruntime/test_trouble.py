@@ -247,7 +247,7 @@ def test_a_lost_key_file_is_fetched_from_the_vault(holding: Container) -> None:
     vault_at(holding, f"http://127.0.0.1:{free_port()}")
     done = holding.command("get", "Orders database", "password")
     assert (done.returncode, done.stderr.count("\n")) == (73, 1)
-    assert re.search(r"at-rest-key\.\S+ is missing and the vault does not open it again", done.stderr)
+    assert re.search(r"at-rest-key\.\S+ is missing or damaged and the vault does not open it again", done.stderr)
 
 
 @pytest.mark.parametrize("name", ["config", "atom", "environment", "handover"])

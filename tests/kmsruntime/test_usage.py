@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import certifi
 import pytest
 
+from kmsruntime.disk.credentials import read_atom, write_atom
 from kmsruntime.disk.home import Config, Home
+from tests.kmsruntime.pieces import enrolled_by_hand
 from tests.live import ROOT
 
 CANARY = "canary-token"
@@ -109,6 +113,96 @@ def test_an_empty_variable_is_the_default_and_an_unknown_home_is_said(tmp_path: 
 def test_a_program_without_a_name_is_not_found(tmp_path: Path) -> None:
     done = command(tmp_path, "exec", "--", "", "argument")
     assert (done.returncode, "[command_not_found]" in done.stderr) == (127, True)
+
+
+def shell(line: str, *, home: Path, **more: str) -> subprocess.CompletedProcess[bytes]:
+    """A line in which $KMS is the program. more: variables."""
+    environment = {"PATH": os.environ["PATH"], "KMS": f"{sys.executable} -m kmsruntime", "HOME": str(home), **more}
+    environment |= {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(["sh", "-c", line], capture_output=True, timeout=60, check=False, cwd=home, env=environment)
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "status --json", "get Orders\\ DB user", "allow-vault --list", "version"]
+)
+@pytest.mark.parametrize("where", [">/dev/full", ">&-"])
+def test_an_output_that_takes_nothing_is_said_by_name(tmp_path: Path, command: str, where: str) -> None:
+    """It was unforeseen, a traceback, or nothing at all with exit code 0."""
+    enrolled_by_hand(tmp_path / ".kms-runtime")
+    done = shell(f"$KMS {command} {where}", home=tmp_path)
+    assert (done.returncode, done.stderr.count(b"\n")) == (77, 1), done.stderr
+    assert done.stderr.endswith(b"[output_failed]\n")
+
+
+def test_help_that_does_not_arrive_is_said_too(tmp_path: Path) -> None:
+    done = shell("$KMS sync --help >/dev/full", home=tmp_path)
+    assert (done.returncode, done.stderr.endswith(b"[output_failed]\n")) == (77, True)
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-"])
+def test_what_nobody_hears_changes_no_exit_code_and_goes_nowhere_else(tmp_path: Path, where: str) -> None:
+    assert shell(f"$KMS status {where}", home=tmp_path).returncode == 67
+    enrolled_by_hand(tmp_path / ".kms-runtime")
+    done = shell(f"$KMS exec -- echo given {where}", home=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"given\n"), "it says what is missing"
+    assert shell(f"$KMS sync {where}", home=tmp_path).returncode == 70
+
+
+@pytest.mark.parametrize("where", ["<&-", "</dev/null", "0>written", "<bytes"])
+def test_without_a_token_on_standard_input_nothing_is_enrolled(tmp_path: Path, where: str) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    done = shell(f"$KMS enrol {' '.join(ADDRESSES)} {where}", home=tmp_path)
+    assert (done.returncode, done.stderr.endswith(b"[installer_token_unreadable]\n")) == (68, True), done.stderr
+
+
+@pytest.mark.parametrize("option", ["--key-file", "--portal-ca", "--vault-ca"])
+def test_a_path_that_cannot_be_kept_is_refused(tmp_path: Path, option: str) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    (odd / "file").write_bytes(Path(certifi.where()).read_bytes())
+    done = shell(f"$KMS enrol {' '.join(ADDRESSES)} {option} caf*/file", home=tmp_path)
+    assert (done.returncode, done.stderr.endswith(b"must have names in UTF-8. [path_invalid]\n")) == (2, True)
+    assert option.encode() in done.stderr
+
+
+def test_a_directory_of_any_name_is_worked_in(tmp_path: Path) -> None:
+    """What went wrong there is kept and reported as a text."""
+    home = enrolled_by_hand(tmp_path / os.fsdecode(b"caf\xe9"))
+    home.handover.chmod(0o644)
+    done = shell("$KMS sync --dir caf*; $KMS status --dir caf*", home=tmp_path)
+    assert b"[file_open_to_others]" in done.stderr
+    assert b"unforeseen" not in done.stderr + done.stdout
+    assert b"caf\\udce9" in done.stdout
+
+
+def test_names_in_letters_that_the_terminal_has_not_are_shown(tmp_path: Path) -> None:
+    home = enrolled_by_hand(tmp_path / ".kms-runtime")
+    write_atom(home, replace(read_atom(home), atom_name="Größe 日本"))
+    done = shell("$KMS status", home=tmp_path, PYTHONIOENCODING="latin-1")
+    assert "Größe \\u65e5\\u672c".encode("latin-1") in done.stdout, done.stderr
+
+
+def test_an_interruption_is_an_exit_code(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys, threading, kmsruntime.__main__ as program\n"
+        "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "program.main()"
+    )
+    words = [sys.executable, "-c", program, "enrol", "--dir", str(tmp_path / "kms"), *ADDRESSES]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.wait(20)) == (b"", 130)
+
+
+def test_who_is_not_enrolled_is_told_one_thing(tmp_path: Path) -> None:
+    """ "What this container holds stays usable", and that it holds no enrolment."""
+    home = enrolled_by_hand(tmp_path / ".kms-runtime")
+    for path in (home.handover, home.environment, home.atom):
+        path.unlink()
+        done = shell("$KMS sync", home=tmp_path)
+        expected = 67 if path != home.handover else 70
+        assert done.returncode == expected, done.stderr
+        assert expected == 70 or done.stderr.count(b"\n") == 1, done.stderr
 
 
 def test_what_went_wrong_is_never_taken_for_a_value(tmp_path: Path) -> None:

@@ -267,6 +267,23 @@ def test_a_stream_that_does_not_say_where_it_ends_is_not_taken_for_whole() -> No
     assert (caught.value.code, came.getvalue()) == ("unreadable", b"")
 
 
+@pytest.mark.parametrize("status", [b"200 OK", b"201 Created", b"307 Temporary Redirect", b"399 ?"])
+def test_content_without_a_length_is_taken_of_an_error_only(status: bytes) -> None:
+    """An attack that succeeded: what came before the connection was cut was all that a vault holds."""
+    head = b"\r\nContent-Type: application/json\r\n\r\n"
+    with saying(b"HTTP/1.1 " + status + head + b'{"data":{}}') as address:
+        assert code_of(address) == "unreachable"
+    with saying(b"HTTP/1.1 400 Bad Request" + head + b"Client sent an HTTP re") as address:
+        found = HttpClient(address, None, LIMITS).request("GET", "/", {})
+        assert (found.status, found.content) == (400, b"Client sent an HTTP re")
+
+
+@pytest.mark.parametrize("value", [b"a\rContent-Length: 4", b"a\r\rb", b"a\r \r\nContent-Length: 4"])
+def test_a_header_ends_with_its_line(value: bytes) -> None:
+    with saying(OK.replace(b"\r\n\r\n", b"\r\nX: " + value + b"\r\n\r\n") + b'{"a":"b"}') as address:
+        assert code_of(address) == "unreadable"
+
+
 @pytest.mark.parametrize("headers", [b"X: " + b"a" * 70_000 + b"\r\n", b"X: a\r\n" * 200])
 @pytest.mark.parametrize("status", [b"200 OK", b"103 Early Hints"])
 def test_headers_without_bounds_are_no_answer_that_is_asked_for_again(status: bytes, headers: bytes) -> None:
@@ -317,10 +334,12 @@ def test_an_interim_answer_is_not_the_answer(status: bytes) -> None:
         assert client.request("POST", "/", {}, b"").status == 403
 
 
-@pytest.mark.parametrize("status", [b"101 Switching Protocols", b"99 ?", b"-99 ?", b"000 ?"])
+@pytest.mark.parametrize(
+    "status", [b"101 Switching Protocols", b"99 ?", b"-99 ?", b"000 ?", b"+200 OK", b"2_00 OK", b" 200 OK"]
+)
 def test_a_status_that_is_none_fails_and_its_connection_is_not_kept(status: bytes) -> None:
     with saying(b"HTTP/1.1 " + status + b"\r\n\r\n", OK + b'{"a":"b"}') as address:
-        client = HttpClient(address, None, LIMITS)
+        client = HttpClient(address, None, Limits(1.0, 0.5, 1.0, 1000))
         for _ in range(2):
             with pytest.raises(HttpFailed) as caught:
                 client.request("GET", "/", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kmscore.vaultclient.answers import VaultMisconfigured
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.tls import client_context
+from kmsruntime.errors import AddressRefused
 from kmsruntime.remote.addresses import checked_ca
 from tests.kmscore.byov.situations import _request, serving
 
@@ -106,3 +108,12 @@ def test_all_else_is_as_python_makes_it_for_a_client() -> None:
         assert getattr(ours, name) == getattr(theirs, name), name
     assert [one["name"] for one in ours.get_ciphers()] == [one["name"] for one in theirs.get_ciphers()]
     assert ours.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+def test_a_certificates_file_without_bounds_is_not_read(tmp_path: Path) -> None:
+    """Whoever names it kept root's program busy for as long as it takes to read the largest file of the machine."""
+    pem = certificate(tmp_path)
+    assert checked_ca("--vault-ca", pem)
+    os.truncate(pem, 16 * 1024 * 1024 + 1)
+    with pytest.raises(AddressRefused):
+        checked_ca("--vault-ca", pem)

@@ -1,25 +1,11 @@
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from kmsruntime.disk.home import Home
 from tests.kmsruntime.disk.roots import CONFIG, hand_over
-
-
-@pytest.fixture
-def passable() -> Iterator[Path]:
-    """A directory where everybody may go; not below pytest's own, which every pytest that starts closes to others."""
-    mask = os.umask(0o022)
-    with TemporaryDirectory() as name:
-        found = Path(name).resolve()
-        found.chmod(0o755)
-        yield found
-    os.umask(mask)
 
 
 @pytest.fixture

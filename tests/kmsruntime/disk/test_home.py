@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -66,6 +67,21 @@ def test_a_home_or_temporary_directory_is_refused_however_empty(
     for directory in (at_home, temporary, tmp_path / "link"):
         refused(directory, "directory_shared")
     Home(settled(Path("~/.kms-runtime"))).prepare()
+
+
+def test_a_home_is_known_whosever_it_is_and_whatever_the_variable_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was closed to others when HOME named another, as it does for a service and for root in somebody's directory."""
+    listed, own = tmp_path / "listed", tmp_path / "own"
+    entry = pwd.getpwuid(0)
+    for home in (listed, own):
+        home.mkdir(mode=0o755)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setattr(pwd, "getpwall", lambda: [pwd.struct_passwd((*entry[:5], str(listed), entry[6]))])
+    monkeypatch.setattr(pwd, "getpwuid", lambda user: pwd.struct_passwd((*entry[:5], str(own), entry[6])))
+    for home in (listed, own):
+        refused(home, "directory_shared")
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o277, 0o777])

@@ -6,7 +6,9 @@ Each of these was an attack that succeeded with root's rights.
 from __future__ import annotations
 
 import os
+import shlex
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +190,27 @@ def test_a_run_stops_changing_things_when_another_directory_is_in_its_place(tmp_
         with pytest.raises(StorageFailed, match="another directory"), home.lock():
             pass
         assert not (home.directory / "lock").exists()
+
+
+@pytest.mark.parametrize("put", [lambda path: path.symlink_to(path.with_name("moved")), Path.touch, lambda path: None])
+def test_so_it_says_of_a_link_a_file_or_nothing_in_its_place(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    """It was told that it is not enrolled, which it is."""
+    home = make_home(tmp_path / "kms")
+    with home.only_daemon():
+        home.directory.rename(tmp_path / "moved")
+        put(home.directory)
+        with pytest.raises(StorageFailed) as caught, home.lock():
+            pass
+        assert caught.value.code == "directory_replaced"
+
+
+def test_a_command_that_is_suggested_can_be_pasted(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "o'clock; touch x")
+    home.config.chmod(0o644)
+    with pytest.raises(StorageFailed) as caught:
+        home.read_config()
+    assert caught.value.code == "file_open_to_others"
+    assert shlex.split(caught.value.sentence.partition("run: ")[2]) == ["chmod", "600", str(home.config)]
 
 
 # -- where root cannot be the owner -------------------------------------------------------------------------------------

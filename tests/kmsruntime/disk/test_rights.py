@@ -9,6 +9,7 @@ import grp
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tomllib
 from dataclasses import replace
@@ -16,13 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from kmscore.byov.customer import CustomerVault
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.rights import NOBODYS_GROUP, PACKAGES
+from tests.kmscore.byov.situations import serving
+from tests.kmsruntime.container import Container, bring_your_own_vault
 from tests.kmsruntime.disk import roots
 from tests.kmsruntime.disk.roots import ALLOW, CONFIG, NOBODY, PYTHON, as_root, hand_over, untouched
-from tests.live import ROOT
+from tests.kmsruntime.pieces import at_rest_key, header, sealed, store_file
+from tests.live import ROOT, LivePortal
 
-PATHS = {"PYTHONPATH": f"{ROOT}:{roots.PACKAGES}"}
 pytestmark = roots.only_root
 
 
@@ -106,14 +110,44 @@ def test_a_directorys_group_is_not_its_owners(passable: Path) -> None:
             assert home.config.stat().st_gid == group
 
 
-def test_a_program_that_root_starts_has_roots_rights_again() -> None:
-    code = (
-        "import os; os.setgroups([0, 7]); from pathlib import Path; from kmsruntime.disk import rights\n"
-        f"rights.take_rights({NOBODY}, Path('/')); before = os.geteuid(), os.getgroups()\n"
-        "rights.work_as_oneself(); print(before, os.geteuid(), os.getegid(), os.getgroups())"
-    )
-    done = subprocess.run([str(PYTHON), "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, env=PATHS)
-    assert done.stdout == f"({NOBODY}, [{NOBODY}]) 0 0 [0, 7]\n", done.stderr
+# -- what root brings along --------------------------------------------------------------------------------------------
+
+
+def test_root_starts_no_program_that_gets_what_somebody_else_chose(passable: Path) -> None:
+    """No list knows every variable that makes some program of root's run something, and the owner chooses the names."""
+    home, ran = passable / "kms", passable / "ran"
+    file = store_file(home)
+    file.write(header(), [sealed("Some program", "rc", "/home/nobody/rc")], file.prepare(at_rest_key()))
+    hand_over(home)
+    done = as_root("exec", "--", "sh", "-c", f"echo $SOME_PROGRAM_RC > {ran}", home=home)
+    assert (done.returncode, "start this as nobody. [directory_foreign]" in done.stderr) == (77, True), done.stderr
+    assert not ran.exists()
+    hand_over(home, 0, 0)
+    assert as_root("exec", "--", "touch", str(ran), home=home).returncode == 0
+    assert ran.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_variable_of_roots_goes_where_somebody_else_says(portal: LivePortal, passable: Path) -> None:
+    """Sent as a token, to a vault of the owner's, because his config.json and his Atom's file asked for it."""
+    machine, came = Container(portal, passable / "kms").enrol(), list[bytes]()
+
+    def listen(connection: socket.socket) -> None:
+        came.append(connection.recv(65536))
+        body = b'{"initialized": true, "sealed": false, "version": "2"}'
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n")
+        connection.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with serving(listen) as port:
+        vault = CustomerVault(f"http://127.0.0.1:{port}", "${ROOTS_SECRET}")
+        bring_your_own_vault(machine.stage, machine.stage.atom, vault)
+        machine.command("allow-vault", vault.uri, "--allow-env", "ROOTS_SECRET")
+        for owner in (NOBODY, 0):
+            hand_over(machine.directory, owner, owner)
+            for words in (("check",), ("sync",)):
+                done = as_root(*words, home=machine.directory, ROOTS_SECRET="canary")
+                assert ("ROOTS_SECRET is not set" in done.stderr) == bool(owner), done.stderr
+            assert any(b"canary" in text for text in came) == (not owner)
 
 
 # -- where root cannot be the owner ------------------------------------------------------------------------------------

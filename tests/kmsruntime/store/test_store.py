@@ -136,7 +136,7 @@ def test_a_missing_key_file_says_what_to_do(tmp_path: Path) -> None:
     written = file.write(header(), ENTRIES, file.prepare(at_rest_key()))
     key = tmp_path / f"at-rest-key.{written.key_id}"
     key.unlink()
-    with pytest.raises(StoreDamaged, match="is missing: run kms-runtime sync") as caught:
+    with pytest.raises(StoreDamaged, match="is missing or damaged: run kms-runtime sync") as caught:
         file.read()
     assert caught.value.code == "key_missing"
 

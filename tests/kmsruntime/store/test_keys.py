@@ -1,0 +1,123 @@
+"""Where at-rest keys lie: where nobody leads this program elsewhere, and beside other containers' keys.
+
+Each of these was an attack that succeeded, or a neighbour's loss.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from kmsruntime.disk.home import Home
+from kmsruntime.errors import StorageFailed
+from kmsruntime.store.keys import KeyFile, own_key_file
+from tests.kmsruntime.disk.roots import NOBODY, as_root, hand_over, only_root
+from tests.live import ROOT
+
+KEY = bytes(32)
+KEPT, GONE = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+
+
+def refused(keys: KeyFile, code: str, says: str) -> None:
+    for use in (lambda: keys.keep_only(KEPT), lambda: keys.write(KEPT, KEY), lambda: keys.read(KEPT)):
+        with pytest.raises(StorageFailed, match=says) as caught:
+            use()
+        assert caught.value.code == code
+
+
+@only_root
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o775, 0), (0o700, NOBODY), (0o755, NOBODY)])
+def test_root_keeps_no_key_where_others_could_swap_the_directory(passable: Path, mode: int, owner: int) -> None:
+    """A link in its place had root remove, and write, keys that are another container's."""
+    neighbours, theirs = passable / "neighbours", passable / "it's theirs"
+    neighbours.mkdir()
+    (neighbours / f"key.{GONE}").touch()
+    theirs.mkdir()
+    hand_over(theirs, owner)
+    (theirs / "keys").symlink_to(neighbours)
+    hand_over(theirs, owner)
+    theirs.chmod(mode)
+    code = "directory_foreign" if owner else "directory_open_to_others"
+    refused(KeyFile(theirs / "keys" / "key"), code, "run chown -h root '" if owner else "run chmod go-w '")
+    assert [one.name for one in neighbours.iterdir()] == [f"key.{GONE}"]
+
+
+@only_root
+def test_the_way_is_judged_at_each_use(passable: Path) -> None:
+    """A `run` goes on for months."""
+    (passable / "keys").mkdir(mode=0o700)
+    keys = KeyFile(passable / "keys" / "key")
+    keys.write(KEPT, KEY)
+    os.chown(passable / "keys", NOBODY, NOBODY)
+    refused(keys, "directory_foreign", "key_file in config.json")
+
+
+@only_root
+def test_root_keeps_no_key_where_everybody_makes_entries_and_one_below_it(passable: Path) -> None:
+    (passable / "temporary").mkdir()
+    (passable / "temporary").chmod(0o1777)
+    for missing in ("key", "new/key"):
+        refused(KeyFile(passable / "temporary" / missing), "directory_shared", "mkdir -m 700")
+    (passable / "temporary" / "own").mkdir(mode=0o700)
+    keys = KeyFile(passable / "temporary" / "own" / "key")
+    keys.write(KEPT, KEY)
+    assert keys.read(KEPT) == KEY
+
+
+@only_root
+def test_enrol_refuses_such_a_directory_before_it_spends_the_token(passable: Path) -> None:
+    (passable / "keys").mkdir()
+    hand_over(passable / "keys")
+    addresses = ("--portal", "https://localhost:1", "--vault", "https://localhost:1")
+    words = ("enrol", *addresses, "--key-file", str(passable / "keys" / "key"))
+    done = as_root(*words, home=passable / "kms", text="kms-token")
+    assert (done.returncode, "belongs to nobody" in done.stderr) == (77, True), done.stderr
+    assert not (passable / "kms").exists()
+
+
+def test_two_containers_with_the_same_key_file_keep_their_keys(tmp_path: Path) -> None:
+    """The one's sync removed the other's key."""
+    one, other = (KeyFile(Path(own_key_file(tmp_path / "keys" / "key"))) for _ in range(2))
+    for keys in (one, other):
+        for key_id in (KEPT, GONE):
+            keys.write(key_id, KEY)
+    one.keep_only(KEPT)
+    assert (one.read(KEPT), one.read(GONE)) == (KEY, None)
+    assert (other.read(KEPT), other.read(GONE)) == (KEY, KEY)
+
+
+def test_enrol_names_each_containers_key_file_differently(tmp_path: Path) -> None:
+    addresses = ("--portal", "https://localhost:1", "--vault", "https://localhost:1")
+    found = []
+    for name in ("one", "other"):
+        home = Home(tmp_path / name)
+        words = ("enrol", "--dir", str(home.directory), *addresses, "--key-file", str(tmp_path / "key"))
+        subprocess.run(
+            [sys.executable, "-m", "kmsruntime", *words], input=b"kms-token", capture_output=True, cwd=ROOT, check=False
+        )
+        found.append(home.read_config().key_file)
+    assert found[0] != found[1]
+    assert all(re.fullmatch(re.escape(f"{tmp_path}/key.") + "[0-9a-f]{16}", one) for one in found)
+
+
+def test_keys_whose_directory_is_gone_are_no_trouble(tmp_path: Path) -> None:
+    """A tmpfs after a restart, whose directory nobody made again."""
+    keys = KeyFile(tmp_path / "gone" / "key")
+    assert keys.read(KEPT) is None
+    keys.keep_only("")
+    keys.write(KEPT, KEY)
+    assert keys.read(KEPT) == KEY
+
+
+def test_a_file_in_place_of_the_directory_is_said_and_left_as_it_is(tmp_path: Path) -> None:
+    """It was closed to others: chmod 700."""
+    (tmp_path / "notes").touch(mode=0o644)
+    with pytest.raises(StorageFailed):
+        KeyFile(tmp_path / "notes" / "key").write(KEPT, KEY)
+    assert (tmp_path / "notes").stat().st_mode & 0o777 == 0o644
