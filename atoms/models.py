@@ -52,7 +52,6 @@ class Environment(SignedModel):
     # Written by extensions: what the environment holds, as a number that only grows.
     extensions_revision = models.PositiveBigIntegerField(default=0)
     extensions_changed_at = models.DateTimeField(null=True)
-    restored = models.PositiveIntegerField(default=0)  # how often it was published anew after a restore
     # Written by vaults: set once the hosted vault has this environment's key and role.
     provisioned_at = models.DateTimeField(null=True)
 
