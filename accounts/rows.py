@@ -18,7 +18,9 @@ WEB = ("web",)  # the process that people decide by
 
 
 class RowTampered(Exception):
-    """A row that somebody decides by was written or changed past the application; it grants nothing."""
+    """A row that somebody decides by was written or changed past the application; it grants nothing. mend: who ends that, how."""
+
+    mend = "Tell the portal's operator."
 
 
 class UuidModel(models.Model):

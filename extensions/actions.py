@@ -1,7 +1,7 @@
 """Saving what environments hold. Vault first, database second (DESIGN.md §3)."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,22 +71,8 @@ def save_extensions(
         raise
     if plan.is_empty:
         return Saved(environment.extensions_revision, 0)
-    key = save_key_for(plan)
-    with transaction.atomic():
-        locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
-        _check_revision(locked, expected_revision)
-        _check_versions(environment, versions)
-        write_plan(plan, key, actor)
-        count = len(plan.asked)
-        audit.record(
-            environment.account,
-            actor=actor,
-            type="as.extensions",
-            action="EDIT",
-            subject_id=environment.pk,
-            message=f"Environment extensions of {environment.name} saved: {count} changed",
-            properties={"revision": plan.revision, "fields": plan.touched()},
-        )
+    count = len(plan.asked)
+    write(plan, save_key_for(plan), versions, "EDIT", f"saved: {count} changed", actor)
     return Saved(plan.revision, count)
 
 
@@ -99,30 +85,44 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     raises for the vault.
     """
     environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
-    expected = environment.extensions_revision
-    if not expected:
+    if not environment.extensions_revision:
         return 0
     versions = versions_of(environment.account)
     plan = plan_save(environment, fields_of(environment.account))
     plan.move_to(max(plan.revision, above + 1))
     plan.restored += 1
     key = sealing.new_save_key(environment)
+    write(plan, key, versions, "REPUBLISH", f"sealed anew as revision {plan.revision}", actor)
+    return plan.revision
+
+
+def write(
+    plan: Plan,
+    key: sealing.SaveKey | None,
+    versions: Mapping[uuid.UUID, datetime],
+    action: str,
+    deed: str,
+    actor: User | str,
+) -> None:
+    """In one transaction, what was planned and the audit entry (its action, what was done). versions: of before the plan.
+
+    Raises StaleRevision.
+    """
+    environment = plan.environment
     with transaction.atomic():
         locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
-        _check_revision(locked, expected)
+        _check_revision(locked, environment.extensions_revision)
         _check_versions(environment, versions)
         write_plan(plan, key, actor if isinstance(actor, User) else None)
-        Environment.objects.filter(pk=environment.pk).update(restored=plan.restored)
         audit.record(
             environment.account,
             actor=actor,
             type="as.extensions",
-            action="REPUBLISH",
+            action=action,
             subject_id=environment.pk,
-            message=f"Environment extensions of {environment.name} sealed anew as revision {plan.revision}",
-            properties={"revision": plan.revision},
+            message=f"Environment extensions of {environment.name} {deed}",
+            properties={"revision": plan.revision, "fields": plan.touched()},
         )
-    return plan.revision
 
 
 def fields_of(account: Account) -> list[Field]:
@@ -151,7 +151,7 @@ def _check_revision(environment: Environment, expected: int) -> None:
         raise StaleRevision(saves_since(environment, expected))
 
 
-def _check_versions(environment: Environment, expected: dict[uuid.UUID, datetime]) -> None:
+def _check_versions(environment: Environment, expected: Mapping[uuid.UUID, datetime]) -> None:
     """The environment is locked, and no connection changes without that: the fields planned with stay what they are."""
     if versions_of(environment.account) != expected:
         raise StaleRevision([])

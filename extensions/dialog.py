@@ -154,6 +154,9 @@ class ExtensionsForm:
         self.properties = _property_rows(properties, listed)
         count = len(self.properties)
         self.properties += [PropertyRow(i) for i in range(count, count + NEW_PROPERTIES)]
+        paths, shown = {row.field.path for row in self.rows}, {row.field.pk for row in self.rows}
+        without_field = [path[-1] for path in listed if path[0] == "connection" and path not in paths]
+        self.without_field = without_field or ["a value" for key in values if key not in shown][:1]
         self.field_changes: list[FieldChange] = []
         self.property_changes: list[PropertyChange] = []
         self.unconfirmed: list[FieldRow] = []  # stored values to be removed, which nobody has confirmed
@@ -172,6 +175,12 @@ class ExtensionsForm:
     def counts(self) -> dict[str, int]:
         missing = sum(row.is_missing for row in self.rows)
         return {"all": len(self.rows), "missing": missing, "set": len(self.rows) - missing}
+
+    @property
+    def is_forged(self) -> bool:
+        """Something here is not what was saved, so that nothing is saved before it is dealt with."""
+        forged = [row.is_forged for row in self.rows] + [row.is_forged for row in self.properties]
+        return bool(self.without_field) or any(forged)
 
     @property
     def held_properties(self) -> list[PropertyRow]:

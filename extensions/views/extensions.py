@@ -1,5 +1,6 @@
 """The Environment Extensions dialog: one form, one Save, all or nothing."""
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -9,10 +10,12 @@ from django.views.decorators.http import require_http_methods
 from accounts.access import AccountRequest, account_member
 from accounts.privileges import READ, Privilege
 from accounts.rows import RowTampered
+from atoms.forms import LOSSES_CHANGED, ConfirmNameForm
 from atoms.models import Environment
 from atoms.pages import environment_page, find_environment
 from extensions import actions
 from extensions.dialog import ExtensionsForm
+from extensions.letting_go import let_go, letting_go
 from extensions.models import ExtensionValue, Field, listed_in
 from extensions.removal import holders_of
 from kmscore.refused import Refused
@@ -54,6 +57,28 @@ def environment_extensions(request: AccountRequest, environment_id: object) -> H
         return redirect("extensions:environment_extensions", request.account.code, environment.pk)
     environment.refresh_from_db()
     return _page(request, environment, _form(environment), 200)
+
+
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.ACCOUNT_ADMIN)
+@reauthentication_required
+def environment_let_go(request: AccountRequest, environment_id: object) -> HttpResponse:
+    """Name what is not as it was saved, and give it up when that is confirmed."""
+    environment = find_environment(request, environment_id)
+    form = ConfirmNameForm(request.POST or None, expected=environment.name)
+    if request.method == "POST" and form.is_valid():
+        try:
+            revision = let_go(environment, token=form.cleaned_data["lost"], actor=request.user)
+        except actions.StaleRevision:
+            form.add_error(None, LOSSES_CHANGED)
+        except Refused as refusal:
+            form.add_error(None, f"Nothing was let go of. {refusal.sentence}")
+        else:
+            messages.success(request, f"Saved as revision {revision}, without what was let go of.")
+            return redirect("extensions:environment_extensions", request.account.code, environment.pk)
+        environment.refresh_from_db()
+    context = environment_page(request, environment, "extensions") | {"form": form, "found": letting_go(environment)}
+    return render(request, "extensions/environment_let_go.html", context)
 
 
 def _refused(request: AccountRequest, environment: Environment, form: ExtensionsForm, refusal: Refused) -> HttpResponse:
@@ -114,6 +139,7 @@ def _page(
     context = environment_page(request, environment, "extensions") | {
         "form": form,
         "can_edit": request.may(Privilege.ATOM_MANAGEMENT),
+        "can_let_go": request.may(Privilege.ACCOUNT_ADMIN),
         "inactive": account_status(request.account),
         "show": show,
         "chosen": chosen,
