@@ -18,11 +18,13 @@ from extensions.actions import StaleRevision
 from extensions.connections import FieldSpec, delete_connection, save_connection
 from extensions.models import Connection, EnvironmentManifest, ExtensionValue, Field, ProcessProperty, listed_in
 from kmscore.refused import Refused
+from operations.work import sweep
 from tests.conftest import PASSWORD, Stage, client_of
 from tests.extensions.dialog import Dialog
 from tests.kmsruntime.container import save
 from tests.security.rows import write
-from vaults.keys.disable import disable_kms
+from vaults.keys.disable import disable_kms, enable_kms
+from vaults.models import Recipient
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -294,3 +296,14 @@ def test_a_list_that_was_changed_leaves_with_its_environment_as_the_page_says(he
     gone = reverse("atoms:environment_delete", args=[held.account.code, held.production.pk])
     assert client.post(gone, {"name": "Production", "lost": "1"}).status_code == 302
     save_connection(held.account, held.connection, name="Orders database", fields=specs, actor=held.alice)
+
+
+def test_keys_that_are_noted_no_more_are_noted_again_as_the_sentence_says(held: Stage) -> None:
+    write(Recipient, held.production.pk, None)
+    with pytest.raises(Refused, match="disabling the account's Key Management Service and enabling it again"):
+        save(held, password="anew")
+    disable_kms(held.account, days=7, actor=held.alice)
+    sweep()
+    enable_kms(held.account, actor=held.alice)
+    sweep()
+    save(held, password="anew")
