@@ -62,13 +62,7 @@ def save_extensions(
     fields, changes = fields_of(environment.account), list(field_changes)
     if not {change.field.pk for change in changes} <= {field.pk for field in fields if field.extensible}:
         raise StaleRevision([])  # a field has left since the changes were thought of, and its values with it
-    try:
-        plan = plan_save(environment, fields, changes, property_changes)
-    except (Refused, RowTampered):
-        # Rows of two revisions do not fit together either: somebody may have saved while they were read.
-        environment.refresh_from_db(fields=["extensions_revision"])
-        _check_revision(environment, expected_revision)
-        raise
+    plan = _plan(environment, fields, changes, property_changes)
     if plan.is_empty:
         return Saved(environment.extensions_revision, 0)
     count = len(plan.asked)
@@ -88,12 +82,28 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     if not environment.extensions_revision:
         return 0
     versions = versions_of(environment.account)
-    plan = plan_save(environment, fields_of(environment.account))
+    plan = _plan(environment, fields_of(environment.account))
     plan.move_to(max(plan.revision, above + 1))
     plan.restored += 1
     key = sealing.new_save_key(environment)
     write(plan, key, versions, "REPUBLISH", f"sealed anew as revision {plan.revision}", actor)
     return plan.revision
+
+
+def _plan(
+    environment: Environment,
+    fields: Sequence[Field],
+    field_changes: Iterable[FieldChange] = (),
+    property_changes: Iterable[PropertyChange] = (),
+) -> Plan:
+    """What plan_save does. Rows of two revisions do not fit together either: somebody may have saved while they were read."""
+    expected = environment.extensions_revision
+    try:
+        return plan_save(environment, fields, field_changes, property_changes)
+    except (Refused, RowTampered):
+        environment.refresh_from_db(fields=["extensions_revision"])
+        _check_revision(environment, expected)
+        raise
 
 
 def write(
