@@ -123,7 +123,7 @@ def write(
         locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
         _check_revision(locked, environment.extensions_revision)
         _check_versions(environment, versions)
-        write_plan(plan, key, actor if isinstance(actor, User) else None)
+        write_plan(plan, key, actor)
         audit.record(
             environment.account,
             actor=actor,
@@ -180,14 +180,14 @@ def save_key_for(plan: Plan) -> sealing.SaveKey | None:
     return sealing.new_save_key(plan.environment)
 
 
-def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> None:
+def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | str) -> None:
     """Inside the transaction: rows, manifest, the environment's new revision."""
     now, environment = timezone.now(), plan.environment
     if key is not None:
         key.record()
     values, properties = [], []
     for path, held in plan.written.items():
-        common = {"environment": environment, "revision": plan.revision, "set_at": now, "set_by": actor}
+        common = {"environment": environment, "revision": plan.revision, "set_at": now}
         if held.field is None:
             properties.append(ProcessProperty(name=held.label, plain=held.plain, **common))
             continue
@@ -210,7 +210,7 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> N
     delete_removed(plan)
     names = [held.label for held in plan.removed.values() if held.field is None]
     ProcessProperty.objects.filter(environment=environment, name__in=names).delete()
-    _write_manifest(plan, key, now)
+    _write_manifest(plan, key, now, actor.email if isinstance(actor, User) else "")
     Environment.objects.filter(pk=environment.pk).update(extensions_revision=plan.revision, extensions_changed_at=now)
 
 
@@ -227,11 +227,11 @@ def _upsert(model: type, rows: Sequence[object], unique: list[str], updated: lis
             rows,
             update_conflicts=True,
             unique_fields=unique,
-            update_fields=[*updated, "revision", "set_at", "set_by"],
+            update_fields=[*updated, "revision", "set_at"],
         )
 
 
-def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> None:
+def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime, by: str) -> None:
     """The list, from the one before it and what changes; with a key also sealed, for the containers."""
     new_key = str(key.id) if key else ""
     row = (
@@ -241,7 +241,7 @@ def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> N
         pk=row.pk if row else uuid.uuid4(),
         environment=plan.environment,
         revision=plan.revision,
-        listed=plan.listing(new_key, int(now.timestamp())).encode(),
+        listed=plan.listing(new_key, int(now.timestamp()), by).encode(),
         data_key_id=key.id if key else None,
         sealed=key.seal_manifest(plan.manifest(key.id)) if key else None,
     ).signed()

@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from accounts.models import Account, User
+from accounts.models import Account
 from accounts.rows import WEB, RowTampered, SignedModel, UuidModel
 from atoms.models import Environment
 from extensions.listing import NOTHING, Listed, Listing, decode, listed_row
@@ -142,7 +142,6 @@ class HeldRow(UuidModel):
     revision = models.PositiveBigIntegerField()
     plain = models.TextField(blank=True)
     set_at = models.DateTimeField()
-    set_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
     class Meta:
         abstract = True

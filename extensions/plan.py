@@ -72,6 +72,7 @@ class Plan:
     let_go: set[Path] = field(default_factory=set)  # not what was saved, and given up
     sealed: frozenset[Path] = frozenset()  # what ever was a secret there, before this save
     restored: int = 0  # how often it was published anew after a restore
+    by: Mapping[Path, str] = field(default_factory=dict)  # who saved what is held
 
     @property
     def is_empty(self) -> bool:
@@ -107,13 +108,14 @@ class Plan:
         )
         return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.restored, self.ever_sealed)
 
-    def listing(self, new_key: str, now: int) -> Listing:
-        """now: when what is written is saved."""
+    def listing(self, new_key: str, now: int, by: str) -> Listing:
+        """now, by: when what is written is saved, and by whom."""
         rows = {
             path: listed_row(h.form, h.revision, now if path in self.written else h.at, h.plain, h.data_key or new_key)
             for path, h in self.held.items()
         }
-        return Listing(rows, self.ever_sealed, self.restored)
+        names = {path: by if path in self.written else self.by.get(path, "") for path in rows}
+        return Listing(rows, self.ever_sealed, self.restored, names)
 
     @property
     def ever_sealed(self) -> frozenset[Path]:
@@ -179,9 +181,8 @@ def plan_letting_go(environment: Environment, fields: Sequence[Field], listing: 
 def _plan_of(environment: Environment, fields: Sequence[Field], listing: Listing) -> Plan:
     """Of no change yet."""
     held = _held(environment, {f.pk: f for f in fields}, listing.rows)
-    plan = Plan(
-        environment, environment.extensions_revision + 1, held, sealed=listing.sealed, restored=listing.restored
-    )
+    plan = Plan(environment, environment.extensions_revision + 1, held)
+    plan.sealed, plan.restored, plan.by = listing.sealed, listing.restored, listing.by
     plan.gone = listing.rows.keys() - held.keys()
     return plan
 

@@ -113,11 +113,11 @@ def _form(environment: Environment, request: AccountRequest | None = None) -> Ex
 def _form_of(environment: Environment, request: AccountRequest | None) -> ExtensionsForm:
     extensible = Field.objects.filter(connection__account=environment.account_id, extensible=True)
     fields = extensible.order_by("connection__name", "position", "key").verified()
-    rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by", "data_key").defer("sealed")
+    rows = ExtensionValue.objects.filter(environment=environment).select_related("data_key").defer("sealed")
     values: dict[object, ExtensionValue] = {row.field_id: row for row in rows}
-    properties = list(environment.process_properties.select_related("set_by"))
+    properties = list(environment.process_properties.all())
     data = request.POST if request else None
-    return ExtensionsForm(fields, values, properties, listed_in(environment).rows, holders_of(environment), data)
+    return ExtensionsForm(fields, values, properties, listed_in(environment), holders_of(environment), data)
 
 
 def _page(
