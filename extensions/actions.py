@@ -210,7 +210,7 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | str) -> No
     delete_removed(plan)
     names = [held.label for held in plan.removed.values() if held.field is None]
     ProcessProperty.objects.filter(environment=environment, name__in=names).delete()
-    _write_manifest(plan, key, now, actor.email if isinstance(actor, User) else "")
+    _write_manifest(plan, key, now, str(actor.pk) if isinstance(actor, User) else "")
     Environment.objects.filter(pk=environment.pk).update(extensions_revision=plan.revision, extensions_changed_at=now)
 
 

@@ -33,7 +33,7 @@ def listed_row(form: str, revision: int, at: int, plain: str, data_key: object) 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """rows: what is held. sealed: every path that ever was a secret; it stays one. restored: how often it was published anew
-    after a restore. by: who saved it, by the address of that day."""
+    after a restore. by: the id of who saved it, whose address may be another by now."""
 
     rows: Mapping[Path, Listed]
     sealed: frozenset[Path] = frozenset()

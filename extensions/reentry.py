@@ -9,7 +9,7 @@ from accounts.models import Membership
 from accounts.rows import RowTampered
 from atoms.models import Atom, Environment
 from extensions.listing import Path
-from extensions.models import ExtensionValue, listed_in
+from extensions.models import ExtensionValue, listed_in, with_names
 from vaults.models import LostKeys
 
 
@@ -34,7 +34,7 @@ def needed(membership: Membership) -> QuerySet[ExtensionValue]:
 
 
 def with_setters(values: Iterable[ExtensionValue]) -> list[tuple[ExtensionValue, str]]:
-    """Each with who saved it, by the signed list; "" when that is not to be believed. One query for each environment."""
+    """Each with who saved it, by the signed list; "" when that is not to be believed. Two queries for each environment."""
     lists: dict[object, Mapping[Path, str]] = {}
     found = []
     for value in values:
@@ -46,7 +46,7 @@ def with_setters(values: Iterable[ExtensionValue]) -> list[tuple[ExtensionValue,
 
 def _setters_in(environment: Environment) -> Mapping[Path, str]:
     try:
-        return listed_in(environment).by
+        return with_names(listed_in(environment)).by
     except RowTampered:
         return {}
 

@@ -16,7 +16,7 @@ from atoms.pages import environment_page, find_environment
 from extensions import actions
 from extensions.dialog import ExtensionsForm
 from extensions.letting_go import let_go, letting_go
-from extensions.models import ExtensionValue, Field, listed_in
+from extensions.models import ExtensionValue, Field, listed_in, with_names
 from extensions.removal import holders_of
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultError
@@ -99,7 +99,7 @@ def _said(environment: Environment, saved: actions.Saved) -> str:
 
 
 def _form(environment: Environment, request: AccountRequest | None = None) -> ExtensionsForm:
-    """The dialog of an environment: six queries, and as many again when somebody saves in between. Raises RowTampered."""
+    """The dialog of an environment: seven queries, and as many again when somebody saves in between. Raises RowTampered."""
     revision = environment.extensions_revision
     try:
         return _form_of(environment, request)
@@ -117,7 +117,8 @@ def _form_of(environment: Environment, request: AccountRequest | None) -> Extens
     values: dict[object, ExtensionValue] = {row.field_id: row for row in rows}
     properties = list(environment.process_properties.all())
     data = request.POST if request else None
-    return ExtensionsForm(fields, values, properties, listed_in(environment), holders_of(environment), data)
+    listing = with_names(listed_in(environment))
+    return ExtensionsForm(fields, values, properties, listing, holders_of(environment), data)
 
 
 def _page(

@@ -116,8 +116,14 @@ def test_who_set_what_is_told_by_the_signed_list(stage: Stage) -> None:
     save_extensions(stage.production, [change], [PropertyChange("region", "eu")], expected_revision=1, actor=dora)
     stage.production.refresh_from_db()
     by = {path[-1]: name for path, name in listed_in(stage.production).by.items()}
-    alice = "alice@example.com"
-    assert by == {"password": alice, "user": alice, "host": "dora@example.com", "region": "dora@example.com"}
-    dora.delete()
+    alice, other = str(stage.alice.pk), str(dora.pk)
+    assert by == {"password": alice, "user": alice, "host": other, "region": other}
     page = Dialog(stage).page()
     assert (page.count("by dora@example.com"), page.count("by alice@example.com")) == (2, 1)
+
+
+def test_a_persons_address_that_was_changed_past_the_portal_is_not_kept_in_the_list(stage: Stage) -> None:
+    User.objects.filter(pk=stage.alice.pk).update(email="bob@example.com.evil")
+    actor = User.objects.get(pk=stage.alice.pk)
+    save_extensions(stage.production, [], [PropertyChange("region", "eu")], expected_revision=0, actor=actor)
+    assert "evil" not in EnvironmentManifest.objects.get(environment=stage.production).listed
