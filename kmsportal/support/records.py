@@ -108,7 +108,7 @@ class MembershipPage(SupportPage):
 class EnvironmentPage(SupportPage):
     shown = (
         "id", "account", "name", "classification", "created_at", "provisioned_at", "extensions_revision",
-        "extensions_changed_at", "restored", "limited", "authenticity",
+        "extensions_changed_at", "limited", "authenticity",
     )  # fmt: skip
     withheld = ("signature",)
     list_display = ("name", "account", "classification", "provisioned_at")
