@@ -20,9 +20,9 @@ ARGS ?=
 PRODUCTION = KMS_MODE=production \
   KMS_SECRET_KEY=$$(head -c 48 /dev/urandom | base64 -w0) \
   KMS_ROW_KEY=$$(head -c 48 /dev/urandom | base64 -w0) \
-  KMS_PORTAL_ROOT=$$(head -c 32 /dev/urandom | od -An -tx1 | tr -d " \n") \
-  KMS_ALLOWED_HOSTS=kms.example.org KMS_PORTAL_URL=https://kms.example.org \
-  KMS_DATABASE_URL=postgres://kms@db.example.org/kms?sslmode=verify-full KMS_REDIS_URL=rediss://:made-up@redis.example.org:6379/0 \
+  KMS_PORTAL_ROOT=$$($(BIN)/python -c "from accounts.keyring import *; print(public_half(new_key()).hex())") \
+  KMS_STATE=$(VENV) KMS_ALLOWED_HOSTS=kms.example.org KMS_PORTAL_URL=https://kms.example.org \
+  KMS_DATABASE_URL=postgres://kms@db.example.org/kms?sslmode=verify-full KMS_REDIS_URL=rediss://:made-up-for-one-check@redis.example.org:6379/0 \
   KMS_VAULT_ADDR=https://vault.example.org:8200 KMS_VAULT_PUBLIC_ADDR=https://vault.example.org:8200 \
   KMS_EMAIL_URL=smtp+tls://mail.example.org:587
 

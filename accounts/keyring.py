@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -94,6 +95,25 @@ class Keyring:
 def public_half(key: Ed25519PrivateKey) -> bytes:
     """32 bytes."""
     return key.public_key().public_bytes_raw()
+
+
+def is_public_half(public: bytes) -> bool:
+    """Whether these 32 bytes are a point of the curve, and none of small order: the library takes those too, and under such a
+    key whoever tries often enough has a signature without any private half."""
+    p = 2**255 - 19
+    y = int.from_bytes(public, "little") % 2**255
+    square = (y * y - 1) * pow(-121665 * pow(121666, -1, p) * y * y + 1, -1, p) % p  # of the point's other coordinate
+    return len(public) == 32 and y < p and pow(square, (p - 1) // 2, p) == 1 and not _is_signed_by_nobody(public)
+
+
+def _is_signed_by_nobody(public: bytes) -> bool:
+    """The signature of nought holds for every message whose hash the point's order, at most 8, divides."""
+    key, nought = Ed25519PublicKey.from_public_bytes(public), bytes([1]) + bytes(63)
+    for number in range(256):
+        with suppress(InvalidSignature):
+            key.verify(nought, bytes([number]))
+            return True
+    return False
 
 
 def new_key() -> Ed25519PrivateKey:

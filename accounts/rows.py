@@ -23,7 +23,9 @@ WEB = ("web",)  # the process that people decide by
 
 
 class RowTampered(Exception):
-    """A row that somebody decides by was written or changed past the application; it grants nothing."""
+    """A row that somebody decides by was written or changed past the application; it grants nothing. mend: who ends that, how."""
+
+    mend = "Tell the portal's operator."
 
 
 class UuidModel(models.Model):
@@ -193,6 +195,11 @@ def _tampered(row: SignedModel) -> RowTampered:
 
 def _remember_deleted(instance: SignedModel, **_: Any) -> None:
     memory.remember(_name(instance))
+
+
+def lock_in_order(rows: "models.QuerySet[Any]") -> None:
+    """Lock them until the transaction ends, by primary key as everybody who locks many: an UPDATE alone takes them as they lie."""
+    list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
 
 
 def message_of(*values: Any) -> bytes:

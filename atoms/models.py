@@ -53,7 +53,6 @@ class Environment(SignedModel):
     has_list = models.BooleanField(default=False)
     extensions_revision = models.PositiveBigIntegerField(default=0)
     extensions_changed_at = models.DateTimeField(null=True)
-    restored = models.PositiveIntegerField(default=0)  # how often it was published anew after a restore
     # Written by vaults: set once the hosted vault has this environment's key and role.
     provisioned_at = models.DateTimeField(null=True)
 

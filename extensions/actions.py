@@ -1,7 +1,7 @@
 """Saving what environments hold. Vault first, database second (DESIGN.md §3)."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -62,31 +62,11 @@ def save_extensions(
     fields, changes = fields_of(environment.account), list(field_changes)
     if not {change.field.pk for change in changes} <= {field.pk for field in fields if field.extensible}:
         raise StaleRevision([])  # a field has left since the changes were thought of, and its values with it
-    try:
-        plan = plan_save(environment, fields, changes, property_changes)
-    except (Refused, RowTampered):
-        # Rows of two revisions do not fit together either: somebody may have saved while they were read.
-        environment.refresh_from_db(fields=["extensions_revision"])
-        _check_revision(environment, expected_revision)
-        raise
+    plan = _plan(environment, fields, changes, property_changes)
     if plan.is_empty:
         return Saved(environment.extensions_revision, 0)
-    key = save_key_for(plan)
-    with transaction.atomic():
-        locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
-        _check_revision(locked, expected_revision)
-        _check_versions(environment, versions)
-        write_plan(plan, key, actor)
-        count = len(plan.asked)
-        audit.record(
-            environment.account,
-            actor=actor,
-            type="as.extensions",
-            action="EDIT",
-            subject_id=environment.pk,
-            message=f"Environment extensions of {environment.name} saved: {count} changed",
-            properties={"revision": plan.revision, "fields": plan.touched()},
-        )
+    count = len(plan.asked)
+    write(plan, save_key_for(plan), versions, "EDIT", f"saved: {count} changed", actor)
     return Saved(plan.revision, count)
 
 
@@ -99,30 +79,60 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     raises for the vault.
     """
     environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
-    expected = environment.extensions_revision
-    if not expected:
+    if not environment.extensions_revision:
         return 0
     versions = versions_of(environment.account)
-    plan = plan_save(environment, fields_of(environment.account))
+    plan = _plan(environment, fields_of(environment.account))
     plan.move_to(max(plan.revision, above + 1))
     plan.restored += 1
     key = sealing.new_save_key(environment)
+    write(plan, key, versions, "REPUBLISH", f"sealed anew as revision {plan.revision}", actor)
+    return plan.revision
+
+
+def _plan(
+    environment: Environment,
+    fields: Sequence[Field],
+    field_changes: Iterable[FieldChange] = (),
+    property_changes: Iterable[PropertyChange] = (),
+) -> Plan:
+    """What plan_save does. Rows of two revisions do not fit together either: somebody may have saved while they were read."""
+    expected = environment.extensions_revision
+    try:
+        return plan_save(environment, fields, field_changes, property_changes)
+    except (Refused, RowTampered):
+        environment.refresh_from_db(fields=["extensions_revision"])
+        _check_revision(environment, expected)
+        raise
+
+
+def write(
+    plan: Plan,
+    key: sealing.SaveKey | None,
+    versions: Mapping[uuid.UUID, datetime],
+    action: str,
+    deed: str,
+    actor: User | str,
+) -> None:
+    """In one transaction, what was planned and the audit entry (its action, what was done). versions: of before the plan.
+
+    Raises StaleRevision.
+    """
+    environment = plan.environment
     with transaction.atomic():
         locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
-        _check_revision(locked, expected)
+        _check_revision(locked, environment.extensions_revision)
         _check_versions(environment, versions)
-        write_plan(plan, key, actor if isinstance(actor, User) else None)
-        Environment.objects.filter(pk=environment.pk).update(restored=plan.restored)
+        write_plan(plan, key, actor)
         audit.record(
             environment.account,
             actor=actor,
             type="as.extensions",
-            action="REPUBLISH",
+            action=action,
             subject_id=environment.pk,
-            message=f"Environment extensions of {environment.name} sealed anew as revision {plan.revision}",
-            properties={"revision": plan.revision},
+            message=f"Environment extensions of {environment.name} {deed}",
+            properties={"revision": plan.revision, "fields": plan.touched()},
         )
-    return plan.revision
 
 
 def fields_of(account: Account) -> list[Field]:
@@ -151,7 +161,7 @@ def _check_revision(environment: Environment, expected: int) -> None:
         raise StaleRevision(saves_since(environment, expected))
 
 
-def _check_versions(environment: Environment, expected: dict[uuid.UUID, datetime]) -> None:
+def _check_versions(environment: Environment, expected: Mapping[uuid.UUID, datetime]) -> None:
     """The environment is locked, and no connection changes without that: the fields planned with stay what they are."""
     if versions_of(environment.account) != expected:
         raise StaleRevision([])
@@ -170,14 +180,14 @@ def save_key_for(plan: Plan) -> sealing.SaveKey | None:
     return sealing.new_save_key(plan.environment)
 
 
-def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> None:
+def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | str) -> None:
     """Inside the transaction: rows, manifest, the environment's new revision."""
     now, environment = timezone.now(), plan.environment
     if key is not None:
         key.record()
     values, properties = [], []
     for path, held in plan.written.items():
-        common = {"environment": environment, "revision": plan.revision, "set_at": now, "set_by": actor}
+        common = {"environment": environment, "revision": plan.revision, "set_at": now}
         if held.field is None:
             properties.append(ProcessProperty(name=held.label, plain=held.plain, **common))
             continue
@@ -200,7 +210,7 @@ def write_plan(plan: Plan, key: sealing.SaveKey | None, actor: User | None) -> N
     delete_removed(plan)
     names = [held.label for held in plan.removed.values() if held.field is None]
     ProcessProperty.objects.filter(environment=environment, name__in=names).delete()
-    _write_manifest(plan, key, now)
+    _write_manifest(plan, key, now, str(actor.pk) if isinstance(actor, User) else "")
     if not environment.has_list:
         environment.has_list = True
         environment.save(update_fields=["has_list"])
@@ -220,11 +230,11 @@ def _upsert(model: type, rows: Sequence[object], unique: list[str], updated: lis
             rows,
             update_conflicts=True,
             unique_fields=unique,
-            update_fields=[*updated, "revision", "set_at", "set_by"],
+            update_fields=[*updated, "revision", "set_at"],
         )
 
 
-def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> None:
+def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime, by: str) -> None:
     """The list, from the one before it and what changes; with a key also sealed, for the containers."""
     new_key = str(key.id) if key else ""
     found = EnvironmentManifest.objects.filter(environment=plan.environment)
@@ -234,7 +244,7 @@ def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime) -> N
         generation=row.generation if row else 0,
         environment=plan.environment,
         revision=plan.revision,
-        listed=plan.listing(new_key, int(now.timestamp())).encode(),
+        listed=plan.listing(new_key, int(now.timestamp()), by).encode(),
         data_key_id=key.id if key else None,
         sealed=key.seal_manifest(plan.manifest(key.id)) if key else None,
     ).signed()

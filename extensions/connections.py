@@ -10,7 +10,7 @@ from django.utils.dateparse import parse_datetime
 
 from accounts import audit, quota
 from accounts.models import Account, AuditEntry, User
-from accounts.rows import RowTampered
+from accounts.rows import RowTampered, lock_in_order
 from atoms.models import Environment
 from extensions.actions import delete_removed, fields_of, save_key_for, versions_of, write_plan
 from extensions.models import Connection, Field
@@ -285,9 +285,9 @@ def _publish(
 
 def _environments(account: Account, *, lock: bool = False) -> dict[uuid.UUID, int]:
     """The revision of every environment. Locked, none is saved until the transaction ends."""
-    rows = account.environments.order_by("pk")
-    rows = rows.select_for_update(no_key=True) if lock else rows  # others may refer to them meanwhile
-    return dict(rows.values_list("pk", "extensions_revision"))
+    if lock:
+        lock_in_order(account.environments.all())
+    return dict(account.environments.values_list("pk", "extensions_revision"))
 
 
 def _tell(plan: Plan, actor: User) -> None:

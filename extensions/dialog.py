@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from extensions.listing import Listed, Path
+from extensions.listing import Listing
 from extensions.models import MAX_SAVE_BYTES, MAX_SAVE_FIELDS, ExtensionValue, Field, ProcessProperty
 from extensions.plan import NO_COMPONENT_VALUE, FieldChange, PropertyChange
 from extensions.removal import Holders, Removal
@@ -35,6 +35,7 @@ class FieldRow:
     held: ExtensionValue | None
     holders: Holders
     is_forged: bool = False  # nobody saved it so; it has to be entered anew
+    set_by: str = ""
     value: str = ""
     uses_component: bool = False
     error: str = ""
@@ -98,18 +99,19 @@ class PropertyRow:
     value: str = ""
     held: ProcessProperty | None = None
     is_forged: bool = False  # nobody saved it so, or it was taken away; it has to be entered anew or removed
+    set_by: str = ""
     error: str = ""
     removes: bool = False
 
 
-def _property_rows(properties: list[ProcessProperty], listed: Mapping[Path, Listed]) -> list[PropertyRow]:
+def _property_rows(properties: list[ProcessProperty], listing: Listing) -> list[PropertyRow]:
     """Those that are held, by name; and those that were, and were taken away past the portal."""
-    held = {one.path: one for one in properties}
+    held, listed = {one.path: one for one in properties}, listing.rows
     gone = [path[1] for path in listed if path[0] == "property" and path not in held]
     rows = [(one, one.listed != listed.get(path)) for path, one in held.items()]
     rows += [(ProcessProperty(name=name), True) for name in gone]
     return [
-        PropertyRow(at, one.name, "" if forged else one.plain, one, forged)
+        PropertyRow(at, one.name, "" if forged else one.plain, one, forged, listing.by.get(one.path, ""))
         for at, (one, forged) in enumerate(sorted(rows, key=lambda row: row[0].name))
     ]
 
@@ -140,20 +142,24 @@ class ExtensionsForm:
         fields: list[Field],
         values: Mapping[object, ExtensionValue],
         properties: list[ProcessProperty],
-        listed: Mapping[Path, Listed],
+        listing: Listing,
         holders: Holders,
         data: Mapping[str, str] | None = None,
     ) -> None:
-        self.data = data
+        self.data, listed = data, listing.rows
         self.rows = [FieldRow(f, values.get(f.pk), holders) for f in fields if f.extensible]
         for row in self.rows:
             row.is_forged = (row.held.listed if row.held else None) != listed.get(row.field.path)
+            row.set_by = "" if row.is_forged else listing.by.get(row.field.path, "")
             follows = row.held is None or row.held.form == "component"
             row.uses_component = follows and not row.field.encrypted and not row.is_forged
             row.value = row.held.plain if row.held and row.held.form == "plain" and not row.is_forged else ""
-        self.properties = _property_rows(properties, listed)
+        self.properties = _property_rows(properties, listing)
         count = len(self.properties)
         self.properties += [PropertyRow(i) for i in range(count, count + NEW_PROPERTIES)]
+        paths, shown = {row.field.path for row in self.rows}, {row.field.pk for row in self.rows}
+        without_field = [path[-1] for path in listed if path[0] == "connection" and path not in paths]
+        self.without_field = without_field or ["a value" for key in values if key not in shown][:1]
         self.field_changes: list[FieldChange] = []
         self.property_changes: list[PropertyChange] = []
         self.unconfirmed: list[FieldRow] = []  # stored values to be removed, which nobody has confirmed
@@ -172,6 +178,12 @@ class ExtensionsForm:
     def counts(self) -> dict[str, int]:
         missing = sum(row.is_missing for row in self.rows)
         return {"all": len(self.rows), "missing": missing, "set": len(self.rows) - missing}
+
+    @property
+    def is_forged(self) -> bool:
+        """Something here is not what was saved, so that nothing is saved before it is dealt with."""
+        forged = [row.is_forged for row in self.rows] + [row.is_forged for row in self.properties]
+        return bool(self.without_field) or any(forged)
 
     @property
     def held_properties(self) -> list[PropertyRow]:

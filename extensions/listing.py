@@ -5,7 +5,7 @@ back or taken away past the portal.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import orjson
@@ -33,15 +33,16 @@ def listed_row(form: str, revision: int, at: int, plain: str, data_key: object) 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """rows: what is held. sealed: every path that ever was a secret; it stays one. restored: how often it was published anew
-    after a restore."""
+    after a restore. by: the id of who saved it, whose address may be another by now."""
 
     rows: Mapping[Path, Listed]
     sealed: frozenset[Path] = frozenset()
     restored: int = 0
+    by: Mapping[Path, str] = field(default_factory=dict)
 
     def encode(self) -> str:
-        """JSON: {"rows": [[path, form, revision, at, digest], …], "sealed": [path, …], "restored"}."""
-        rows = [[path, *row] for path, row in self.rows.items()]
+        """JSON: {"rows": [[path, form, revision, at, digest, by], …], "sealed": [path, …], "restored"}."""
+        rows = [[path, *row, self.by.get(path, "")] for path, row in self.rows.items()]
         return orjson.dumps({"rows": rows, "sealed": sorted(self.sealed), "restored": self.restored}).decode()
 
 
@@ -50,5 +51,8 @@ NOTHING = Listing({})
 
 def decode(text: str) -> Listing:
     document = orjson.loads(text)
-    rows = {tuple(path): Listed(*row) for path, *row in document["rows"]}
-    return Listing(rows, frozenset(tuple(path) for path in document["sealed"]), document["restored"])
+    rows, by = dict[Path, Listed](), dict[Path, str]()
+    for path, *row, name in document["rows"]:
+        key = tuple(path)
+        rows[key], by[key] = Listed(*row), name
+    return Listing(rows, frozenset(tuple(path) for path in document["sealed"]), document["restored"], by)

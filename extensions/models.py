@@ -1,5 +1,6 @@
 """What: connections with their fields, and what each environment holds for them."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from django.core.validators import RegexValidator
@@ -47,13 +48,40 @@ class Connection(SignedModel):
         return self.changed_at.isoformat()
 
 
+class FieldTampered(RowTampered):
+    """A connection or one of its fields was; nothing of the account's is saved before it is back or deleted."""
+
+    mend = (
+        "It is a connection or one of its fields. Tell the portal's operator, who may be able to put it back. If not, delete that "
+        "connection under Build; where that is refused, let go of what an environment holds for it first."
+    )
+
+
+class ListTampered(RowTampered):
+    """The signed list of what an environment holds was, or is gone; no connection of the account changes before that is mended."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(f"The list of what {environment.name} holds is not the one that was saved.")
+        self.mend = (
+            f"It is the list of what {environment.name} holds. Tell the portal's operator, who may be able to put it back. "
+            "If not, detach its Atoms, delete that environment and make it anew."
+        )
+
+
 class FieldQuerySet(models.QuerySet["Field"]):
     def verified(self) -> "list[Field]":
-        """The fields with their connections. Raises RowTampered when one of either was changed past the application."""
-        fields = list(self.select_related("connection"))
-        for connection in {field.connection_id: field.connection for field in fields}.values():
-            connection.verified()
-        return [field.verified() for field in fields]
+        """The fields with their connections. Raises FieldTampered when one of either was changed past the application."""
+        fields: list[Field] = list(self.select_related("connection"))
+        connections = {field.connection_id: field.connection for field in fields}.values()
+        for row in (*connections, *fields):
+            if not row.has_valid_signature():
+                raise FieldTampered(f"{row._meta.label} {row.pk} does not bear the portal's signature.")
+        return fields
+
+    def genuine(self) -> "list[Field]":
+        """Those that were not, nor their connections."""
+        fields: list[Field] = list(self.select_related("connection"))
+        return [field for field in fields if field.has_valid_signature() and field.connection.has_valid_signature()]
 
 
 class Field(SignedModel):
@@ -115,7 +143,6 @@ class HeldRow(UuidModel):
     revision = models.PositiveBigIntegerField()
     plain = models.TextField(blank=True)
     set_at = models.DateTimeField()
-    set_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
 
     class Meta:
         abstract = True
@@ -195,13 +222,27 @@ class EnvironmentManifest(SignedModel):
 
 
 def listed_in(environment: Environment) -> Listing:
-    """What was saved there; one query. Raises RowTampered when the list is gone, was changed, or is of another revision."""
+    """What was saved there; one query. Raises ListTampered when the list is gone, was changed, or is of another revision."""
     manifest = EnvironmentManifest.objects.filter(environment=environment).defer("sealed").first()
     if manifest is None and not (environment.extensions_revision or environment.verified().has_list):
         return NOTHING
-    if manifest is None or manifest.verified(environment_id=environment.pk).revision != environment.extensions_revision:
-        raise RowTampered(f"The list of what {environment.name} holds is not the one that was saved.")
+    if (
+        manifest is None
+        or manifest.environment_id != environment.pk
+        or not manifest.has_valid_signature()
+        or manifest.revision != environment.extensions_revision
+    ):
+        raise ListTampered(environment)
     return decode(manifest.listed)
+
+
+def with_names(listing: Listing) -> Listing:
+    """The list with the addresses of who saved what, "" of those who are no users any more; one query."""
+    known = {
+        str(pk): email
+        for pk, email in User.objects.filter(pk__in={*listing.by.values()} - {""}).values_list("pk", "email")
+    }
+    return replace(listing, by={path: known.get(by, "") for path, by in listing.by.items()})
 
 
 def entry(

@@ -1,6 +1,6 @@
 """Works out what a save would change, without changing it: which rows are written, which leave, what is held after it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,6 +12,7 @@ from kmscore.refused import Refused
 from kmscore.sealed.manifest import Form, Manifest
 from vaults.models import DataKey
 
+NAMED = 5  # of what stops a save; a sentence is no list
 NO_COMPONENT_VALUE = "an encrypted field has no connection component value. Type a value, or leave what is stored."
 
 
@@ -68,8 +69,10 @@ class Plan:
     redirected: list[HeldValue] = field(default_factory=list)  # of `written`: where the component's value was another
     asked: set[Path] = field(default_factory=set)  # of `written` and `removed`, what somebody asked for
     gone: set[Path] = field(default_factory=set)  # listed, and taken away past the portal
+    let_go: set[Path] = field(default_factory=set)  # not what was saved, and given up
     sealed: frozenset[Path] = frozenset()  # what ever was a secret there, before this save
     restored: int = 0  # how often it was published anew after a restore
+    by: Mapping[Path, str] = field(default_factory=dict)  # who saved what is held
 
     @property
     def is_empty(self) -> bool:
@@ -105,13 +108,14 @@ class Plan:
         )
         return Manifest(str(self.environment.pk), self.revision, tuple(entries), self.restored, self.ever_sealed)
 
-    def listing(self, new_key: str, now: int) -> Listing:
-        """now: when what is written is saved."""
+    def listing(self, new_key: str, now: int, by: str) -> Listing:
+        """now, by: when what is written is saved, and by whom."""
         rows = {
             path: listed_row(h.form, h.revision, now if path in self.written else h.at, h.plain, h.data_key or new_key)
             for path, h in self.held.items()
         }
-        return Listing(rows, self.ever_sealed, self.restored)
+        names = {path: by if path in self.written else self.by.get(path, "") for path in rows}
+        return Listing(rows, self.ever_sealed, self.restored, names)
 
     @property
     def ever_sealed(self) -> frozenset[Path]:
@@ -125,7 +129,9 @@ class Plan:
     def touched(self) -> list[list[str]]:
         """For the audit log and the conflict page: [connection or "", label, what happened]; never a value."""
         rows = [[h.name, h.label, _deed(h)] for h in self.written.values()]
-        return rows + [[h.name, h.label, "cleared"] for h in self.removed.values()]
+        removed = [(path, h.name, h.label) for path, h in self.removed.items()]
+        removed += [(path, "", path[-1]) for path in sorted(self.let_go - self.removed.keys() - self.written.keys())]
+        return rows + [[name, label, "let go" if path in self.let_go else "cleared"] for path, name, label in removed]
 
 
 def _deed(held: HeldValue) -> str:
@@ -144,12 +150,7 @@ def plan_save(
 
     Raises Refused: no_component_value, value_forged, sealed_once; RowTampered.
     """
-    listing = listed_in(environment)
-    held = _held(environment, {f.pk: f for f in fields}, listing.rows)
-    plan = Plan(
-        environment, environment.extensions_revision + 1, held, sealed=listing.sealed, restored=listing.restored
-    )
-    plan.gone = listing.rows.keys() - held.keys()
+    plan = _plan_of(environment, fields, listed_in(environment))
     entered = set[Path]()
     for change in field_changes:
         _apply(plan, change)
@@ -161,6 +162,28 @@ def plan_save(
     _refuse_forged(plan, {one.path: one for one in fields if one.extensible}, entered, edited)
     _reconcile(plan, fields)
     _refuse_unsealed(plan)
+    return plan
+
+
+def plan_letting_go(environment: Environment, fields: Sequence[Field], listing: Listing) -> Plan:
+    """What giving up all that is not what was saved would do, for the account's genuine fields. What is left is as it was saved,
+    and a place that was a secret's stays one: a plain field that came to stand there counts as none. Raises RowTampered.
+    """
+    fields = [one for one in fields if one.encrypted or one.path not in listing.sealed]
+    plan = _plan_of(environment, fields, listing)
+    plan.let_go = _unmended(plan, {one.path for one in fields if one.extensible}, set(), None)
+    for path in plan.let_go & plan.held.keys():
+        plan.remove(path)
+    _reconcile(plan, fields)
+    return plan
+
+
+def _plan_of(environment: Environment, fields: Sequence[Field], listing: Listing) -> Plan:
+    """Of no change yet."""
+    held = _held(environment, {f.pk: f for f in fields}, listing.rows)
+    plan = Plan(environment, environment.extensions_revision + 1, held)
+    plan.sealed, plan.restored, plan.by = listing.sealed, listing.restored, listing.by
+    plan.gone = listing.rows.keys() - held.keys()
     return plan
 
 
@@ -177,21 +200,27 @@ def _refuse_unsealed(plan: Plan) -> None:
 
 
 def _refuse_forged(plan: Plan, extensible: Mapping[Path, Field], entered: set[Path], edited: object) -> None:
-    """What stays has to be what was saved; what is entered anew, is removed or leaves with its field may have been anything.
+    """What stays has to be what was saved."""
+    stays = sorted(_unmended(plan, extensible.keys(), entered, edited))
+    if stays:
+        more = f" and {len(stays) - NAMED} more" if len(stays) > NAMED else ""
+        raise Refused(
+            "value_forged",
+            f"In {plan.environment.name} these were changed or taken away past the portal: "
+            f"{', '.join(_name(plan, extensible, path) for path in stays[:NAMED])}{more}. Enter or remove them in one save of its "
+            "extensions. That page, loaded again, says how to let go of what has no field any more. Tell the portal's operator.",
+        )
+
+
+def _unmended(plan: Plan, extensible: Collection[Path], entered: set[Path], edited: object) -> set[Path]:
+    """What is not what was saved and stays; what is entered anew, is removed or leaves with its field may have been anything.
 
     Only an edit has fields leave, and of its own connection: those of another were taken away past the portal.
     """
     suspect = plan.gone | {path for path, held in plan.held.items() if not held.genuine}
     stays = {path for path in suspect - entered if path in extensible or path[0] == "property"}
     of_fields = {path for path in (*plan.held, *plan.gone) if path[0] == "connection"}
-    stays |= {path for path in of_fields - extensible.keys() if path[1] != str(edited)}
-    if stays:
-        raise Refused(
-            "value_forged",
-            f"In {plan.environment.name} these were changed or taken away past the portal: "
-            f"{', '.join(_name(plan, extensible, path) for path in sorted(stays)[:5])}. Enter or remove"
-            " them in the same save, and tell the portal's operator.",
-        )
+    return stays | {path for path in of_fields.difference(extensible) if path[1] != str(edited)}
 
 
 def _name(plan: Plan, extensible: Mapping[Path, Field], path: Path) -> str:

@@ -1,12 +1,15 @@
 """What has to be entered again, because the vault has lost the keys it was sealed with; and how far that is."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django.db.models import Count, Min, Q, QuerySet, Sum
 
 from accounts.models import Membership
+from accounts.rows import RowTampered
 from atoms.models import Atom, Environment
-from extensions.models import ExtensionValue
+from extensions.listing import Path
+from extensions.models import ExtensionValue, listed_in, with_names
 from vaults.models import LostKeys
 
 
@@ -24,10 +27,28 @@ def needed(membership: Membership) -> QuerySet[ExtensionValue]:
     values = ExtensionValue.objects.filter(
         environment__in=Environment.objects.visible_to(membership), form="sealed", data_key__lost_at__isnull=False
     )
-    related = values.select_related("environment", "field__connection", "set_by", "data_key").defer("sealed")
+    related = values.select_related("environment", "field__connection", "data_key").defer("sealed")
     return related.order_by(
         "environment__name", "field__connection__name", "field__connection_id", "field__position", "field__key"
     )
+
+
+def with_setters(values: Iterable[ExtensionValue]) -> list[tuple[ExtensionValue, str]]:
+    """Each with who saved it, by the signed list; "" when that is not to be believed. Two queries for each environment."""
+    lists: dict[object, Mapping[Path, str]] = {}
+    found = []
+    for value in values:
+        if value.environment_id not in lists:
+            lists[value.environment_id] = _setters_in(value.environment)
+        found.append((value, lists[value.environment_id].get(value.field.path, "")))
+    return found
+
+
+def _setters_in(environment: Environment) -> Mapping[Path, str]:
+    try:
+        return with_names(listed_in(environment)).by
+    except RowTampered:
+        return {}
 
 
 def progress(membership: Membership) -> list[ReentryProgress]:

@@ -12,7 +12,7 @@ from extensions.models import ExtensionValue
 from vaults.models import ContainerReport
 from vaults.restore.account import ACTOR, Restore, done_before, record_step
 
-TRIES = 3  # somebody may save in between
+TRIES = 20  # somebody may save in between, again and again; an operator who restores does not begin anew for that
 STEP = "RESTORE_EXTENSIONS"
 
 

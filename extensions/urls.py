@@ -17,4 +17,9 @@ urlpatterns = [
         extensions.environment_extensions,
         name="environment_extensions",
     ),
+    path(
+        _account + "environments/<uuid:environment_id>/extensions/let-go/",
+        extensions.environment_let_go,
+        name="environment_let_go",
+    ),
 ]

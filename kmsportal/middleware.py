@@ -15,15 +15,16 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 
 from accounts.post_only import NOTHING_CHANGED
+from accounts.privileges import Privilege
 from accounts.rows import RowTampered
+from extensions.models import FieldTampered
 from kmscore.vaultclient.answers import VaultError
 from kmsportal.context import chosen_theme
 
 log = structlog.get_logger()
 Next = Callable[[HttpRequest], HttpResponse]
-FORGED = (
-    "A record that grants access here was changed outside the portal, so it grants nothing. Tell the portal's operator."
-)
+FORGED = "A record that grants access here was changed outside the portal, so it grants nothing."
+LET_GO = "extensions:environment_let_go"
 UNSENT = "unsent"  # cookie: the address this browser posted to after its session had ended
 UNSENT_SECONDS = 600  # by then somebody has signed in again, or does not remember
 PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
@@ -155,8 +156,18 @@ class vault_errors:  # noqa: N801 (used like the functions beside it; a class be
             return None
         if isinstance(exception, RowTampered):
             log.error("row_forged", path=request.path)
-            return render(request, "403.html", {"reason": FORGED, "theme": chosen_theme(request)}, status=403)
+            context = {"reason": f"{FORGED} {exception.mend}", "theme": chosen_theme(request)}
+            return render(request, "403.html", context | _way_out(request, exception), status=403)
         if not isinstance(exception, VaultError):
             return None
         context = {"reason": exception.sentence, "theme": chosen_theme(request)}
         return render(request, "503.html", context, status=503)
+
+
+def _way_out(request: Any, forged: RowTampered) -> dict[str, str]:
+    """Where somebody who may lets go of what an environment holds for a forged field."""
+    match = request.resolver_match
+    stops = isinstance(forged, FieldTampered) and match.view_name == "extensions:environment_extensions"
+    return (
+        {"let_go_url": reverse(LET_GO, kwargs=match.kwargs)} if stops and request.may(Privilege.ACCOUNT_ADMIN) else {}
+    )

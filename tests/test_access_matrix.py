@@ -66,6 +66,7 @@ ROUTES = {
     "extensions:connection_edit": EDIT,
     "extensions:connection_delete": EDIT,
     "extensions:environment_extensions": READ,
+    "extensions:environment_let_go": EDIT,
     "extensions:reentry_list": READ,
 }
 # Everybody's own pages, machine doors with their own authentication, and what is open on purpose.

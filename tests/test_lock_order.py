@@ -9,15 +9,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Concat
 
 from accounts import actions as accounts
 from atoms import actions as atoms
 from atoms.actions import EnvironmentInUse
-from atoms.models import Node
+from atoms.models import Atom, Environment, Node
 from extensions.actions import save_extensions
 from extensions.connections import FieldSpec, delete_connection, save_connection
 from extensions.plan import FieldChange
@@ -27,6 +30,7 @@ from operations import actions as operations
 from operations.models import Operation
 from tests.conftest import Stage
 from tests.live import ROOT
+from vaults.keys.disable import disable_kms, enable_kms
 from vaults.keys.rekey import request_rekey
 from vaults.keys.rotation import KIND as ROTATION
 from vaults.keys.rotation import request_rotation_of_all, set_schedule
@@ -200,6 +204,45 @@ MEETINGS = [
 @pytest.mark.parametrize("meeting", MEETINGS, ids=lambda meeting: meeting.__name__)
 def test_both_come_to_an_end(stage: Stage, meeting: Callable[[Stage], Meeting]) -> None:
     assert [error for error in meet(*meeting(stage)) if not isinstance(error, (Refused, EnvironmentInUse))] == []
+
+
+# -- who locks many of a kind -------------------------------------------------------------------------------------------
+
+
+def meet_at_the_last(rows: QuerySet[Any], *acts: Act) -> list[BaseException]:
+    """What acts raised that lock all of these, one begun after the other, when somebody else had the last by primary key.
+
+    That is the first as they lie: whoever takes them so waits for it with none in hand, has it before the others do, and then
+    wants what they have.
+    """
+    *others, last = rows.order_by("pk").values_list("pk", flat=True)
+    rows.filter(pk__in=others).update(name=Concat(Value("Z "), "name"))  # behind it as they lie, and by name
+    meeters = [Meeter(act, has_lock=False) for act in acts]
+    with transaction.atomic():
+        rows.select_for_update(no_key=True).get(pk=last)
+        for one in meeters:
+            one.go_on.set()
+            one.start()
+            while not one.is_there_or_waits_for_a_lock():
+                time.sleep(0.01)
+    for one in meeters:
+        one.thread.join(60)
+    return [one.failed for one in meeters if one.failed is not None]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="on SQLite one transaction writes at a time")
+@pytest.mark.parametrize("kind", ["Atoms", "environments"])
+def test_who_locks_many_takes_them_by_primary_key(stage: Stage, kind: str) -> None:
+    """Keys that are enabled again, and new keys at rest or a connection's change, which lock all of them as well."""
+    _enrolled(stage)
+    disable_kms(stage.account, days=7, actor=stage.alice)
+    rows: Any = Atom.objects if kind == "Atoms" else Environment.objects
+    other: Act = partial(request_rekey, stage.account, [stage.atom, stage.second], actor=stage.alice)
+    if kind == "environments":
+        other = partial(save_connection, stage.account, stage.connection, name="New", fields=[], actor=stage.alice)
+    enable = partial(enable_kms, stage.account, actor=stage.alice)
+    raised = meet_at_the_last(rows.filter(account=stage.account), enable, other)
+    assert [error for error in raised if not isinstance(error, Refused)] == []
 
 
 def test_a_lock_is_none_for_those_who_only_refer_to_the_row() -> None:

@@ -50,7 +50,6 @@ class Migration(migrations.Migration):
                 ('has_list', models.BooleanField(default=False)),
                 ('extensions_revision', models.PositiveBigIntegerField(default=0)),
                 ('extensions_changed_at', models.DateTimeField(null=True)),
-                ('restored', models.PositiveIntegerField(default=0)),
                 ('provisioned_at', models.DateTimeField(null=True)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='environments', to='accounts.account')),
             ],

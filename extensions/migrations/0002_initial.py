@@ -2,7 +2,6 @@
 
 import django.db.models.deletion
 import django.db.models.functions.text
-from django.conf import settings
 from django.db import migrations, models
 
 
@@ -14,7 +13,6 @@ class Migration(migrations.Migration):
         ('atoms', '0001_initial'),
         ('extensions', '0001_initial'),
         ('vaults', '0001_initial'),
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
@@ -39,11 +37,6 @@ class Migration(migrations.Migration):
             field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='extension_values', to='atoms.environment'),
         ),
         migrations.AddField(
-            model_name='extensionvalue',
-            name='set_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
             model_name='field',
             name='connection',
             field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='fields', to='extensions.connection'),
@@ -57,11 +50,6 @@ class Migration(migrations.Migration):
             model_name='processproperty',
             name='environment',
             field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='process_properties', to='atoms.environment'),
-        ),
-        migrations.AddField(
-            model_name='processproperty',
-            name='set_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL),
         ),
         migrations.AddConstraint(
             model_name='connection',

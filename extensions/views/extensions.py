@@ -1,5 +1,6 @@
 """The Environment Extensions dialog: one form, one Save, all or nothing."""
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -9,11 +10,13 @@ from django.views.decorators.http import require_http_methods
 from accounts.access import AccountRequest, account_member
 from accounts.privileges import READ, Privilege
 from accounts.rows import RowTampered
+from atoms.forms import LOSSES_CHANGED, ConfirmNameForm
 from atoms.models import Environment
 from atoms.pages import environment_page, find_environment
 from extensions import actions
 from extensions.dialog import ExtensionsForm
-from extensions.models import ExtensionValue, Field, listed_in
+from extensions.letting_go import let_go, letting_go
+from extensions.models import ExtensionValue, Field, listed_in, with_names
 from extensions.removal import holders_of
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultError
@@ -56,6 +59,28 @@ def environment_extensions(request: AccountRequest, environment_id: object) -> H
     return _page(request, environment, _form(environment), 200)
 
 
+@require_http_methods(["GET", "POST"])
+@account_member(Privilege.ACCOUNT_ADMIN)
+@reauthentication_required
+def environment_let_go(request: AccountRequest, environment_id: object) -> HttpResponse:
+    """Name what is not as it was saved, and give it up when that is confirmed."""
+    environment = find_environment(request, environment_id)
+    form = ConfirmNameForm(request.POST or None, expected=environment.name)
+    if request.method == "POST" and form.is_valid():
+        try:
+            revision = let_go(environment, token=form.cleaned_data["lost"], actor=request.user)
+        except actions.StaleRevision:
+            form.add_error(None, LOSSES_CHANGED)
+        except Refused as refusal:
+            form.add_error(None, f"Nothing was let go of. {refusal.sentence}")
+        else:
+            messages.success(request, f"Saved as revision {revision}, without what was let go of.")
+            return redirect("extensions:environment_extensions", request.account.code, environment.pk)
+        environment.refresh_from_db()
+    context = environment_page(request, environment, "extensions") | {"form": form, "found": letting_go(environment)}
+    return render(request, "extensions/environment_let_go.html", context)
+
+
 def _refused(request: AccountRequest, environment: Environment, form: ExtensionsForm, refusal: Refused) -> HttpResponse:
     """Why nothing was saved: somebody was quicker, the vault is away, or it cannot be done now."""
     if isinstance(refusal, actions.StaleRevision):
@@ -74,7 +99,7 @@ def _said(environment: Environment, saved: actions.Saved) -> str:
 
 
 def _form(environment: Environment, request: AccountRequest | None = None) -> ExtensionsForm:
-    """The dialog of an environment: six queries, and as many again when somebody saves in between. Raises RowTampered."""
+    """The dialog of an environment: seven queries, and as many again when somebody saves in between. Raises RowTampered."""
     revision = environment.extensions_revision
     try:
         return _form_of(environment, request)
@@ -88,11 +113,12 @@ def _form(environment: Environment, request: AccountRequest | None = None) -> Ex
 def _form_of(environment: Environment, request: AccountRequest | None) -> ExtensionsForm:
     extensible = Field.objects.filter(connection__account=environment.account_id, extensible=True)
     fields = extensible.order_by("connection__name", "position", "key").verified()
-    rows = ExtensionValue.objects.filter(environment=environment).select_related("set_by", "data_key").defer("sealed")
+    rows = ExtensionValue.objects.filter(environment=environment).select_related("data_key").defer("sealed")
     values: dict[object, ExtensionValue] = {row.field_id: row for row in rows}
-    properties = list(environment.process_properties.select_related("set_by"))
+    properties = list(environment.process_properties.all())
     data = request.POST if request else None
-    return ExtensionsForm(fields, values, properties, listed_in(environment).rows, holders_of(environment), data)
+    listing = with_names(listed_in(environment))
+    return ExtensionsForm(fields, values, properties, listing, holders_of(environment), data)
 
 
 def _page(
@@ -114,6 +140,7 @@ def _page(
     context = environment_page(request, environment, "extensions") | {
         "form": form,
         "can_edit": request.may(Privilege.ATOM_MANAGEMENT),
+        "can_let_go": request.may(Privilege.ACCOUNT_ADMIN),
         "inactive": account_status(request.account),
         "show": show,
         "chosen": chosen,

@@ -16,9 +16,11 @@ PER_PAGE = 100
 @account_member(*READ)
 def reentry_list(request: AccountRequest) -> HttpResponse:
     """By environment and connection: each value that is lost, whose it is, and the field to enter it in."""
+    page = Paginator(reentry.needed(request.membership), PER_PAGE).get_page(request.GET.get("page"))
     context = {
         "section": "keys",
-        "page": Paginator(reentry.needed(request.membership), PER_PAGE).get_page(request.GET.get("page")),
+        "page": page,
+        "rows": reentry.with_setters(page.object_list),
         "progress": reentry.progress(request.membership),
         "atoms": list(reentry.atoms_to_save(request.membership)),
         "can_edit": request.may(Privilege.ATOM_MANAGEMENT),

@@ -53,7 +53,7 @@ ACTIVATE = Act(
 @admin.register(Account, site=site)
 class AccountPage(SupportPage):
     shown = ("id", "code", "name", "created_at", "kms", "kms_since", "grace_ends")
-    withheld = ("signature",)
+    withheld = ("generation", "signature",)
     by_id = ("pk",)
     by_text = ("code",)
     account_at = ""
@@ -108,9 +108,9 @@ class MembershipPage(SupportPage):
 class EnvironmentPage(SupportPage):
     shown = (
         "id", "account", "name", "classification", "created_at", "provisioned_at", "extensions_revision",
-        "extensions_changed_at", "restored", "limited", "authenticity",
+        "extensions_changed_at", "limited", "authenticity",
     )  # fmt: skip
-    withheld = ("signature",)
+    withheld = ("generation", "signature",)
     list_display = ("name", "account", "classification", "provisioned_at")
     list_select_related = ("account",)
     ordering = ("account_id", "name")
@@ -127,7 +127,7 @@ class AtomPage(SupportPage):
         "id", "account", "name", "type", "attached_to", "status", "created_at", "created_by", "provisioned_at",
         "attachment_revision", "rekey_revision", "authenticity",
     )  # fmt: skip
-    withheld = ("signature",)
+    withheld = ("generation", "signature",)
     by_id = ("pk", "account_id", "attachment__environment_id")
     found_by = "its id, the id of its environment, or the id or code of its account"
     list_display = ("name", "account", "type", "attached_to", "status")
@@ -197,7 +197,7 @@ class KmsSettingsPage(SupportPage):
         "id", "atom", "mode", "wrapped", "revision", "changed_at", "changed_by", "properties_file",
         "uploaded_at", "facts", "authenticity",
     )  # fmt: skip
-    withheld = ("sealed", "signature", "data_key")
+    withheld = ("sealed", "generation", "signature", "data_key")
     by_id = ("pk", "atom_id", "atom__account_id")
     by_text = ("atom__account__code",)
     account_at = "atom.account"
@@ -276,7 +276,7 @@ class OperationPage(SupportPage):
         "started_at", "finished_at", "lease_until",
         "environment_id", "concluded_at", "cancel_asked_at", "error_code", "error_sentence", "details",
     )  # fmt: skip
-    withheld = ("lease", "signature", "taken_up")
+    withheld = ("lease", "generation", "signature", "taken_up")
     by_id = ("pk", "account_id", "subject_id")
     found_by = "its id, the id of what it is about, or the id or code of its account"
     acts = (RETRY, CANCEL)
@@ -293,7 +293,7 @@ class LoginAlarmPage(SupportPage):
         "id", "account", "mount", "role", "metadata", "issued_at", "found_at", "mailed_at", "destroyed_at", "closed_at",
         "closed_by",
     )  # fmt: skip
-    withheld = ("accessor", "signature")
+    withheld = ("accessor", "generation", "signature")
     list_display = ("mount", "role", "account", "found_at", "closed_at")
     list_select_related = ("account",)
     by_text = ("account__code", "role")
@@ -310,7 +310,7 @@ class AuditEntryPage(SupportPage):
         "id", "account", "seq", "at", "actor_id", "actor_name", "type", "action", "modifier", "subject_id", "message",
         "properties",
     )  # fmt: skip
-    withheld = ("previous", "signature")
+    withheld = ("previous", "generation", "signature")
     by_id = ("pk", "account_id", "subject_id")
     by_text = ("account__code",)
     found_by = "its id, the id of what was touched, or the id or code of its account"

@@ -14,6 +14,7 @@ from accounts.keyring import (
     Keyring,
     KeyringBroken,
     NoSigningKey,
+    is_public_half,
     new_key,
     public_half,
     read_keyring,
@@ -208,3 +209,7 @@ def test_production_takes_no_key_of_development(settings: Any, tmp_path: Path) -
         signing.keyring()
     settings.MODE = "development"
     signing.use_directories([])
+
+
+def test_a_new_key_is_a_public_half() -> None:
+    assert all(is_public_half(public_half(new_key())) for _ in range(50))

@@ -45,6 +45,7 @@ def every_page(visit: Visit, node: Node) -> list[str]:
         ("atoms:environment_delete", environment),
         ("atoms:environment_delete", stage.test.pk),
         ("extensions:environment_extensions", environment),
+        ("extensions:environment_let_go", environment),
     ]
     return [visit.address(*page) for page in pages]
 

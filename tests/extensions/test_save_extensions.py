@@ -3,14 +3,15 @@
 import pytest
 
 from accounts import audit
-from accounts.models import AuditEntry
+from accounts.models import AuditEntry, User
 from extensions.actions import StaleRevision, save_extensions
-from extensions.models import EnvironmentManifest, ExtensionValue
+from extensions.models import EnvironmentManifest, ExtensionValue, listed_in
 from extensions.plan import FieldChange, PropertyChange
 from extensions.secret import Secret
 from kmscore.sealed.envelope import open_sealed
 from kmscore.sealed.manifest import decode, digest, manifest_place, value_place
-from tests.conftest import HostedVault, Stage
+from tests.conftest import PASSWORD, HostedVault, Stage
+from tests.extensions.dialog import Dialog
 from tests.invariants.test_kill_web import data_key, opened_manifest
 from vaults.models import DataKey
 
@@ -105,3 +106,24 @@ def test_the_audit_log_has_the_save_and_not_the_value(stage: Stage, hosted_vault
     assert entry.properties["revision"] == 1
     assert "audit-canary" not in str(entry.properties) + entry.message
     assert audit.first_broken(stage.account) is None
+
+
+def test_who_set_what_is_told_by_the_signed_list(stage: Stage) -> None:
+    """No column says it any more, which a page would show."""
+    dora = User.objects.create_user("dora@example.com", PASSWORD)
+    save(stage, 0, password="canary")
+    change = FieldChange(stage.field("host"), "plain", "db2.example.com")
+    save_extensions(stage.production, [change], [PropertyChange("region", "eu")], expected_revision=1, actor=dora)
+    stage.production.refresh_from_db()
+    by = {path[-1]: name for path, name in listed_in(stage.production).by.items()}
+    alice, other = str(stage.alice.pk), str(dora.pk)
+    assert by == {"password": alice, "user": alice, "host": other, "region": other}
+    page = Dialog(stage).page()
+    assert (page.count("by dora@example.com"), page.count("by alice@example.com")) == (2, 1)
+
+
+def test_a_persons_address_that_was_changed_past_the_portal_is_not_kept_in_the_list(stage: Stage) -> None:
+    User.objects.filter(pk=stage.alice.pk).update(email="bob@example.com.evil")
+    actor = User.objects.get(pk=stage.alice.pk)
+    save_extensions(stage.production, [], [PropertyChange("region", "eu")], expected_revision=0, actor=actor)
+    assert "evil" not in EnvironmentManifest.objects.get(environment=stage.production).listed

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from atoms.models import Environment
 from extensions.actions import StaleRevision, save_extensions
 from extensions.connections import FieldSpec, save_connection
 from extensions.models import ExtensionValue, Field
 from extensions.plan import FieldChange
+from extensions.restoring import publish_extensions
 from extensions.secret import Secret
 from kmscore.refused import Refused
 from tests.conftest import HostedVault, Stage
@@ -25,6 +27,7 @@ from tests.extensions.test_save_extensions import save
 from tests.extensions.test_vault_trouble import vault_at
 from tests.faulty_vault import meanwhile_at
 from tests.invariants.test_kill_web import opened_manifest
+from vaults.restore.account import Restore
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -168,3 +171,22 @@ def test_a_save_asks_the_same_however_many_connections_there_are(stage: Stage, h
             )
         counts.append(len(queries))
     assert counts[1] == counts[2]
+
+
+def test_who_saves_again_and_again_does_not_end_what_follows_a_restore(
+    stage: Stage, hosted_vault: HostedVault, settings: Any
+) -> None:
+    """At the third save in between the operator's command once ended."""
+    save(stage, 0, password="canary")
+    values = iter("abcde")
+
+    def again() -> None:
+        with vault_at(settings, hosted_vault.address):
+            saved_in(stage, stage.production, next(values))
+
+    restore = Restore("today", database=True, vault=False, taken_at=timezone.now(), restored_at=timezone.now())
+    with meanwhile(settings, hosted_vault, stage.production, *[again] * 5):
+        published = publish_extensions(stage.account, restore)
+    stage.production.refresh_from_db()
+    assert published == [(stage.production, stage.production.extensions_revision)]
+    assert next(values, None) is None

@@ -144,7 +144,6 @@ def leave_to_the_component(stage: Stage, key: str) -> None:
             "data_key": None,
             "revision": stage.production.extensions_revision + 1,
             "set_at": timezone.now(),
-            "set_by": stage.alice,
         },
     )
 

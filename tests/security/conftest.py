@@ -44,17 +44,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = (yield).get_result()  # type: ignore[misc]  # pluggy's result
     if report.failed or report.when == "call":
         who = item.path.stem.removeprefix("test_").replace("_", " ")
-        got = (
-            report.longreprtext.splitlines()[-1][:90]
-            if report.failed
-            else "nothing"
-            if report.passed
-            else report.outcome
-        )
+        recorded = "; ".join(str(value) for name, value in item.user_properties if name == "got")
+        got = _reason(report) if report.failed else recorded or ("nothing" if report.passed else report.outcome)
         _told.append((who, item.name.removeprefix("test_").replace("_", " "), got))
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Of a failure, in a line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return "FAILED: " + " ".join((crash.message if crash else report.longreprtext).split())[:200]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if config.getoption("--attack"):
-        for who, what, got in [("attacker", "what was tried (as the rule that holds)", "what it got"), *_told]:
-            terminalreporter.write_line(f"{who:32} | {what[:88]:88} | {got}")
+        lines = [("attacker", "what was tried (as the rule that holds)", "what it got"), *_told]
+        wide, wider = (max(len(line[column]) for line in lines) for column in (0, 1))
+        for who, what, got in lines:
+            terminalreporter.write_line(f"{who:{wide}} | {what:{wider}} | {got}")

@@ -52,8 +52,6 @@ HARMLESS = {
     "vaults.ContainerReport.values": HEALTH,
     "vaults.DataKey.lost_at": "a value is said to be lost that is not; who holds it keeps it, a new container refuses",
     "extensions.Field.position": "the order of the fields on the page",
-    "extensions.ExtensionValue.set_by_id": "who set it, in words; the audit log, which is signed, says it too",
-    "extensions.ProcessProperty.set_by_id": "who set it, in words; the audit log, which is signed, says it too",
 }
 
 

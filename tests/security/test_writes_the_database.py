@@ -98,7 +98,9 @@ FULL = json.dumps([float("inf")] * 31)  # as if somebody had tried for ever
 
 
 @pytest.mark.parametrize(
-    "held", ["[" * 100_000, '{"a": 1}', "[true]", '["x"]', "null", "", "1e999", "[[1]]", '"y"', "true", FULL]
+    "held",
+    ["[" * 100_000, '{"a": 1}', "[true]", '["x"]', "null", "", "1e999", "[[1]]", '"y"', "true", FULL],
+    ids=lambda held: held[:12],
 )
 def test_what_is_no_rate_limit_is_none(portal: LivePortal, visitor: Callable[..., Visitor], held: str) -> None:
     guesser = visitor()
@@ -153,7 +155,9 @@ def test_a_second_factor_that_was_written_lets_nobody_in(
 FORGED = "A record that grants access here was changed outside the portal"
 
 
-@pytest.mark.parametrize("changes", [{"encrypted": False}, {"label": "User"}, {"extensible": False}])
+@pytest.mark.parametrize(
+    "changes", [{"encrypted": False}, {"label": "User"}, {"extensible": False}], ids=lambda changes: next(iter(changes))
+)
 def test_a_field_that_was_changed_takes_no_secret(
     portal: LivePortal, visitor: Callable[..., Visitor], changes: dict[str, Any]
 ) -> None:

@@ -73,14 +73,23 @@ def new_save_key(subject: Environment | Atom) -> SaveKey:
         raise Refused("kms_inactive", _why_inactive(account))
     recipient = Recipient.objects.filter(pk=subject.pk, account=account).first()
     if recipient is None:
-        making = "The hosted vault is still making this Atom's keys; try again in a moment."
-        none = "The hosted vault has no key for this environment yet."
-        raise Refused("not_provisioned", making if isinstance(subject, Atom) else none)
+        raise Refused("not_provisioned", _why_no_keys(subject))
     recipient.verified(pk=subject.pk, account_id=account.pk)
     data_key = calls.new_data_key(recipient)
     key_id, document = str(uuid.uuid4()), recipient.next_document()
     calls.store_wrapped_keys(recipient, document, {key_id: data_key.wrapped})
     return SaveKey(key_id, str(account.pk), recipient.id, document, data_key.key_version, data_key.plaintext)
+
+
+def _why_no_keys(subject: Environment | Atom) -> str:
+    if subject.provisioned_at is not None:
+        return (
+            f"The keys of {subject.name} were made, and the note of them was taken away past the portal. Tell its operator; "
+            "disabling the account's Key Management Service and enabling it again writes the note anew, and no value is lost."
+        )
+    if isinstance(subject, Atom):
+        return "The hosted vault is still making this Atom's keys; try again in a moment."
+    return "The hosted vault has no key for this environment yet."
 
 
 def _why_inactive(account: Account) -> str:

@@ -13,6 +13,7 @@ from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import Account, User
+from accounts.rows import lock_in_order
 from atoms.models import Atom, Environment, Node
 from kmscore.refused import Refused
 from kmscore.vaultclient.mounts import OF_ATOMS, OF_ENVIRONMENTS, RecipientMounts
@@ -130,6 +131,8 @@ def activate_again(account: Account, *, actor: User) -> KmsAccount:
     if kms.state != KmsAccount.State.SHREDDED or not done or account.recipients.filter(shredded_at=None).exists():
         raise Refused("not_shredded", "Only when all of its keys are shredded can it be activated again.")
     set_state(kms, KmsAccount.State.ACTIVE, actor)
+    _lock_places(account)
+    lock_in_order(account.recipients.all())  # after the environments: so does whoever saves
     account.recipients.update(shredded_at=None, in_transit_version=1, oldest_version=1, rotated_at=None)
     begun = RecipientRotation.objects.filter(recipient__account=account).exclude(state=RecipientRotation.State.SETTLED)
     begun.update(state=RecipientRotation.State.PENDING, from_version=None, to_version=None, settle_at=None)
@@ -141,6 +144,7 @@ def activate_again(account: Account, *, actor: User) -> KmsAccount:
 def _request_roles(account: Account, actor: User) -> None:
     """Have keys and roles made where they are missing. A new attachment revision makes containers ask for credentials,
     which wait until `provisioned_at` says that the roles are there."""
+    _lock_places(account)
     account.environments.update(provisioned_at=None)
     account.atoms.update(provisioned_at=None, attachment_revision=F("attachment_revision") + 1)
     total = account.environments.count() + account.atoms.count()
@@ -153,6 +157,11 @@ def _request_roles(account: Account, actor: User) -> None:
         total=max(total, 1),
         exclusive_group=KEYS_GROUP,
     )
+
+
+def _lock_places(account: Account) -> None:
+    lock_in_order(account.environments.all())
+    lock_in_order(account.atoms.all())
 
 
 @vault_operation("vaults.enable")

@@ -13,6 +13,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from accounts.models import Account, User
+from accounts.rows import lock_in_order
 from atoms.models import Atom, Node
 from kmscore.refused import Refused
 from kmscore.wording import plural
@@ -46,7 +47,7 @@ def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Op
     Raises Refused: kms_inactive, no_containers.
     """
     rows = Atom.objects.filter(account=account, pk__in=[atom.pk for atom in atoms])
-    list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+    lock_in_order(rows)
     account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     KmsAccount.refuse_inactive(account)
     nodes = containers_of(rows).count()

@@ -17,7 +17,7 @@ from accounts import audit
 from accounts.access import genuine_roles
 from accounts.models import Account, AuditEntry, Membership, User
 from accounts.privileges import Privilege
-from accounts.rows import WEB, is_uuid
+from accounts.rows import WEB, is_uuid, lock_in_order
 from atoms.models import Node
 from kmscore.refused import Refused
 from operations import actions as operations
@@ -129,10 +129,11 @@ def shred_again(account: Account) -> Operation:
     """After a vault's restore: what was shredded before and is there again is destroyed again. Raises Refused, RowTampered."""
     if disable.locked(account).state != KmsAccount.State.SHREDDED:
         raise Refused("not_shredded", "The keys of this account are not shredded.")
+    lock_in_order(account.recipients.all())
+    account.recipients.update(shredded_at=None)
     kms_audit.record(
         account, "SHRED_AGAIN", "A restored vault has the shredded keys again; they are shredded", actor="operator"
     )
-    account.recipients.update(shredded_at=None)
     return _request(account, None, None)
 
 

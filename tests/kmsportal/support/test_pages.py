@@ -68,10 +68,10 @@ def test_the_site_has_no_other_address(scene: Stage) -> None:
 
 def test_a_row_written_past_the_application_lets_nobody_in(scene: Stage) -> None:
     alice = scene.cast.client("alice")
-    User.objects.filter(pk=scene.alice.pk).update(is_staff=True, is_superuser=True)
-    assert alice.get("/support/").status_code == 404
     SupportStaff.objects.bulk_create([SupportStaff(user=scene.alice, signature=b"\0" * 72)])
     assert alice.get("/support/").status_code == 404
+    User.objects.filter(pk=scene.alice.pk).update(is_staff=True, is_superuser=True)
+    assert alice.get("/support/").headers["Location"].startswith("/auth/login/"), "her session is nobody's"
 
 
 def test_an_operator_makes_and_removes_support_staff(cast: Any, monkeypatch: pytest.MonkeyPatch) -> None:
