@@ -53,7 +53,10 @@ ACTIVATE = Act(
 @admin.register(Account, site=site)
 class AccountPage(SupportPage):
     shown = ("id", "code", "name", "created_at", "kms", "kms_since", "grace_ends")
-    withheld = ("generation", "signature",)
+    withheld = (
+        "generation",
+        "signature",
+    )
     by_id = ("pk",)
     by_text = ("code",)
     account_at = ""
@@ -110,7 +113,7 @@ class EnvironmentPage(SupportPage):
         "id", "account", "name", "classification", "created_at", "provisioned_at", "extensions_revision",
         "extensions_changed_at", "limited", "authenticity",
     )  # fmt: skip
-    withheld = ("generation", "signature",)
+    withheld = ("generation", "signature", "has_list")
     list_display = ("name", "account", "classification", "provisioned_at")
     list_select_related = ("account",)
     ordering = ("account_id", "name")
@@ -127,7 +130,10 @@ class AtomPage(SupportPage):
         "id", "account", "name", "type", "attached_to", "status", "created_at", "created_by", "provisioned_at",
         "attachment_revision", "rekey_revision", "authenticity",
     )  # fmt: skip
-    withheld = ("generation", "signature",)
+    withheld = (
+        "generation",
+        "signature",
+    )
     by_id = ("pk", "account_id", "attachment__environment_id")
     found_by = "its id, the id of its environment, or the id or code of its account"
     list_display = ("name", "account", "type", "attached_to", "status")
@@ -310,7 +316,7 @@ class AuditEntryPage(SupportPage):
         "id", "account", "seq", "at", "actor_id", "actor_name", "type", "action", "modifier", "subject_id", "message",
         "properties",
     )  # fmt: skip
-    withheld = ("previous", "generation", "signature")
+    withheld = ("previous", "signature")
     by_id = ("pk", "account_id", "subject_id")
     by_text = ("account__code",)
     found_by = "its id, the id of what was touched, or the id or code of its account"
