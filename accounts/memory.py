@@ -5,7 +5,7 @@ back, or one that was taken away; a process that saw what came after does not be
 know: web servers on several machines have a memory each (docs/threat-model.md).
 
 It is the file `seen` in KMS_STATE, so that a restart forgets nothing, and that of every process which has this directory: lines
-of ``name number``, of which the highest counts. Without KMS_STATE a process remembers as long as it runs.
+of ``name number time``, of which the highest number counts. Without KMS_STATE a process remembers as long as it runs.
 """
 
 import fcntl
@@ -34,37 +34,36 @@ class Memory:
 
     def __init__(self, directory: Path | None) -> None:
         self._path = directory / FILE if directory else None
-        self._known: dict[str, int] = {}
-        self._learned: dict[str, float] = {}  # when, in monotonic seconds, of what this process saw itself
+        self._known: dict[str, tuple[int, float]] = {}  # the number, and when it came: seconds since 1970
         self._lock = threading.Lock()
         self._file, self._read = 0, 0  # which file was read, by its number on the disk, and how far
         self._kept = 0  # bytes of the file when it was last shortened
 
     def newest(self, name: str, before: float = math.inf) -> int:
-        """The highest number that was seen of it; 0 for none, or when that was learned later than `before` (monotonic seconds)."""
+        """The highest number that was seen of it; 0 for none, or when it came later than `before` (seconds since 1970)."""
         self._catch_up()
-        return self._known.get(name, 0) if self._learned.get(name, 0.0) <= before else 0
+        number, came = self._known.get(name, (0, 0.0))
+        return number if came <= before else 0
 
     def remember(self, name: str, number: int) -> None:
         """Raises OSError when it cannot be written down."""
         if self.newest(name) >= number:
             return
         if self._path is None:
-            self._learn(name, number)
+            _learn(self._known, name, number, time.time())
             return
         if self._read > 2 * max(LARGE, self._kept):
             self._shorten(self._path)
         with _alone(self._path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             with open(os.open(self._path, flags, 0o600), "ab", buffering=0) as file:
-                file.write(f"{name} {number}\n".encode())
+                file.write(f"{name} {number} {time.time():.3f}\n".encode())
         self._catch_up()
 
     def forget(self) -> None:
         """All of it: an older database was put back, on an operator's word."""
         with self._lock:
             self._known.clear()
-            self._learned.clear()
             if self._path:
                 with _alone(self._path):
                     write_durably(self._path, b"")
@@ -80,32 +79,32 @@ class Memory:
         if (found.st_ino, found.st_size) == (self._file, self._read):
             return
         with self._lock, self._path.open("rb") as file:
-            number, first = os.fstat(file.fileno()).st_ino, not self._file
-            if number != self._file:  # a new one: shortened, or everything is forgotten
-                former, self._known, self._file, self._read = self._known, {}, number, 0
-            else:
-                former = {}
-            file.seek(self._read)
+            found, known, read = os.fstat(file.fileno()), self._known, self._read
+            if found.st_ino != self._file or found.st_size < read:  # a new one: shortened, or everything is forgotten
+                known, read = {}, 0
+            file.seek(read)
             for line in file:
-                name, _, value = line.decode().partition(" ")
                 if line.endswith(b"\n"):  # somebody may be writing it
-                    self._learn(name, int(value), new=not first and former.get(name) != int(value))
-                    self._read += len(line)
-
-    def _learn(self, name: str, number: int, *, new: bool = True) -> None:
-        if number > self._known.get(name, 0):
-            self._known[name] = number
-            if new:
-                self._learned[name] = time.monotonic()
+                    name, number, came = line.decode().split(" ")
+                    _learn(known, name, int(number), float(came))
+                    read += len(line)
+            self._known, self._file, self._read = known, found.st_ino, read
 
     def _shorten(self, path: Path) -> None:
         with _alone(path):
             self._catch_up()
             now = time.time()
-            kept = [(name, n) for name, n in self._known.items() if not (name.startswith(_UNTIL) and n < now)]
-            content = "".join(f"{name} {number}\n" for name, number in kept).encode()
+            kept = [
+                (name, n, came) for name, (n, came) in self._known.items() if not (name.startswith(_UNTIL) and n < now)
+            ]
+            content = "".join(f"{name} {number} {came:.3f}\n" for name, number, came in kept).encode()
             write_durably(path, content)
             self._kept = len(content)
+
+
+def _learn(known: dict[str, tuple[int, float]], name: str, number: int, came: float) -> None:
+    if number > known.get(name, (0, 0.0))[0]:
+        known[name] = number, came
 
 
 @contextmanager

@@ -54,11 +54,10 @@ class OwnLimits:
         self._kept.clear()
 
 
-_own = OwnLimits()
-
-
 class RateLimits(BaseCache):
     """Keys are kept as SHA-256: addresses of people are part of them."""
+
+    own = OwnLimits()
 
     def __init__(self, _location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
@@ -66,7 +65,7 @@ class RateLimits(BaseCache):
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         name = self._hashed(key, version)
         held = self._rows.filter(pk=name, ends_at__gt=timezone.now()).values_list("held").first()
-        own = _own.get(name)
+        own = self.own.get(name)
         found = [_read(text, default) for text in (held and held[0], own and own.held) if text is not None]
         if found and isinstance(default, list):
             return sorted({moment for moments in found for moment in moments}, reverse=True)  # the newest first
@@ -79,19 +78,19 @@ class RateLimits(BaseCache):
         """Whether it was not there: one of several at once is told so."""
         row = self._row(key, value, timeout, version)
         self._rows.filter(pk=row.pk, ends_at__lte=timezone.now()).delete()
-        if _own.get(row.pk) is not None:
+        if self.own.get(row.pk) is not None:
             return False
         try:
             with transaction.atomic():
                 row.save(force_insert=True)
         except IntegrityError:
             return False
-        _own.keep(row.pk, row.held, row.ends_at)
+        self.own.keep(row.pk, row.held, row.ends_at)
         return True
 
     def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         row = self._row(key, value, timeout, version)
-        _own.keep(row.pk, row.held, row.ends_at)
+        self.own.keep(row.pk, row.held, row.ends_at)
         self._rows.bulk_create([row], update_conflicts=True, unique_fields=["key"], update_fields=["held", "ends_at"])
         if random.random() < SWEPT:  # noqa: S311 (nothing secret is drawn)
             self._rows.filter(ends_at__lte=timezone.now()).delete()
@@ -101,11 +100,11 @@ class RateLimits(BaseCache):
         return bool(rows.update(ends_at=self._end(timeout)))
 
     def delete(self, key: str, version: int | None = None) -> bool:
-        _own.drop(self._hashed(key, version))
+        self.own.drop(self._hashed(key, version))
         return bool(self._rows.filter(pk=self._hashed(key, version)).delete()[0])
 
     def clear(self) -> None:
-        _own.clear()
+        self.own.clear()
         self._rows.all().delete()
 
     @property

@@ -76,7 +76,7 @@ class SignedModel(UuidModel):
         """What is signed, as it was loaded: {column: value}, of those that were."""
         names = (*self.SIGNED, "generation", "signature")
         self._loaded = {name: self.__dict__[name] for name in names if name in self.__dict__}
-        self._loaded_at = time.monotonic()
+        self._loaded_at = time.time()
         self._is_committed = not transaction.get_connection().in_atomic_block
 
     def save(self, *args: Any, **kwargs: Any) -> None:
@@ -148,7 +148,7 @@ class SignedModel(UuidModel):
 
         Of two that were committed, the later is remembered from here on.
         """
-        seen = memory.newest(_name(self), getattr(self, "_loaded_at", time.monotonic()) - RACE_SECONDS)
+        seen = memory.newest(_name(self), getattr(self, "_loaded_at", time.time()) - RACE_SECONDS)
         if seen > self.generation:
             log.error("row_of_an_earlier_day", row=self._meta.label, id=str(self.pk))
             return True

@@ -22,3 +22,4 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(VAR / "test.sqlite3")}  # a file: other processes use it too
 (VAR / "static").mkdir(exist_ok=True)
+CACHES = {"default": {"BACKEND": "tests.limits.SharedLimits"}}

@@ -1,13 +1,14 @@
 """An attacker who kept every version of every row, and later puts one back, or a whole table, while the worker works.
 
-A signature does not tell today's row from last month's. What a row put back does is listed in `DOES`, and nothing else does
-anything: nobody reads who was withdrawn, nobody signs in but by a former password, no key is destroyed. The next issue has the
-vault's ledger decide what grants a machine its values, and takes those entries out of the list.
+A signature does not tell today's row from last month's: on commit b817911 a former password signed in, a former Administrator was
+one, a detached and a revoked machine read. What a process saw it remembers (accounts/memory.py), so nothing of that is so any
+more where what came after was seen: nobody reads who was withdrawn, nobody signs in, no key is destroyed.
 """
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from django.utils import timezone
 from accounts import actions as accounts
 from accounts.models import Role
 from accounts.privileges import ADMINISTRATOR
+from accounts.rows import RACE_SECONDS
 from atoms import actions as atoms
 from atoms.revocation import revoke_all_nodes
 from extensions.connections import FieldSpec, save_connection
@@ -47,14 +49,13 @@ READS_AGAIN = "a detached machine reads"
 REVOKED_READS = "a revoked machine reads"
 ADMINISTERS = "a former Administrator is one"
 FORMER = "a former password signs in"
-# What each table's earlier rows do, put back by themselves.
-DOES = {
-    "accounts.User": {FORMER},
-    "accounts.MembershipRole": {ADMINISTERS},
-    "atoms.Attachment": {READS_AGAIN},  # the next issue's
-}
-# And what those of several tables do together; all of them the next issue's.
-TOGETHER = {("atoms.Node", "atoms.NodeCredential"): {REVOKED_READS}}
+# What each table's earlier rows do, put back by themselves; and what those of several tables do together.
+DOES: dict[str, set[str]] = {}
+TOGETHER = [
+    ("atoms.Node", "atoms.NodeCredential"),
+    ("accounts.User", "accounts.Session"),
+    ("accounts.User", "accounts.MembershipRole", "accounts.Membership"),
+]
 
 
 @dataclass
@@ -159,6 +160,7 @@ def past(portal: LivePortal, tmp_path: Path, visitor: Callable[..., Visitor], to
     ):
         step()
         found.note()
+    time.sleep(RACE_SECONDS + 1)  # what was changed just now may have been read before
     return found
 
 
@@ -221,9 +223,8 @@ def test_a_table_put_back_does_no_more_than_its_rows(
             if any(done):
                 told()
                 does[labels] = past.results()
-    expected = {(label,): found for label, found in DOES.items()} | TOGETHER
     got("; ".join(sorted(set().union(*does.values()))))
-    assert {labels: found for labels, found in does.items() if found} == expected
+    assert {labels: found for labels, found in does.items() if found} == {}
     assert vault_keys(past, hosted_vault) == keys
 
 
@@ -244,16 +245,17 @@ def test_a_data_key_that_is_said_to_be_long_unused_is_destroyed(
     assert (str(lost.data_key_id) in wrapped, str(kept.data_key_id) in wrapped) == (False, True)
 
 
-def test_a_disabled_account_that_is_said_to_be_active_is_answered_again(
+def test_a_disabled_account_that_is_said_to_be_active_stays_disabled(
     portal: LivePortal, told: Callable[[], None], got: Callable[[str], None]
 ) -> None:
-    """The next issue's: the row of the day before. The portal lets its machines in; nobody else."""
+    """By the row of the day before: on commit b817911 the portal let its machines in."""
     stage = portal.stage
     token = atoms.create_installer_token(stage.atom, minutes=30, actor=stage.alice)[1]
     [(key, row)] = snapshot()[KmsAccount].items()
     disable_kms(stage.account, days=30, actor=stage.alice)
     told()
     assert enrols(portal, token) == "kms_inactive"
+    time.sleep(RACE_SECONDS + 1)
     with written(KmsAccount, key, row):
-        assert enrols(portal, token) == ""
-        got("its own machines let in")
+        assert enrols(portal, token) == "kms_inactive"
+    got("nothing")

@@ -300,7 +300,7 @@ def test_a_list_that_was_written_past_the_portal_stops_every_save(
     stage = portal.stage
     save(stage, {"region": "eu"}, host="db.example.com")
     rows = EnvironmentManifest.objects.filter(environment=stage.production)
-    older = rows.values("listed", "signature").get()
+    older = rows.values("listed", "generation", "signature").get()
     save(stage, {"region": "us"})
     if write == "delete":
         rows.delete()

@@ -201,9 +201,8 @@ def _check_begun(operation: Operation) -> None:
     """
     entry = _last_deed(operation.account, "ACTIVATE", "DISABLE", "ENABLE", "SHRED", "SHRED_AGAIN", "SHREDDED")
     asked_again = entry is not None and entry.action == "SHRED_AGAIN" and entry.signed_by(for_good=False) in WEB
-    begun = (
-        entry is not None and entry.action in ("SHRED", "SHREDDED") and entry.signed_by() in ShredCertificate.SIGNERS
-    )
+    whose = (*WEB, *ShredCertificate.SIGNERS)  # not the worker's word, which destroys nothing by itself
+    begun = entry is not None and entry.action in ("SHRED", "SHREDDED") and entry.signed_by() in whose
     ours = begun and entry is not None and entry.properties.get("operation") == str(operation.pk)
     if not (asked_again or ours):
         sentence = "The audit log does not say that its keys are being shredded; an operator has to look at the rows."

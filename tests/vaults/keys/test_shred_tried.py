@@ -5,8 +5,10 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
+from accounts import signing
 from accounts.models import User
 from atoms import actions as atoms
 from extensions.models import ExtensionValue
@@ -29,6 +31,7 @@ from tests.vaults.keys.test_shred import (
     second_administrator,
     settle,
 )
+from vaults import kms_audit
 from vaults.keys import shred
 from vaults.keys.disable import activate_again, disable_kms, enable_kms
 from vaults.logins import enrolment
@@ -122,7 +125,7 @@ def put_back(earlier: dict[str, Any], days_later: int) -> None:
 def test_a_genuine_row_of_an_earlier_day_destroys_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
     save(stage, password="kept")
     disabled(stage)
-    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "signature").get(
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "generation", "signature").get(
         account=stage.account
     )
     enable_kms(stage.account, actor=stage.alice)
@@ -168,7 +171,7 @@ def test_an_enrolment_that_met_the_disabling_goes_on_when_it_is_enabled(stage: S
 
 def test_a_shorter_grace_period_of_an_earlier_day_ends_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
     disable_kms(stage.account, days=7, actor=stage.alice)
-    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "signature").get(
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "generation", "signature").get(
         account=stage.account
     )
     enable_kms(stage.account, actor=stage.alice)
@@ -238,12 +241,29 @@ def test_a_neighbours_keys_are_not_shredded_with_the_workers_key_either(
     assert Operation.objects.get(kind="vaults.shred").error_code == "recipient_foreign"
 
 
+def test_the_workers_own_entry_does_not_begin_a_shredding(stage: Stage, hosted_vault: HostedVault) -> None:
+    """With the worker's signing key, the row key and the database: an active account's row said "shredded", and an entry of the
+    worker's that it was asked for again."""
+    save(stage, password="kept")
+    kms = KmsAccount.objects.get(account=stage.account)
+    kms.state = KmsAccount.State.SHREDDED
+    kms.save()
+    with transaction.atomic():
+        entry = kms_audit.record(stage.account, "SHRED_AGAIN", "-", actor="operator")
+        entry.signature = signing.sign("worker", entry.signed_bytes())
+        entry.save()
+        shred._request(stage.account, None, None)
+    settle("shred")
+    assert Operation.objects.get(kind="vaults.shred").error_code == "record_forged"
+    assert key_exists(hosted_vault, recipient_of(stage.production))
+
+
 def test_a_shredding_that_was_done_is_not_done_again(stage: Stage, hosted_vault: HostedVault) -> None:
     """The rows of the account's earlier life were put back: no approval, no grace period, no entry in the audit log."""
     save(stage, password="one")
     over(stage)
     settle("shred")
-    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "signature").get(
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "generation", "signature").get(
         account=stage.account
     )
     done = Operation.objects.get(kind="vaults.shred")
