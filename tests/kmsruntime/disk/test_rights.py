@@ -178,7 +178,7 @@ def test_a_library_that_the_owner_cannot_read_is_named(theirs: Home, closed: Pat
     (passable / "open").mkdir(mode=0o755)
     for found in roots.PACKAGES.iterdir():
         (closed if found.name == "urllib3" else passable / "open").joinpath(found.name).symlink_to(found)
-    everywhere = f"{ROOT}:{passable / 'open'}:{closed}"
+    everywhere = f"{roots.PROGRAM}:{passable / 'open'}:{closed}"
     done = as_root("sync", home=theirs.directory, python=("-S",), PYTHONPATH=everywhere)
     assert done.returncode == 77, done.stderr
     assert f"cannot read {closed}," in done.stderr
@@ -191,7 +191,7 @@ def test_what_python_does_without_may_be_closed(theirs: Home, passable: Path) ->
     for part in (passable / "open", passable / "open" / "certifi"):
         part.chmod(0o755)
     (passable / "open" / "certifi" / "__pycache__").chmod(0o700)
-    done = as_root(*ALLOW, home=theirs.directory, PYTHONPATH=f"{passable / 'open'}:{ROOT}:{roots.PACKAGES}")
+    done = as_root(*ALLOW, home=theirs.directory, PYTHONPATH=f"{passable / 'open'}:{roots.PROGRAM}:{roots.PACKAGES}")
     assert done.returncode == 0, done.stderr
 
 
