@@ -3,6 +3,7 @@
 from django.db import transaction
 from django.utils import timezone
 
+from accounts import memory
 from accounts.models import Account, User
 from accounts.rows import RowTampered
 from atoms.models import Atom, Environment
@@ -17,11 +18,16 @@ from vaults.vault_operation import vault_operation
 
 @transaction.atomic
 def activate_kms(account: Account, *, actor: User | str) -> KmsAccount:
-    """Turn the Key Management Service of an account on and provision what it has."""
+    """Turn the Key Management Service of an account on and provision what it has. Raises RowTampered when it had one, whose row
+    is gone: nobody knows then whether it was disabled."""
     user = actor if isinstance(actor, User) else None
     kms, created = KmsAccount.objects.get_or_create(account=account, defaults={"changed_by": user})
     if not created:
         return kms
+    name = f"kms-{account.pk.hex}"
+    if memory.newest(name):
+        raise RowTampered(f"The row of the Key Management Service of {account} was taken away past the portal.")
+    memory.remember(name)
     kms_audit.record(account, "ACTIVATE", "Key Management Service activated", actor=actor)
     for environment in account.environments.all():
         request(

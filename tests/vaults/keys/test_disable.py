@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.urls import reverse
 from django.utils import timezone
 
@@ -185,3 +186,12 @@ def test_the_pages_lead_there_and_back(stage: Stage) -> None:
     assert "Undo" in shown
     assert alice.post(f"{account}enable/").status_code == 302
     assert "Active" in alice.get(account).content.decode()
+
+
+def test_a_disabled_account_whose_row_is_gone_is_not_activated(stage: Stage) -> None:
+    """An attack that succeeded: without its row it passed for one that never had a Key Management Service."""
+    disable_kms(stage.account, days=30, actor=stage.alice)
+    KmsAccount.objects.filter(account=stage.account)._raw_delete("default")
+    with pytest.raises(CommandError, match="taken away past the portal"):
+        call_command("activate_kms", stage.account.code)
+    assert not KmsAccount.objects.filter(account=stage.account).exists()

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.management.commands._people import find_account
+from accounts.rows import RowTampered
 from vaults.keys.provision import activate_kms
 
 
@@ -16,5 +17,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         account = find_account(options["code"])
-        activate_kms(account, actor="operator")
+        try:
+            activate_kms(account, actor="operator")
+        except RowTampered as problem:
+            raise CommandError(f"{problem} Nothing was done: put it back from a backup.") from None
         self.stdout.write(f"The Key Management Service of {account.code} is active.")
