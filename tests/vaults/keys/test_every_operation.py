@@ -90,7 +90,7 @@ def has_keys(stage: Stage, made: Any) -> None:
     made.refresh_from_db()
     assert made.provisioned_at is not None
     row = Recipient.objects.get(pk=made.pk)
-    assert str(made.pk) in calls.roles(row.mount)
+    assert str(made.pk) in calls.roles(row.mounts.logins)
     assert calls.key_versions(recipient_of(made)).latest == 1
 
 
