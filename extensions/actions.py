@@ -1,5 +1,6 @@
 """Saving what environments hold. Vault first, database second (DESIGN.md §3)."""
 
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,9 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     versions = versions_of(environment.account)
     plan = _plan(environment, fields_of(environment.account))
     plan.move_to(max(plan.revision, above + 1))
-    plan.restored += 1
+    plan.restored = max(
+        plan.restored + 1, int(time.time() * 1000)
+    )  # higher than after any other backup that was put back
     key = sealing.new_save_key(environment)
     write(plan, key, versions, "REPUBLISH", f"sealed anew as revision {plan.revision}", actor)
     return plan.revision

@@ -13,6 +13,7 @@ from accounts.models import Account, AuditEntry, User
 from accounts.rows import RowTampered, lock_in_order
 from atoms.models import Environment
 from extensions.actions import delete_removed, fields_of, save_key_for, versions_of, write_plan
+from extensions.listing import Path
 from extensions.models import Connection, Field
 from extensions.plan import HeldValue, Plan, plan_save
 from extensions.removal import token_of
@@ -104,7 +105,7 @@ class ValuesWouldBeLost(Refused):
 
 def losses_with(connection: Connection) -> Losses:
     """What environments would lose with a connection."""
-    return _losses(_changed_plans(connection.account, _fields_without(connection), connection.pk))
+    return _losses(_changed_plans(connection.account, _fields_without(connection), connection.pk, _all_of(connection)))
 
 
 def save_connection(
@@ -164,7 +165,8 @@ def save_connection(
         stay = [field for field in fields_of(account) if field.connection_id != target.pk or field.pk in unmentioned]
         return [*stay, *wanted]
 
-    _publish(account, fields_after, write, actor, consent, target.pk, renamed=renamed)
+    known = {field.path for field in existing.values()}
+    _publish(account, fields_after, write, actor, consent, target.pk, known.__contains__, renamed=renamed)
     return target
 
 
@@ -183,7 +185,11 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
             message=f"Connection {connection.name} deleted",
         )
 
-    _publish(account, lambda: _fields_without(connection), write, actor, consent, connection.pk)
+    _publish(account, lambda: _fields_without(connection), write, actor, consent, connection.pk, _all_of(connection))
+
+
+def _all_of(connection: Connection) -> Callable[[Path], bool]:
+    return lambda path: path[:2] == ("connection", str(connection.pk))
 
 
 def _fields_without(connection: Connection) -> list[Field]:
@@ -242,6 +248,7 @@ def _publish(
     actor: User,
     consent: Consent,
     edited: uuid.UUID,
+    leaves: Callable[[Path], bool],
     *,
     renamed: bool = False,
 ) -> None:
@@ -253,7 +260,7 @@ def _publish(
     for _ in range(3):
         versions, environments = versions_of(account), _environments(account)
         try:
-            plans = list(_changed_plans(account, fields_after(), edited, renamed=renamed))
+            plans = list(_changed_plans(account, fields_after(), edited, leaves, renamed=renamed))
         except (Refused, RowTampered):
             if _environments(account) != environments:  # rows of two revisions do not fit together
                 continue
@@ -336,11 +343,11 @@ def _check_consent(losses: Losses, consent: Consent) -> None:
 
 
 def _changed_plans(
-    account: Account, fields: list[Field], edited: uuid.UUID, *, renamed: bool = False
+    account: Account, fields: list[Field], edited: uuid.UUID, leaves: Callable[[Path], bool], *, renamed: bool = False
 ) -> Iterable[Plan]:
     published = account.environments.filter(extensions_revision__gt=0).select_related("account__kms")
     for environment in published:
-        plan = plan_save(environment, fields, edited=edited)
+        plan = plan_save(environment, fields, leaves=leaves)
         plan.renamed = renamed and any(path[1] == str(edited) for path in plan.held)
         if not plan.is_empty:
             yield plan

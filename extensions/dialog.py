@@ -159,7 +159,10 @@ class ExtensionsForm:
         self.properties += [PropertyRow(i) for i in range(count, count + NEW_PROPERTIES)]
         paths, shown = {row.field.path for row in self.rows}, {row.field.pk for row in self.rows}
         without_field = [path[-1] for path in listed if path[0] == "connection" and path not in paths]
-        self.without_field = without_field or ["a value" for key in values if key not in shown][:1]
+        stray = [key for key in values if key not in shown]  # of no field at all it counts for nothing
+        if not without_field and stray and Field.objects.filter(pk__in=list(map(str, stray))).exists():
+            without_field = ["a value"]
+        self.without_field = without_field
         self.field_changes: list[FieldChange] = []
         self.property_changes: list[PropertyChange] = []
         self.unconfirmed: list[FieldRow] = []  # stored values to be removed, which nobody has confirmed

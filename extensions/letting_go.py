@@ -13,7 +13,7 @@ from accounts.models import User
 from atoms.models import Environment
 from extensions.actions import StaleRevision, save_key_for, versions_of, write
 from extensions.listing import Listed, Path
-from extensions.models import Field, listed_in
+from extensions.models import ExtensionValue, Field, listed_in
 from extensions.plan import Plan, plan_letting_go
 
 FORMS = {"sealed": "an encrypted value", "plain": "a plain value", "component": "the connection's value"}
@@ -80,6 +80,8 @@ def let_go(environment: Environment, *, token: str, actor: User) -> int:
     if not found.loose or token != found.token:
         raise StaleRevision([])
     write(found.plan, save_key_for(found.plan), versions, "LET_GO", f"let go of {len(found.loose)} values", actor)
+    of_fields = Field.objects.filter(connection__account=environment.account_id).values("pk")
+    ExtensionValue.objects.filter(environment=environment).exclude(field__in=of_fields).delete()
     return found.plan.revision
 
 

@@ -1,6 +1,6 @@
 """Works out what a save would change, without changing it: which rows are written, which leave, what is held after it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -143,10 +143,10 @@ def plan_save(
     fields: Sequence[Field],
     field_changes: Iterable[FieldChange] = (),
     property_changes: Iterable[PropertyChange] = (),
-    edited: object = None,
+    leaves: Callable[[Path], bool] = lambda path: False,
 ) -> Plan:
-    """What saving these changes would do, for the account's fields as they are (or will be, when the connection of the id `edited`
-    is changed or deleted).
+    """What saving these changes would do, for the account's fields as they are (or will be, when a connection is
+    changed or deleted). leaves: what has no field afterwards because somebody asked for that.
 
     Raises Refused: no_component_value, value_forged, sealed_once; RowTampered.
     """
@@ -159,7 +159,7 @@ def plan_save(
         _apply_property(plan, wanted)
         entered.add(("property", wanted.name))
     plan.asked = {*plan.written, *plan.removed}
-    _refuse_forged(plan, {one.path: one for one in fields if one.extensible}, entered, edited)
+    _refuse_forged(plan, {one.path: one for one in fields if one.extensible}, entered, leaves)
     _reconcile(plan, fields)
     _refuse_unsealed(plan)
     return plan
@@ -171,7 +171,7 @@ def plan_letting_go(environment: Environment, fields: Sequence[Field], listing: 
     """
     fields = [one for one in fields if one.encrypted or one.path not in listing.sealed]
     plan = _plan_of(environment, fields, listing)
-    plan.let_go = _unmended(plan, {one.path for one in fields if one.extensible}, set(), None)
+    plan.let_go = _unmended(plan, {one.path for one in fields if one.extensible}, set(), lambda path: False)
     for path in plan.let_go & plan.held.keys():
         plan.remove(path)
     _reconcile(plan, fields)
@@ -199,9 +199,11 @@ def _refuse_unsealed(plan: Plan) -> None:
             )
 
 
-def _refuse_forged(plan: Plan, extensible: Mapping[Path, Field], entered: set[Path], edited: object) -> None:
+def _refuse_forged(
+    plan: Plan, extensible: Mapping[Path, Field], entered: set[Path], leaves: Callable[[Path], bool]
+) -> None:
     """What stays has to be what was saved."""
-    stays = sorted(_unmended(plan, extensible.keys(), entered, edited))
+    stays = sorted(_unmended(plan, extensible.keys(), entered, leaves))
     if stays:
         more = f" and {len(stays) - NAMED} more" if len(stays) > NAMED else ""
         raise Refused(
@@ -212,15 +214,17 @@ def _refuse_forged(plan: Plan, extensible: Mapping[Path, Field], entered: set[Pa
         )
 
 
-def _unmended(plan: Plan, extensible: Collection[Path], entered: set[Path], edited: object) -> set[Path]:
+def _unmended(
+    plan: Plan, extensible: Collection[Path], entered: set[Path], leaves: Callable[[Path], bool]
+) -> set[Path]:
     """What is not what was saved and stays; what is entered anew, is removed or leaves with its field may have been anything.
 
-    Only an edit has fields leave, and of its own connection: those of another were taken away past the portal.
+    Only an edit has fields leave, and those that it names: any other was taken away past the portal.
     """
     suspect = plan.gone | {path for path, held in plan.held.items() if not held.genuine}
     stays = {path for path in suspect - entered if path in extensible or path[0] == "property"}
     of_fields = {path for path in (*plan.held, *plan.gone) if path[0] == "connection"}
-    return stays | {path for path in of_fields.difference(extensible) if path[1] != str(edited)}
+    return stays | {path for path in of_fields.difference(extensible) if not leaves(path)}
 
 
 def _name(plan: Plan, extensible: Mapping[Path, Field], path: Path) -> str:

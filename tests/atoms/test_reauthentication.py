@@ -55,3 +55,14 @@ def test_a_new_atom_comes_with_its_token_and_lines(stage: Stage) -> None:
     token = stage.account.atoms.get(name="Fresh").installer_tokens.get()
     assert (token.expires_at - token.created_at).total_seconds() == pytest.approx(1800, abs=5)
     assert 'id="installer-token"' in page.content.decode() or "The runtime was not built" in page.content.decode()
+
+
+def test_the_page_offers_the_other_environments_by_name(stage: Stage) -> None:
+    """A page that asked its form what it had no more said that there were none."""
+    alice = stage.cast.client("alice")
+    page = reverse("atoms:atom_attach", args=[stage.account.code, stage.atom.pk])
+    shown = alice.get(page).content.decode()
+    assert f'<option value="{stage.test.pk}">Test</option>' in shown.replace(" selected", "")
+    assert str(stage.production.pk) not in shown.partition("<form")[2].partition("</form>")[0]
+    assert alice.post(page, {"environment": str(stage.test.pk)}).status_code == 302
+    assert stage.atom.__class__.objects.get(pk=stage.atom.pk).environment_id == stage.test.pk

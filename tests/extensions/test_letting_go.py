@@ -307,3 +307,36 @@ def test_keys_that_are_noted_no_more_are_noted_again_as_the_sentence_says(held: 
     enable_kms(held.account, actor=held.alice)
     sweep()
     save(held, password="anew")
+
+
+def test_a_field_that_was_taken_away_does_not_leave_with_a_save_of_its_connection(held: Stage) -> None:
+    """Its secret left every list, unasked and unsaid: whoever saved the connection had only opened its page."""
+    write(Field, held.field("password").pk, None)
+    kept = [
+        FieldSpec(one.pk, one.key, one.label, one.encrypted, one.extensible, one.component_value)
+        for one in held.connection.fields.all()
+    ]
+    held.production.refresh_from_db()
+    before = listed_in(held.production)
+    with pytest.raises(Refused, match="changed or taken away past the portal: password"):
+        save_connection(held.account, held.connection, name="Renamed", fields=kept, actor=held.alice)
+    assert listed_in(held.production) == before
+
+
+def test_nothing_is_loose_once_it_was_let_go_of_and_no_row_of_it_is_left(held: Stage) -> None:
+    """The rows of a field that is gone stayed, and with them the page's word that nothing could be saved."""
+    write(Field, held.field("password").pk, None)
+    let_go(held)
+    known = Field.objects.values("pk")
+    assert not ExtensionValue.objects.filter(environment=held.production).exclude(field__in=known).exists()
+    assert "changed past the portal" not in Dialog(held).page()
+
+
+def test_a_row_of_no_field_that_stops_nothing_is_not_said_to(held: Stage) -> None:
+    let_go_of = held.field("password")
+    row = ExtensionValue.objects.values().get(environment=held.production, field=let_go_of)
+    take_away(held, "password")
+    let_go(held)
+    write(ExtensionValue, row.pop("id"), row)
+    assert "changed past the portal" not in Dialog(held).page()
+    assert Dialog(held).post(value_user="orders").status_code in (200, 302)

@@ -14,9 +14,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from accounts import memory
 from kmsportal.backups import database, record, restored
 
 NEXT = "Next, before containers and people come back: manage.py after_restore --credentials DIR"
+NEXT_OF_A_STACK = """\
+Next, at once when it runs again:
+  manage.py demo --var {var} --manage after_restore --credentials {var}/credentials"""
 EXTERNAL = """\
 The vault is not run by this program. With a token that may do it, on the vault's cluster:
   bao operator raft snapshot restore -force {file}
@@ -48,7 +52,7 @@ class Command(BaseCommand):
             raise CommandError(str(refused)) from None
         except OSError as error:
             raise CommandError(f"{error.filename or source}: {error.strerror}.") from None
-        self.stdout.write(NEXT)
+        self.stdout.write(NEXT_OF_A_STACK.format(var=options["var"]) if options["var"] else NEXT)
 
     def _parts(self, backup: record.BackupRecord, only: str | None) -> list[str]:
         held = [
@@ -72,7 +76,11 @@ class Command(BaseCommand):
 
     def _ask(self, parts: list[str], backup: record.BackupRecord) -> None:
         self.stdout.write(f"The {' and the '.join(parts)} will be as of {backup.taken_at:%Y-%m-%d %H:%M:%S} UTC.")
-        if input("Type restore to go on: ").strip() != "restore":
+        try:
+            answer = input("Type restore to go on: ")
+        except EOFError:
+            raise CommandError("Nothing was changed: nobody can be asked here; --yes does not ask.") from None
+        if answer.strip() != "restore":
             raise CommandError("Nothing was changed.")
 
     def _put_back(self, source: Path, backup: record.BackupRecord, parts: list[str], var: Path | None) -> None:
@@ -82,6 +90,7 @@ class Command(BaseCommand):
             restored.note(settings.VAR, parts, backup.taken_at)
             if "database" in parts:
                 name = record.SQLITE if backup.database == "sqlite" else record.POSTGRES
+                memory.forget()  # the rows of an earlier day are what is wanted
                 self._tell_database(database.put_back(settings.DATABASES["default"], source, name, aside))
             if "vault" in parts:
                 self.stdout.write(EXTERNAL.format(file=source / record.SNAPSHOT))
@@ -93,6 +102,7 @@ class Command(BaseCommand):
             if "database" in parts:
                 if backup.database != "sqlite":
                     raise CommandError("The backup's database is of PostgreSQL; an embedded stack has SQLite.")
+                memory.Memory(place.directory("state")).forget()
                 self._tell_database(database.put_back_sqlite(source / record.SQLITE, place.database, aside))
             if "vault" in parts:
                 embedded.put_back_vault(place, source / record.SNAPSHOT, aside)

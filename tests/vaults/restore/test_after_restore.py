@@ -9,8 +9,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from accounts import audit
-from atoms.models import Node
+from accounts import audit, memory
+from atoms.models import Environment, Node
+from extensions.actions import republish
+from extensions.models import EnvironmentManifest, listed_in
 from kmscore.byov.customer import CustomerVault
 from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from tests.by_hand import add_to_document
@@ -306,3 +308,20 @@ def test_killed_at_any_step_a_second_run_ends_as_an_undisturbed_one(stage: Stage
     assert audit.first_broken(stage.account) is None
     told = stage.account.audit_entries.filter(action="RESTORE_EXTENSIONS").values_list("properties__restore", flat=True)
     assert len(set(told)) == len(range(1, number, 11))
+
+
+def test_the_same_backup_put_back_twice_is_two_restores(stage: Stage, hosted_vault: HostedVault) -> None:
+    """Containers fetch everything anew after each: by the same number they took the second for what they knew already."""
+    save(stage, password="one")
+    environment = Environment.objects.filter(pk=stage.production.pk)
+    manifest = EnvironmentManifest.objects.filter(environment=stage.production)
+    backup, numbers = (environment.values().get(), manifest.values().get()), []
+    for _ in range(2):
+        stage.production.refresh_from_db()
+        republish(stage.production, above=10, actor="tests")
+        stage.production.refresh_from_db()
+        numbers.append(listed_in(stage.production).restored)
+        memory.forget()
+        environment.update(**backup[0])
+        manifest.update(**backup[1])
+    assert 1 < numbers[0] < numbers[1]
