@@ -39,12 +39,18 @@ def record(
         raise RuntimeError("An audit entry belongs into the transaction of its act.")
     # The account's row is the lock that keeps the chain from forking (SQLite's IMMEDIATE transactions need none).
     Account.objects.select_for_update(no_key=True).only("pk").get(pk=account.pk)
-    last = AuditEntry.objects.filter(account=account).order_by("-seq").first()
+    entries = AuditEntry.objects.filter(account=account).order_by("-seq")
+    last = entries.first()
+    forged = last is not None and last.signed_by() is None  # what nobody signed has no number that counts
+    if forged:
+        last = next((entry for entry in entries.iterator(100) if entry.signed_by() is not None), None)
     written, previous = (last.seq, last.link()) if last else (0, FIRST)
     name = f"audit-{account.pk.hex}"
     if memory.newest(name) > written:  # the gap stays, for whoever reads the log
         log.error("audit_log_cut_off", account=str(account.pk), seq=written)
     seq = max(written, memory.newest(name)) + 1
+    while forged and entries.filter(seq=seq).exists():
+        seq += 1
     memory.remember(name, seq)
     entry = AuditEntry(
         account=account,

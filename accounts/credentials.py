@@ -92,6 +92,7 @@ def start_anew(user: User, email: str, password: str) -> None:
     user.set_password(password)
     user.factors, user.is_active, user.is_superuser = {}, True, False
     user.is_staff = support is not None and support.has_valid_signature()
+    user.generation = 0  # whatever stands there: what was seen of the row counts
     user.signed()
     written = {name: getattr(user, name) for name in (*User.SIGNED, "generation", "signature")}
     User.objects.filter(pk=user.pk).update(**written)

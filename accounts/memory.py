@@ -17,16 +17,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
+import structlog
 from django.conf import settings
 from django.db import transaction
 
 from kmscore.durable import write_durably
 
+log = structlog.get_logger()
 OVER = 2**62  # higher than any number
 LARGE = 4 * 1024 * 1024  # bytes of the file; at twice that, and twice what had to be kept, it is written anew
 FILE = "seen"
 _UNTIL = "until-"  # begins the name of what need not be remembered after the moment that is its number
+
+
+class Seen(NamedTuple):
+    """number: the newest of a thing; former: the one before. came: when the newest did, seconds since 1970."""
+
+    number: int
+    came: float
+    former: int
+
+
+NOTHING = Seen(0, 0.0, 0)
 
 
 class Memory:
@@ -34,29 +48,35 @@ class Memory:
 
     def __init__(self, directory: Path | None) -> None:
         self._path = directory / FILE if directory else None
-        self._known: dict[str, tuple[int, float]] = {}  # the number, and when it came: seconds since 1970
+        self._known: dict[str, Seen] = {}
         self._lock = threading.Lock()
         self._file, self._read = 0, 0  # which file was read, by its number on the disk, and how far
         self._kept = 0  # bytes of the file when it was last shortened
 
     def newest(self, name: str, before: float = math.inf) -> int:
-        """The highest number that was seen of it; 0 for none, or when it came later than `before` (seconds since 1970)."""
+        """The highest number that was seen of it, 0 for none; the one before, when it came later than `before`, in seconds since
+        1970."""
         self._catch_up()
-        number, came = self._known.get(name, (0, 0.0))
-        return number if came <= before else 0
+        seen = self._known.get(name, NOTHING)
+        return seen.number if seen.came <= before else seen.former
 
     def remember(self, name: str, number: int) -> None:
-        """Raises OSError when it cannot be written down."""
+        """What cannot be written down is known as long as this process runs, and logged."""
         if self.newest(name) >= number:
             return
-        if self._path is None:
-            _learn(self._known, name, number, time.time())
-            return
+        try:
+            if self._path is not None:
+                self._write(self._path, name, number)
+        except OSError as error:
+            log.error("memory_not_written", reason=error.strerror)
+        _learn(self._known, name, number, time.time())
+
+    def _write(self, path: Path, name: str, number: int) -> None:
         if self._read > 2 * max(LARGE, self._kept):
-            self._shorten(self._path)
-        with _alone(self._path):
+            self._shorten(path)
+        with _alone(path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(self._path, flags, 0o600), "ab", buffering=0) as file:
+            with open(os.open(path, flags, 0o600), "ab", buffering=0) as file:
                 file.write(f"{name} {number} {time.time():.3f}\n".encode())
         self._catch_up()
 
@@ -95,16 +115,19 @@ class Memory:
             self._catch_up()
             now = time.time()
             kept = [
-                (name, n, came) for name, (n, came) in self._known.items() if not (name.startswith(_UNTIL) and n < now)
+                (name, n, came)
+                for name, (n, came, _) in self._known.items()
+                if not (name.startswith(_UNTIL) and n < now)
             ]
             content = "".join(f"{name} {number} {came:.3f}\n" for name, number, came in kept).encode()
             write_durably(path, content)
             self._kept = len(content)
 
 
-def _learn(known: dict[str, tuple[int, float]], name: str, number: int, came: float) -> None:
-    if number > known.get(name, (0, 0.0))[0]:
-        known[name] = number, came
+def _learn(known: dict[str, Seen], name: str, number: int, came: float) -> None:
+    former = known.get(name, NOTHING).number
+    if number > former:
+        known[name] = Seen(number, came, former)
 
 
 @contextmanager

@@ -97,23 +97,27 @@ class SignedModel(UuidModel):
     def _start_from_genuine(self, fields: Collection[str] | None) -> None:
         """Both as it was loaded and as it stands there by now: whoever writes to the table could swap it in between.
 
-        What somebody else changed meanwhile, and this save does not write, is taken over: the signature is over the row as it
-        will be. Raises RowTampered.
+        What somebody else changed meanwhile, and this save does not change, is taken over: the signature is over the row as it
+        will be. Raises RowTampered, also when the row is gone: another one could take its place before this is written.
         """
-        stored = type(self)._base_manager.select_for_update(no_key=True).filter(pk=self.pk).first()
-        if stored is None:
-            return
-        stored.verified()
         loaded = getattr(self, "_loaded", {})
         if loaded.keys() >= {*self.SIGNED, "generation", "signature"}:
             as_loaded = type(self)(**{"pk": self.pk, **loaded})
             as_loaded._loaded_at = self._loaded_at
             as_loaded.verified()
+        stored = type(self)._base_manager.select_for_update(no_key=True).filter(pk=self.pk).first()
+        if stored is None or not stored.is_newest():
+            raise _tampered(self)
+        changed = {name for name in self.SIGNED if name not in loaded or getattr(self, name) != loaded[name]}
+        written = changed if fields is None else set(fields)
         self.generation = stored.generation
-        written = set(self.SIGNED) if fields is None else set(fields)
         for name in self.SIGNED:
             if written.isdisjoint((name, name.removesuffix("_id"))):
                 setattr(self, name, getattr(stored, name))
+
+    def is_newest(self) -> bool:
+        """Whether it is genuine and no later one was ever seen: of a row that is locked."""
+        return self._signer() is not None and (not self.REMEMBERED or memory.newest(_name(self)) <= self.generation)
 
     def signed(self) -> Self:
         """The row itself, signed: for bulk_create() of new ones, which saves no row by itself. Raises NoSigningKey."""
@@ -194,7 +198,8 @@ def _tampered(row: SignedModel) -> RowTampered:
 
 
 def _remember_deleted(instance: SignedModel, **_: Any) -> None:
-    memory.remember(_name(instance))
+    if instance._signer() is not None:  # another's row could have been pushed in among what is deleted
+        memory.remember(_name(instance))
 
 
 def lock_in_order(rows: "models.QuerySet[Any]") -> None:

@@ -13,7 +13,7 @@ from accounts import audit
 from accounts.models import Account, AuditEntry, User
 from accounts.rows import RowTampered
 from atoms.models import Environment
-from extensions.models import EnvironmentManifest, ExtensionValue, Field, ProcessProperty
+from extensions.models import EnvironmentManifest, ExtensionValue, Field, ListTampered, ProcessProperty
 from extensions.plan import FieldChange, Plan, PropertyChange, plan_save
 from kmscore.refused import Refused
 from vaults.hosted import sealing
@@ -241,7 +241,9 @@ def _write_manifest(plan: Plan, key: sealing.SaveKey | None, now: datetime, by: 
     """The list, from the one before it and what changes; with a key also sealed, for the containers."""
     new_key = str(key.id) if key else ""
     found = EnvironmentManifest.objects.filter(environment=plan.environment)
-    row = found.only("pk", "generation").first()  # which are signed
+    row = found.defer("sealed").first()
+    if row is not None and not (row.is_newest() and row.environment_id == plan.environment.pk):
+        raise ListTampered(plan.environment)  # its id and generation would be signed
     wanted = EnvironmentManifest(
         pk=row.pk if row else uuid.uuid4(),
         generation=row.generation if row else 0,

@@ -4,6 +4,7 @@ On commit b817911 each of these put a row back and won: it signed in, saw what w
 """
 
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import actions as accounts
-from accounts import memory, rows
+from accounts import audit, credentials, memory, rows
 from accounts.memory import OVER, Memory
-from accounts.models import Role, Session, SupportStaff, User
+from accounts.models import AuditEntry, Role, Session, SupportStaff, User
 from accounts.privileges import ADMINISTRATOR
 from accounts.rows import RowTampered, SignedModel
 from atoms import actions as atoms
@@ -172,6 +173,85 @@ def test_who_loaded_a_row_before_it_was_changed_may_go_on(environment: Environme
     environment.name = "Another"
     environment.save(update_fields=["name"])
     assert loaded.has_valid_signature()
+
+
+def test_only_the_row_of_a_moment_ago_is_believed_for_a_moment(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After any change every earlier row was believed for two seconds, and what was saved from it was signed as the newest."""
+    monkeypatch.setattr(rows, "RACE_SECONDS", 2.0)
+    versions = []
+    for name in ("Second", "Third"):
+        versions.append(kept(environment))
+        environment.name = name
+        environment.save(update_fields=["name"])
+    assert not put_back(environment, versions[0]).has_valid_signature()
+    former = put_back(environment, versions[1])
+    assert former.has_valid_signature(), "it may have been read before"
+    former.name = "Fourth"
+    with pytest.raises(RowTampered):
+        former.save()
+
+
+def test_a_row_that_is_gone_is_not_signed_anew(environment: Environment) -> None:
+    """Another could take its place while it is waited for: so anybody signed in with a hash of his own (PostgreSQL)."""
+    loaded = Environment.objects.get(pk=environment.pk)
+    Environment.objects.filter(pk=environment.pk)._raw_delete("default")
+    with pytest.raises(RowTampered):
+        loaded.save(update_fields=["name"])
+
+
+def test_a_forged_row_is_not_signed_even_where_the_stored_one_is_gone_or_genuine(cast: Cast) -> None:
+    genuine = kept(cast.alice)
+    User.objects.filter(pk=cast.alice.pk).update(factors={"totp": "of nobody"})
+    loaded = User.objects.get(pk=cast.alice.pk)
+    put_back(cast.alice, genuine)
+    with pytest.raises(RowTampered):
+        loaded.save(update_fields=["password"])
+
+
+def test_what_was_saved_by_somebody_else_meanwhile_is_kept(environment: Environment) -> None:
+    """A whole save changes what it changed, and no more."""
+    first, second = (Environment.objects.get(pk=environment.pk) for _ in range(2))
+    first.name, second.classification = "Another", "TEST"
+    first.save()
+    second.save()
+    now = Environment.objects.get(pk=environment.pk).verified()
+    assert (now.name, now.classification) == ("Another", "TEST")
+
+
+def test_anothers_row_that_was_pushed_in_among_what_is_deleted_is_not_over(
+    cast: Cast, environment: Environment
+) -> None:
+    other = atoms.create_environment(cast.other, name="Mine", classification="TEST", actor=cast.charlie)
+    atoms.set_environment_roles(environment, [Role.objects.get(account=cast.account)], actor=cast.alice)
+    link = environment.environment_roles.get()
+    before = kept(link)
+    put_back(link, {"environment_id": other.pk})
+    atoms.delete_environment(other, expected_revision=0, actor=cast.charlie)
+    assert put_back(link, before).has_valid_signature()
+
+
+def test_an_entry_of_no_process_does_not_number_the_log(cast: Cast) -> None:
+    """One with the highest number that there is ended every act of the account, and stayed so when it was gone."""
+    last = AuditEntry.objects.filter(account=cast.account).order_by("-seq").first()
+    assert last is not None
+    forged = kept(last) | {"id": uuid.uuid4(), "seq": 2**63 - 2, "signature": b"x" * 72}
+    models.Model.save_base(AuditEntry(**forged), raw=True, force_insert=True)
+    atoms.create_environment(cast.account, name="One", classification="TEST", actor=cast.alice)
+    forged |= {"id": uuid.uuid4(), "seq": last.seq + 2}
+    models.Model.save_base(AuditEntry(**forged), raw=True, force_insert=True)
+    atoms.create_environment(cast.account, name="Two", classification="TEST", actor=cast.alice)
+    written = AuditEntry.objects.filter(account=cast.account, message__contains="created").order_by("seq")
+    assert [entry.seq for entry in written][-2:] == [last.seq + 1, last.seq + 3]
+    assert audit.first_broken(cast.account) is not None
+
+
+def test_a_generation_that_was_written_is_none_for_the_operators_reset(cast: Cast) -> None:
+    User.objects.filter(pk=cast.alice.pk).update(generation=2**62)
+    credentials.start_anew(User.objects.get(pk=cast.alice.pk), cast.alice.email, "given by the operator")
+    stored = User.objects.get(pk=cast.alice.pk).verified()
+    assert stored.generation < 10
 
 
 def test_what_was_read_as_of_an_earlier_day_is_not_saved_over_todays(environment: Environment) -> None:

@@ -210,9 +210,16 @@ def _check_begun(operation: Operation) -> None:
 
 
 def _last_deed(account: Account, *deeds: str) -> AuditEntry | None:
-    """The newest of these acts about the account, when its entry is genuine."""
-    entry = account.audit_entries.filter(type="as.atom.kms", subject_id=str(account.pk), action__in=deeds).first()
-    return entry if entry is not None and entry.signed_by() is not None else None
+    """The newest of these acts about the account; None when an entry since then was changed or is missing."""
+    following: AuditEntry | None = None
+    for entry in account.audit_entries.order_by("-seq").iterator(1000):
+        chained = following is None or bytes(following.previous) == entry.link()
+        if entry.signed_by() is None or not chained:
+            return None
+        if (entry.type, entry.subject_id) == ("as.atom.kms", str(account.pk)) and entry.action in deeds:
+            return entry
+        following = entry
+    return None
 
 
 def _was_disabled_until(account: Account, ends_at: datetime) -> bool:

@@ -69,12 +69,11 @@ def administrators(account: Account) -> list[str]:
 def _mail(account: Account, alarms: list[LoginAlarm]) -> None:
     people = administrators(account)
     if not people:
-        log.error("alarm_mail_nobody", account=account.code)
-        return
+        raise LookupError(account.code)  # nobody yet, or nobody whose row is genuine just now
     names = _names(alarms)
     body = BODY.format(
         names=names,
-        account=account.name,
+        account=account.name if account.has_valid_signature() else "an account whose row was changed past the portal",
         found=f"{min(alarm.found_at for alarm in alarms):%d %B %Y, %H:%M} UTC",
         reads=_reads(alarms),
         address=settings.PORTAL_URL + reverse("vaults:kms_account", args=[account.code]),

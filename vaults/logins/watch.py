@@ -119,7 +119,7 @@ def _scan() -> tuple[Scan, dict[str, int]]:
     if new:
         time.sleep(PAUSE_SECONDS)
         new, _ = _judged(new)
-    raised = [_raise_alarm(login) for login in new]
+    raised = [alarm for alarm in map(_raised, new) if alarm is not None]
     _settle_alarms(listed, {login.accessor for login in unexplained})
     destroyed = _destroy_again(over)
     return Scan(len(roles), len(listed), raised, destroyed), _counts(listed)
@@ -179,6 +179,17 @@ def _counts(listed: list[ListedLogin]) -> dict[str, int]:
 
 
 # -- alarms -------------------------------------------------------------------------------------------------------------
+
+
+def _raised(login: ListedLogin) -> LoginAlarm | None:
+    """The alarm; None when it could not be told of now, which keeps nobody from hearing of the others."""
+    try:
+        return _raise_alarm(login)
+    except VaultError:
+        raise
+    except Exception as error:
+        log.error("login_alarm_failed", mount=login.mount, role=login.role[:64], error=type(error).__name__)
+        return None
 
 
 def _raise_alarm(login: ListedLogin) -> LoginAlarm:

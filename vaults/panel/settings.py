@@ -110,7 +110,7 @@ def save_kms_settings(
     is no call and no write; so is a second click, whose first has written the same already.
     Raises SettingsInvalid, StaleSettings, and what sealing.new_save_key raises.
     """
-    atom = with_settings(atom)
+    atom = refuse_forged(with_settings(atom))
     before, stored = settings_of(atom), file_of(atom)
     if file is not None and mode != KmsSettings.Mode.BYOV:
         raise SettingsInvalid("file", "A properties file is stored with Bring Your Own Vault only.")
