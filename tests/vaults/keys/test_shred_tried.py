@@ -8,8 +8,8 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import signing
-from accounts.models import User
+from accounts import memory, signing
+from accounts.models import AuditEntry, User
 from atoms import actions as atoms
 from extensions.models import ExtensionValue
 from kmscore.refused import Refused
@@ -116,6 +116,7 @@ def put_back(earlier: dict[str, Any], days_later: int) -> None:
     """Write a row as it was, let the days pass and have shredding look: it sees that the row is not of today."""
     later = timezone.now() + timedelta(days=days_later)
     with patch("django.utils.timezone.now", lambda: later):
+        memory.forget()  # a shred worker that saw nothing of what came after
         KmsAccount.objects.update(**earlier)
         shred.ask_for_what_is_due()
         sweep(queues=["shred"])
@@ -292,3 +293,16 @@ def test_a_row_that_says_disabled_unsigned_takes_no_role(stage: Stage, hosted_va
     )
     sweep()
     assert hosted_vault.root.status_of("GET", f"auth/environments/role/{stage.production.pk}")[0] == 200
+
+
+def test_a_changed_entry_since_the_disabling_ends_no_account(stage: Stage, hosted_vault: HostedVault) -> None:
+    """On commit 9729f23 it did: the entry that it was enabled again was spelt otherwise for a few seconds."""
+    disable_kms(stage.account, days=7, actor=stage.alice)
+    earlier = KmsAccount.objects.values("state", "since", "ends_at", "shredded_at", "generation", "signature").get(
+        account=stage.account
+    )
+    enable_kms(stage.account, actor=stage.alice)
+    settle()
+    AuditEntry.objects.filter(account=stage.account, action="ENABLE").update(action="ENABLED")
+    put_back(earlier, days_later=8)
+    assert key_exists(hosted_vault, recipient_of(stage.production))
