@@ -205,6 +205,12 @@ class CommandNotExecutable(RuntimeProblem):
     kind = "command_not_executable"
 
 
+class Unforeseen(RuntimeProblem):
+    """What status and the portal are told of an exception that nobody foresaw."""
+
+    kind = "unexpected"
+
+
 def printable(text: str) -> str:
     """One line that is safe to show: what steers a terminal, ends the line or turns the direction is shown as its escape.
 

@@ -28,6 +28,8 @@ from kmsruntime.errors import (
     SettingsRefused,
     StoreDamaged,
     StoreForeign,
+    Unforeseen,
+    describe_unexpected,
 )
 from kmsruntime.keysource.settings import NEVER_SAVED
 from kmsruntime.keysource.switch import PENDING, VaultSwitch
@@ -90,6 +92,9 @@ class Synchroniser:
                     raise self._once.refused
             except RuntimeProblem as problem:
                 raise self._told(problem) from None
+            except Exception as error:  # or all would seem well
+                self.reporter.failed(Unforeseen("unexpected", describe_unexpected(error)))
+                raise
             verdict = DETACHED if outcome.result == "detached" else (OK, "")
             if outcome.pending:
                 verdict = (PENDING, outcome.pending)

@@ -7,7 +7,6 @@ status; a look at a text only tells a missing key from an unfit one. At most fiv
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -300,7 +299,7 @@ def _data(answer: VaultAnswer) -> Mapping[str, Any]:
 def _is_data_key(text: object) -> bool:
     try:
         return isinstance(text, str) and len(base64.b64decode(text, validate=True)) == KEY_BYTES
-    except binascii.Error:
+    except ValueError:  # not base64, nor even ASCII
         return False
 
 

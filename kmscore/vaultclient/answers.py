@@ -6,7 +6,6 @@ Pure of Django. No exception here holds an answer's text: it could hold plaintex
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,6 +128,14 @@ def text_of(data: Mapping[str, Any], name: str) -> str:
     return str(data[name])
 
 
+def number_of(data: Mapping[str, Any], name: str) -> int:
+    """A whole number within an object, of seconds, say: not below 0, and one that JSON keeps."""
+    found = data.get(name)
+    if type(found) is not int or not 0 <= found < 1 << 53:
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return found
+
+
 def list_of(data: Mapping[str, Any], name: str) -> list[Any]:
     """A list within an object."""
     found = data.get(name)
@@ -159,6 +166,6 @@ def bytes_of(text: str) -> bytes:
     """Of base64 as the vault writes it."""
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except (TypeError, ValueError):
         pass
     raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")

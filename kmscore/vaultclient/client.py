@@ -27,6 +27,7 @@ from kmscore.vaultclient.answers import (
     data_key_of,
     decoded,
     member_of,
+    number_of,
     refusal,
     text_of,
     version_of,
@@ -149,24 +150,27 @@ class Vault:
         """AppRole login at `auth/<mount>`. Raises VaultRefused when either id is not accepted (any more)."""
         answer = self.call("POST", f"auth/{mount}/login", {"role_id": role_id, "secret_id": secret_id})
         auth = member_of(answer, "auth")
-        return Login(str(auth["client_token"]), int(auth["lease_duration"]))
+        return Login(text_of(auth, "client_token"), number_of(auth, "lease_duration"))
 
     def lookup_wrapping(self, wrapping_token: str) -> WrappingOrigin:
         """Where and when a wrapping token was made; does not use it up. Raises VaultRefused when it is used or expired."""
         data = member_of(self.call("POST", "sys/wrapping/lookup", {"token": wrapping_token}), "data")
         try:
             made = datetime.fromisoformat(str(data["creation_time"]))
-            return WrappingOrigin(str(data["creation_path"]), int(made.timestamp()), int(data["creation_ttl"]))
-        except (KeyError, ValueError, TypeError):
+            created = {"creation": int(made.timestamp())}
+            return WrappingOrigin(
+                text_of(data, "creation_path"), number_of(created, "creation"), number_of(data, "creation_ttl")
+            )
+        except (KeyError, ValueError, TypeError, OverflowError):
             pass
         raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
 
     def server_time(self) -> int:
         """The vault's own clock, in seconds since 1970; asks without a token."""
         answer = self.call("GET", "sys/health?standbyok=true&perfstandbyok=true")
-        if not isinstance(answer.get("server_time_utc"), int):
+        if "server_time_utc" not in answer:
             raise VaultMisconfigured("not_a_vault", "What answers at the vault's address is not a vault.")
-        return int(answer["server_time_utc"])
+        return number_of(answer, "server_time_utc")
 
     def unwrap_response(self, wrapping_token: str) -> dict[str, Any]:
         """Fetch what a wrapping token holds, once. Raises VaultRefused when it is used, expired or unknown."""
@@ -207,7 +211,7 @@ class Vault:
         # When every item fails the status is 400 but the results are there: item by item, never by the status alone.
         data = answer.get("data")
         results = data.get("batch_results") if isinstance(data, dict) else None
-        if isinstance(results, list) and len(results) == len(ciphertexts):
+        if isinstance(results, list) and [type(one) for one in results] == [dict] * len(ciphertexts):
             return results
         if status < 300:
             raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")

@@ -69,8 +69,11 @@ def _context() -> ssl.SSLContext:
 
 
 def _refuse_odd(path: str) -> None:
-    """What OpenSSL would read for ever, or for very long. Raises OSError, ValueError."""
-    if path and (not stat.S_ISREG((found := os.stat(path)).st_mode) or found.st_size > _MOST_BYTES):
+    """What OpenSSL would read for ever, or for very long. Raises OSError, ValueError.
+
+    A file of /proc is a regular one of no size, and some of these are never read to their end.
+    """
+    if path and (not stat.S_ISREG((found := os.stat(path)).st_mode) or not 0 < found.st_size <= _MOST_BYTES):
         raise ValueError
 
 

@@ -61,8 +61,8 @@ def _read(document: Mapping[str, Any]) -> Delivery:
     environment = document["environment"] or {"id": "", "name": ""}
     revision, manifest = _number(document["revision"]), document["manifest"]
     rows, plain_rows = document["values"], document["plain"]
-    values = {tuple(path): _sealed(at, key, number, text) for path, at, key, number, text in rows}
-    plain = {tuple(path): (_number(at), _text(value)) for path, at, value in plain_rows}
+    values = {_path(path): _sealed(at, key, number, text) for path, at, key, number, text in rows}
+    plain = {_path(path): (_number(at), _text(value)) for path, at, value in plain_rows}
     if len(values) != len(rows) or len(plain) != len(plain_rows):
         raise ValueError
     return Delivery(
@@ -80,6 +80,12 @@ def _read(document: Mapping[str, Any]) -> Delivery:
         values=values,
         plain=plain,
     )
+
+
+def _path(parts: Any) -> Path:
+    if type(parts) is not list:
+        raise ValueError
+    return tuple(map(_text, parts))
 
 
 def _sealed(revision: Any, data_key: Any, document: Any, text: Any) -> Sealed:

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from kmscore.private_file import MOST_BYTES
 from kmsruntime.disk import files
 from kmsruntime.disk.typed import built
 from kmsruntime.errors import NotEnrolled, RuntimeProblem, StorageFailed, StoreDamaged
@@ -158,7 +159,14 @@ def read_as(made: type[Made], path: Path) -> Made | None:
 
 def write_document(path: Path, document: dict[str, Any], *, synced: bool = True) -> None:
     """Write a JSON object with the format's number, durably unless a power cut may take it. Raises StorageFailed."""
-    files.write_durably(path, [orjson.dumps({"format": FORMAT} | document)], synced=synced)
+    content = b""
+    with suppress(TypeError):  # nested deeper than it can be written
+        content = orjson.dumps({"format": FORMAT} | document)
+    if not 0 < len(content) <= MOST_BYTES:  # what could not be read again
+        raise StorageFailed(
+            "storage_failed", f"What {path} would have to hold is too large or nested too deep to be kept."
+        )
+    files.write_durably(path, [content], synced=synced)
 
 
 def damaged(path: Path) -> StoreDamaged:

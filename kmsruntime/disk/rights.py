@@ -9,6 +9,7 @@ import os
 import pwd
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -75,10 +76,19 @@ def is_alone(user: int, group: int) -> bool:
     """Whether it is the user's own group, as many machines give each a group of the same name, and nobody else is in it."""
     members = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group}
     entries = [entry for entry in grp.getgrall() if entry.gr_gid == group]  # a number may have several names
+    with suppress(KeyError):
+        entries.append(grp.getgrgid(group))  # a directory of people may tell of it, and not list it
     if not entries:
         return group == user and not members
     names = {entry.gr_name for entry in entries}
     return members.union(*(entry.gr_mem for entry in entries)) == names == {name_of(user)}
+
+
+def _is_group(number: int) -> bool:
+    with suppress(KeyError):
+        grp.getgrgid(number)
+        return True
+    return number in {entry.gr_gid for entry in grp.getgrall()}
 
 
 def _groups_of(user: int) -> tuple[int, list[int]]:
@@ -87,7 +97,7 @@ def _groups_of(user: int) -> tuple[int, list[int]]:
     try:
         entry = pwd.getpwuid(user)
     except KeyError:
-        return NOBODYS_GROUP if user in {entry.gr_gid for entry in grp.getgrall()} else user, []
+        return NOBODYS_GROUP if _is_group(user) else user, []
     return entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
 
 

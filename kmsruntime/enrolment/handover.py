@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
-from kmscore.vaultclient.answers import VaultRefused
+from kmscore.vaultclient.answers import VaultMisconfigured, VaultRefused, number_of, text_of
 from kmscore.vaultclient.client import Vault
 from kmsruntime import VERSION
 from kmsruntime.disk.journal import HandoverDelivery, Journal, WrappedCredential, WrappedLogin, fingerprint
@@ -160,11 +160,14 @@ class Handover:
         except VaultRefused:
             self._refused(grant, name, half, tried=not first)
             return
-        half.value = str(held[name])
+        half.value = text_of(held, name)
+        if not half.value:  # it would be asked for again, without end
+            raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
         if name == "role_id":
             self.journal.roles[f"{grant.mount}/{grant.recipient}"] = half.value
         else:
-            half.accessor, half.seconds = str(held["secret_id_accessor"]), int(held.get("secret_id_ttl") or 0)
+            half.accessor = text_of(held, "secret_id_accessor")
+            half.seconds = number_of(held, "secret_id_ttl") if held.get("secret_id_ttl") else 0
 
     def _refused(self, grant: WrappedLogin, name: str, half: WrappedCredential, *, tried: bool) -> None:
         """The token is used or expired. Only our own trying and the vault's clock tell which, and by whom."""
@@ -252,7 +255,7 @@ def _delivered(document: dict[str, Any], before: int) -> tuple[HandoverDelivery,
             )
             for one in document["grants"]
         ]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise unreadable() from None
     expected = {("atoms", delivery.atom)} | (
         {("environments", delivery.environment)} if delivery.environment else set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from dataclasses import replace
@@ -330,3 +331,12 @@ def test_files_of_another_format_are_refused(holding: Container) -> None:
     assert document is not None
     write_document(holding.home.config, document | {"format": 2})
     assert holding.command("sync").returncode == 76
+
+
+def test_what_nobody_foresaw_is_told_where_all_seemed_well(holding: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status` and the page said "up to date, 1 s ago" while every sync ended in it."""
+    synchroniser = holding.synchroniser()
+    monkeypatch.setattr(synchroniser, "_rounds", lambda accept_restore: {}["nothing"])
+    with pytest.raises(KeyError):
+        synchroniser.sync()
+    assert "Something unforeseen happened (KeyError" in json.dumps(holding.status())

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kmscore.byov import preflight
 from kmscore.byov.customer import CustomerVault
 from kmscore.byov.preflight import VaultAnswer, refused, run, verdict
 from kmscore.byov.verdicts import CODES, STEPS, Step
@@ -336,6 +337,12 @@ def test_a_vault_that_says_of_a_token_what_cannot_be_true(plain: OpenBao, name: 
     token = token_of(Vault(plain.address, token=plain.root_token))
     with lying(plain.address, "auth/token/lookup-self", lie) as address:
         assert failure(look(address, token, read_timeout=5.0)) == ("token", "not_a_vault")
+
+
+@pytest.mark.parametrize("text", ["schl\u00fcssel", "", "no base64", None, 7, "AAAA"])
+def test_what_is_no_data_key_is_none(text: object) -> None:
+    """Of what is no ASCII nobody had thought: `check` and `sync` ended in it, and values stayed away."""
+    assert not preflight._is_data_key(text)
 
 
 @pytest.mark.parametrize(

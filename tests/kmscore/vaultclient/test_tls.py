@@ -117,3 +117,10 @@ def test_a_certificates_file_without_bounds_is_not_read(tmp_path: Path) -> None:
     os.truncate(pem, 16 * 1024 * 1024 + 1)
     with pytest.raises(AddressRefused):
         checked_ca("--vault-ca", pem)
+
+
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/proc/version", "/proc/self/environ"])
+def test_what_the_kernel_shows_as_a_file_of_no_size_is_not_read(path: str) -> None:
+    """The first is never read to its end: a trust-store that a properties file named held root's container up for good."""
+    with pytest.raises(AddressRefused):
+        checked_ca("--vault-ca", Path(path))

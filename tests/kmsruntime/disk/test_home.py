@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import stat
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kmsruntime.disk import files
-from kmsruntime.disk.home import Config, Home
+from kmsruntime.disk import files, rights
+from kmsruntime.disk.home import Config, Home, read_document, write_document
 from kmsruntime.disk.place import settled
 from kmsruntime.errors import StorageFailed
 
@@ -96,3 +97,27 @@ def test_a_new_directory_is_private_and_those_above_are_nobody_elses_whatever_th
         os.umask(before)
     found = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", "one/two", "one/two/own")]
     assert found == [0o755, 0o755, 0o700]
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One answer of a portal grew to more than is ever read while it was kept; a person had to remove the file."""
+    path = tmp_path / "kms-settings.json"
+    write_document(path, {"one": 1})
+    deep: list[object] = []
+    for _ in range(300):
+        deep = [deep]
+    monkeypatch.setattr("kmsruntime.disk.home.MOST_BYTES", 1000)
+    for kept in (deep, "x" * 1000):
+        with pytest.raises(StorageFailed, match="too large or nested too deep"):
+            write_document(path, {"one": kept})
+    assert read_document(path) == {"format": 1, "one": 1}
+
+
+def test_a_group_that_is_told_of_and_not_listed_is_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of people need not list them all: whose group has a stranger in it passed for alone."""
+    told = grp.struct_group(("devs", "x", 54_000, ["somebody", "else"]))
+    listed, asked = grp.getgrall(), grp.getgrgid
+    monkeypatch.setattr(grp, "getgrall", lambda: listed)
+    monkeypatch.setattr(grp, "getgrgid", lambda number: told if number == 54_000 else asked(number))
+    assert not rights.is_alone(54_000, 54_000)
+    assert rights._groups_of(54_000) == (rights.NOBODYS_GROUP, [])
