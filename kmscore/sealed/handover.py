@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey, Suite
 
-from kmscore.sealed.request import Place
+from kmscore.sealed.request import HandoverSubject
 from kmscore.sealed.sequence import SequenceBroken, parts_of, sequence, text_in
 
 HANDOVER: Final = b"kmsportal/handover/1"
@@ -40,7 +40,7 @@ class Purpose:
     """What a half is sealed for. environment: where the Atom is attached, None while it is nowhere. request: its bytes."""
 
     half: Half
-    place: Place
+    place: HandoverSubject
     environment: UUID | None
     request: bytes
 

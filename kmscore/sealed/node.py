@@ -39,7 +39,7 @@ class NotGenuine(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeStatement:
     """key: the public half of its signing key, 32 bytes. portal: the portal's address as this machine was given it."""
 
     account: UUID
@@ -90,7 +90,7 @@ class Endorsement:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """A node in the ledger, everything as it was signed. admitted_by: of a machine that co-signs; empty so far."""
 
     node: bytes
@@ -114,13 +114,13 @@ class Entry:
             pass
         raise NotGenuine("This is not an entry of the ledger.")
 
-    def judged(self, listed: KeyList) -> tuple[Node, Endorsement]:
+    def judged(self, listed: KeyList) -> tuple[NodeStatement, Endorsement]:
         """What it says, once node and web have signed it. Raises NotGenuine.
 
         Numbers and times are the caller's to judge: an endorsement's end counts when a node is entered, never afterwards.
         """
         try:
-            node, endorsement = Node.decode(self.node), Endorsement.decode(self.endorsement)
+            node, endorsement = NodeStatement.decode(self.node), Endorsement.decode(self.endorsement)
         except (SequenceBroken, ValueError) as broken:
             raise NotGenuine(f"The ledger's entry is {broken}.") from None
         if not node.signed(self.node, self.node_signature):

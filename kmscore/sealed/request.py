@@ -23,7 +23,7 @@ Kind = Literal["installation", "attachment", "enabling", "renewal", "lost", "rek
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HandoverSubject:
     """Of whom a request, a hand-over and a confirmation speak, and under which numbers of the ledger."""
 
     account: UUID
@@ -50,7 +50,7 @@ class Request:
     handover.RECEIVING_BYTES. time: the vault's clock, seconds since 1970."""
 
     kind: Kind
-    place: Place
+    place: HandoverSubject
     replaces: UUID | None
     receiving_key: bytes
     time: int
@@ -68,7 +68,7 @@ class Request:
         if text_in(kind) not in get_args(Kind):
             raise SequenceBroken("not a request that a node makes")
         former = id_in(replaces) if replaces else None
-        return cls(text_in(kind), Place.of(place), former, receiving_key, number_in(time))  # type: ignore[arg-type]
+        return cls(text_in(kind), HandoverSubject.of(place), former, receiving_key, number_in(time))  # type: ignore[arg-type]
 
     def is_of_age(self, now: int) -> bool:
         """Whether it was made within AGE_SECONDS of the vault's clock, before or after: a standby's may be behind."""
@@ -79,7 +79,7 @@ class Request:
 class Confirmation:
     """The node has logged in: what it says explains the logins of these accessors {mount: accessor}."""
 
-    place: Place
+    place: HandoverSubject
     accessors: Mapping[str, str]
 
     def encode(self) -> bytes:
@@ -94,4 +94,4 @@ class Confirmation:
         accessors = dict(zip(named[::2], named[1::2], strict=False))
         if len(named) % 2 or not accessors or len(accessors) * 2 != len(named) or len(accessors) > MOST_ACCESSORS:
             raise SequenceBroken("not the logins of a node")
-        return cls(Place.of(place), accessors)
+        return cls(HandoverSubject.of(place), accessors)

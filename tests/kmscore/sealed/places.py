@@ -5,12 +5,12 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kmscore.sealed.key_list import KeyList, ListedKey, key_id_of
-from kmscore.sealed.request import Place
+from kmscore.sealed.request import HandoverSubject
 
 NODE_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 WEB_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 WORKER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(2, 34)))
-PLACE = Place(*(UUID(int=n) for n in (1, 2, 3, 4)), account_number=5, atom_number=6)
+PLACE = HandoverSubject(*(UUID(int=n) for n in (1, 2, 3, 4)), account_number=5, atom_number=6)
 LIST = KeyList(
     1,
     0,

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from kmscore.sealed.handover import RECEIVING_BYTES, HandoverBroken, Purpose, ReceivingKey, seal_half
-from kmscore.sealed.request import Place
+from kmscore.sealed.request import HandoverSubject
 from tests.kmscore.sealed.places import PLACE
 
 VECTOR = json.loads((Path(__file__).parents[2] / "vectors" / "handover.json").read_text())
@@ -64,8 +64,13 @@ def test_a_half_is_for_one_purpose(other: Purpose) -> None:
 
 
 def test_every_part_of_a_place_is_bound() -> None:
-    bound = {name for other in OTHERS for name in Place.__slots__ if getattr(other.place, name) != getattr(PLACE, name)}
-    assert bound == set(Place.__slots__)
+    bound = {
+        name
+        for other in OTHERS
+        for name in HandoverSubject.__slots__
+        if getattr(other.place, name) != getattr(PLACE, name)
+    }
+    assert bound == set(HandoverSubject.__slots__)
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"\x00" * 1_300])

@@ -11,20 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmscore.sealed.node import MOST_CHARACTERS, Endorsement, Entry, Node, NotGenuine
+from kmscore.sealed.node import MOST_CHARACTERS, Endorsement, LedgerEntry, NodeStatement, NotGenuine
 from kmscore.sealed.sequence import SequenceBroken, parts_of, sequence
 from tests.kmscore.sealed.places import LIST, NODE_KEY, PLACE, WEB_KEY, WORKER_KEY, portal_signature
 
 VECTOR = json.loads((Path(__file__).parents[2] / "vectors" / "node.json").read_text())
-NODE = Node(
+NODE = NodeStatement(
     PLACE.account, PLACE.atom, PLACE.node, NODE_KEY.public_key().public_bytes_raw(), "https://portal.example:8443"
 )
 WORD = Endorsement(hashlib.sha256(NODE.encode()).digest(), UUID(int=7), UUID(int=8), 1_790_000_900)
-ENTRY = Entry(NODE.encode(), NODE_KEY.sign(NODE.encode()), WORD.encode(), portal_signature(WEB_KEY, WORD.encode()))
+ENTRY = LedgerEntry(
+    NODE.encode(), NODE_KEY.sign(NODE.encode()), WORD.encode(), portal_signature(WEB_KEY, WORD.encode())
+)
 
 
 def test_what_node_and_web_signed_is_read_again() -> None:
-    assert Entry.decode(ENTRY.encode()).judged(LIST) == (NODE, WORD)
+    assert LedgerEntry.decode(ENTRY.encode()).judged(LIST) == (NODE, WORD)
 
 
 def test_the_bytes_are_those_of_the_vector() -> None:
@@ -70,13 +72,13 @@ def test_a_changed_byte_of_an_entry_is_noticed(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(raw) - 1))
     raw[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(NotGenuine):
-        Entry.decode(base64.b64encode(raw).decode()).judged(LIST)
+        LedgerEntry.decode(base64.b64encode(raw).decode()).judged(LIST)
 
 
 @given(st.text(max_size=200) | st.binary(max_size=300).map(lambda raw: base64.b64encode(raw).decode()))
 def test_whatever_stands_there_is_judged_by_name(text: str) -> None:
     with pytest.raises(NotGenuine):
-        Entry.decode(text).judged(LIST)
+        LedgerEntry.decode(text).judged(LIST)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_whatever_stands_there_is_judged_by_name(text: str) -> None:
 )
 def test_another_form_is_no_node(parts: list[bytes]) -> None:
     with pytest.raises(SequenceBroken):
-        Node.decode(sequence(parts))
+        NodeStatement.decode(sequence(parts))
 
 
 def test_a_fingerprint_is_the_keys() -> None:

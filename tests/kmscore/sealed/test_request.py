@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmscore.sealed.request import AGE_SECONDS, Confirmation, Kind, Place, Request
+from kmscore.sealed.request import AGE_SECONDS, Confirmation, HandoverSubject, Kind, Request
 from kmscore.sealed.sequence import SequenceBroken, parts_of, sequence
 from tests.kmscore.sealed.places import PLACE
 
@@ -18,7 +18,7 @@ VECTOR = json.loads((Path(__file__).parents[2] / "vectors" / "request.json").rea
 REQUEST = Request("renewal", PLACE, UUID(int=9), b"\x07" * 1216, 1_790_000_000)
 CONFIRMATION = Confirmation(PLACE, {"environments": "accessor-e", "atoms": "accessor-a"})
 IDS, NUMBERS = st.uuids(), st.integers(0, 2**64 - 1)
-PLACES = st.builds(Place, IDS, IDS, IDS, IDS, NUMBERS, NUMBERS)
+PLACES = st.builds(HandoverSubject, IDS, IDS, IDS, IDS, NUMBERS, NUMBERS)
 REQUESTS = st.builds(
     Request, st.sampled_from(get_args(Kind)), PLACES, st.none() | IDS, st.binary(max_size=1_300), NUMBERS
 )
@@ -35,7 +35,7 @@ def test_a_request_is_read_as_it_was_made(made: Request) -> None:
 
 
 @given(PLACES, st.dictionaries(st.text(max_size=20), st.text(max_size=40), min_size=1, max_size=4))
-def test_a_confirmation_is_read_as_it_was_made(place: Place, accessors: dict[str, str]) -> None:
+def test_a_confirmation_is_read_as_it_was_made(place: HandoverSubject, accessors: dict[str, str]) -> None:
     made = Confirmation(place, accessors)
     assert Confirmation.decode(made.encode()) == made
 
