@@ -82,11 +82,11 @@ class Memory:
 
     def forget(self) -> None:
         """All of it: an older database was put back, on an operator's word."""
+        if self._path:
+            with _alone(self._path):
+                write_durably(self._path, b"")
         with self._lock:
-            self._known.clear()
-            if self._path:
-                with _alone(self._path):
-                    write_durably(self._path, b"")
+            self._known = {}
 
     def _catch_up(self) -> None:
         """Take over what other processes of the directory wrote since."""

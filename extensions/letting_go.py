@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from django.db import transaction
+
 from accounts.models import User
 from atoms.models import Environment
 from extensions.actions import StaleRevision, save_key_for, versions_of, write
@@ -79,9 +81,13 @@ def let_go(environment: Environment, *, token: str, actor: User) -> int:
     found = letting_go(environment)
     if not found.loose or token != found.token:
         raise StaleRevision([])
-    write(found.plan, save_key_for(found.plan), versions, "LET_GO", f"let go of {len(found.loose)} values", actor)
-    of_fields = Field.objects.filter(connection__account=environment.account_id).values("pk")
-    ExtensionValue.objects.filter(environment=environment).exclude(field__in=of_fields).delete()
+    key, of_fields = (
+        save_key_for(found.plan),
+        Field.objects.filter(connection__account=environment.account_id).values("pk"),
+    )
+    with transaction.atomic():
+        write(found.plan, key, versions, "LET_GO", f"let go of {len(found.loose)} values", actor)
+        ExtensionValue.objects.filter(environment=environment).exclude(field__in=of_fields).delete()
     return found.plan.revision
 
 
