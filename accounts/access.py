@@ -12,9 +12,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django_htmx.middleware import HtmxDetails
 
-from accounts.models import Account, Membership, MembershipRole, User
+from accounts.models import Account, Membership, Role, User
 from accounts.privileges import ADMINISTRATOR
-from accounts.rows import RowTampered
 
 P = ParamSpec("P")
 log = structlog.get_logger()
@@ -60,27 +59,29 @@ def enter_account(request: Any, code: str) -> None:
     membership = Membership.objects.select_related("account").filter(account__code=code, user=request.user).first()
     if membership is None:
         raise Http404("No such account.")
-    if membership.user_id != request.user.pk or membership.account_id != membership.account.pk:
-        raise RowTampered("Another membership was found than the one that was looked for.")
-    request.account, request.membership = membership.account.verified(code=code), membership
+    request.account = membership.account.verified(pk=membership.account_id, code=code)
+    request.membership = membership.verified(user_id=request.user.pk)
     roles = membership.roles_of_request = genuine_roles(membership)  # type: ignore[attr-defined]
-    request.role_names = sorted(row.role.name for row in roles)
-    held: frozenset[str] = frozenset().union(*(row.role.privilege_set() for row in roles))
+    request.role_names = sorted(str(role) for role in roles)
+    held: frozenset[str] = frozenset().union(*(role.privilege_set() for role in roles))
     request.privileges = held
     request.may = lambda *names: any(name in held for name in names)
 
 
-def genuine_roles(membership: Membership) -> list[MembershipRole]:
-    """The member's role rows that bear our signature; a forged one is logged and gives nothing. Asked once a request."""
-    known: list[MembershipRole] | None = getattr(membership, "roles_of_request", None)
+def genuine_roles(membership: Membership) -> list[Role]:
+    """The member's roles by rows that bear our signature; a forged one is logged and gives nothing. Asked once a request."""
+    known: list[Role] | None = getattr(membership, "roles_of_request", None)
     if known is not None:
         return known
-    rows = list(membership.membership_roles.select_related("role"))
-    genuine = [row for row in rows if row.holds_for(membership)]
-    if len(genuine) < len(rows):
-        log.error("role_row_forged", membership=str(membership.pk), rows=len(rows) - len(genuine))
+    if not membership.has_valid_signature():
+        log.error("membership_forged", membership=str(membership.pk))
+        return []
+    roles = list(Role.objects.filter(pk__in=membership.roles))
+    genuine = [role for role in roles if role.may_be_given_in(membership.account_id)]
+    if len(genuine) < len(roles):
+        log.error("role_forged", membership=str(membership.pk), rows=len(roles) - len(genuine))
     return genuine
 
 
 def is_administrator(membership: Membership) -> bool:
-    return any(row.role_id == ADMINISTRATOR for row in genuine_roles(membership))
+    return any(role.pk == ADMINISTRATOR for role in genuine_roles(membership))

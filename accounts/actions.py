@@ -1,9 +1,11 @@
 """Changes to who may do what."""
 
+import time
+
 from django.db import transaction
 
 from accounts import audit
-from accounts.models import Account, Membership, MembershipRole, Role, SupportStaff, User
+from accounts.models import Account, Membership, Role, SupportStaff, User
 
 
 class UnknownRole(Exception):
@@ -29,12 +31,15 @@ def add_member(account: Account, user: User, roles: list[Role], *, actor: User |
         raise UnknownRole("A role of another account cannot be given here.")
     for row in (account, user, *roles):
         row.verified()
-    membership, _ = Membership.objects.get_or_create(account=account, user=user)
-    membership.membership_roles.exclude(role__in=roles).delete()
-    held = set(membership.membership_roles.values_list("role_id", flat=True))
-    for role in roles:
-        if role.pk not in held:
-            MembershipRole(membership=membership, role=role, account=account, user=user).save(force_insert=True)
+    membership = Membership.objects.filter(account=account, user=user).first()
+    if membership is not None and not membership.has_valid_signature():
+        membership.delete()  # nothing that it says is taken over
+        membership = None
+    if membership is None:
+        membership = Membership(pk=Membership.id_of(account, user), account=account, user=user)
+        membership.generation = int(time.time())  # after any that may be hidden just now
+    membership.roles = sorted(str(role.pk) for role in roles)
+    membership.save()
     names = ", ".join(map(str, roles)) or "no role"
     audit.record(
         account,

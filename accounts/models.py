@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import string
+import uuid
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, BaseUserManager
@@ -72,11 +73,6 @@ class SupportStaff(SignedModel):
         return user.is_active and user.is_staff and genuine
 
 
-class AccountQuerySet(models.QuerySet["Account"]):
-    def of_member(self, user: User) -> "AccountQuerySet":
-        return self.filter(memberships__user=user).order_by("name", "pk")
-
-
 class Account(SignedModel):
     """A customer. Its code, of the form `acme-X1Y2Z3`, is part of every address and of customers' key names.
 
@@ -94,10 +90,14 @@ class Account(SignedModel):
     name = models.CharField(max_length=80)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = AccountQuerySet.as_manager()
-
     def __str__(self) -> str:
         return self.name
+
+    @staticmethod
+    def of_member(user: User) -> "list[Account]":
+        """Those that the person is a member of by genuine rows, by name."""
+        memberships = user.memberships.select_related("account").order_by("account__name", "account")
+        return [row.account for row in memberships if row.has_valid_signature()]
 
     @staticmethod
     def new_code(name: str) -> str:
@@ -135,17 +135,28 @@ class Role(SignedModel):
     def privilege_set(self) -> frozenset[str]:
         return frozenset(self._built_in[1] if self._built_in else self.privileges.split())
 
+    def may_be_given_in(self, account_id: uuid.UUID) -> bool:
+        """Whether it is built in or the account's own, by a genuine row."""
+        return self.account_id in (None, account_id) and self.has_valid_signature()
+
     def signed_by(self) -> str | None:
         if self.account_id is None:
             return "" if self._built_in else None
         return super().signed_by()
 
 
-class Membership(UuidModel):
-    """A user's place in an account; what it allows is the union of its roles."""
+class Membership(SignedModel):
+    """A user's place in an account; what it allows is the union of its roles.
+
+    It names its roles itself, and has one id for good: a row that is hidden while a role is taken away brings nothing back.
+    """
+
+    SIGNED = ("account_id", "user_id", "roles")
+    SIGNERS = WEB
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    roles = models.JSONField(default=list)  # their ids
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -154,34 +165,9 @@ class Membership(UuidModel):
     def __str__(self) -> str:
         return f"{self.user} in {self.account}"
 
-
-class MembershipRole(SignedModel):
-    """A role given to a member. Signed: a row slipped into the table gives no privilege."""
-
-    SIGNED = ("membership_id", "role_id", "account_id", "user_id")
-    SIGNERS = WEB
-
-    membership = models.ForeignKey(Membership, models.CASCADE, related_name="membership_roles")
-    role = models.ForeignKey(Role, models.PROTECT, related_name="membership_roles")
-    # Repeated from the membership so that the signature holds them: re-pointing a membership must not carry its roles.
-    account = models.ForeignKey(Account, models.CASCADE, related_name="+")
-    user = models.ForeignKey(User, models.CASCADE, related_name="+")
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["membership", "role"], name="member_role_once")]
-
-    def __str__(self) -> str:
-        return f"{self.role} of {self.membership}"
-
-    def holds_for(self, membership: Membership) -> bool:
-        """Whether this row, and its role, are genuine and about this very membership."""
-        return (
-            self.has_valid_signature()
-            and self.role.has_valid_signature()
-            and (self.membership_id, self.account_id, self.user_id)
-            == (membership.pk, membership.account_id, membership.user_id)
-            and self.role.account_id in (None, membership.account_id)
-        )
+    @staticmethod
+    def id_of(account: Account, user: User) -> uuid.UUID:
+        return uuid.uuid5(account.pk, str(user.pk))
 
 
 class AuditEntry(UuidModel):
@@ -280,7 +266,6 @@ __all__ = [
     "Account",
     "AuditEntry",
     "Membership",
-    "MembershipRole",
     "Privilege",
     "RateLimit",
     "Role",

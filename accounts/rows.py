@@ -72,6 +72,16 @@ class SignedModel(UuidModel):
         super().refresh_from_db(*args, **kwargs)
         self._remember()
 
+    @classmethod
+    def end(cls, pk: uuid.UUID) -> None:
+        """Nothing of this id is believed from here on: also where its row is not found, for it may be hidden until later."""
+        memory.remember(cls._name_of(pk))
+
+    @classmethod
+    def _name_of(cls, pk: uuid.UUID) -> str:
+        """Under which it is remembered: an environment and its keys in the vault have the same id."""
+        return f"{cls._meta.label_lower}-{pk.hex}"
+
     def _remember(self) -> None:
         """What is signed, as it was loaded: {column: value}, of those that were."""
         names = (*self.SIGNED, "generation", "signature")
@@ -117,14 +127,16 @@ class SignedModel(UuidModel):
 
     def is_newest(self) -> bool:
         """Whether it is genuine and no later one was ever seen: of a row that is locked."""
-        return self._signer() is not None and (not self.REMEMBERED or memory.newest(_name(self)) <= self.generation)
+        return self._signer() is not None and (
+            not self.REMEMBERED or memory.newest(self._name_of(self.pk)) <= self.generation
+        )
 
     def signed(self) -> Self:
         """The row itself, signed: for bulk_create() of new ones, which saves no row by itself. Raises NoSigningKey."""
-        seen = memory.newest(_name(self)) if self.REMEMBERED else 0
+        seen = memory.newest(self._name_of(self.pk)) if self.REMEMBERED else 0
         self.generation = max(self.generation, seen if seen < memory.OVER else 0) + 1
         if self.REMEMBERED and self.generation > 1:
-            memory.remember(_name(self), self.generation)
+            memory.remember(self._name_of(self.pk), self.generation)
         if self.SIGNERS:
             own = signing.own_process()
             self.signature = signing.sign(own if own in self.SIGNERS else self.SIGNERS[0], self.signed_bytes())
@@ -152,13 +164,13 @@ class SignedModel(UuidModel):
 
         Of two that were committed, the later is remembered from here on.
         """
-        seen = memory.newest(_name(self), getattr(self, "_loaded_at", time.time()) - RACE_SECONDS)
+        seen = memory.newest(self._name_of(self.pk), getattr(self, "_loaded_at", time.time()) - RACE_SECONDS)
         if seen > self.generation:
             log.error("row_of_an_earlier_day", row=self._meta.label, id=str(self.pk))
             return True
         loaded = getattr(self, "_loaded", {}).get("generation")
         if self.generation > max(seen, 1) and loaded == self.generation and self._is_committed:
-            memory.remember(_name(self), self.generation)
+            memory.remember(self._name_of(self.pk), self.generation)
         return False
 
     def verified(self, **asked: object) -> Self:
@@ -188,18 +200,13 @@ class SignedModel(UuidModel):
         return message_of(self._meta.label, self.pk, self.generation, *(getattr(self, name) for name in self.SIGNED))
 
 
-def _name(row: SignedModel) -> str:
-    """Under which it is remembered: an environment and its keys in the vault have the same id."""
-    return f"{row._meta.label_lower}-{row.pk.hex}"
-
-
 def _tampered(row: SignedModel) -> RowTampered:
     return RowTampered(f"{row._meta.label} {row.pk} does not bear the portal's signature, or is of an earlier day.")
 
 
 def _remember_deleted(instance: SignedModel, **_: Any) -> None:
     if instance._signer() is not None:  # another's row could have been pushed in among what is deleted
-        memory.remember(_name(instance))
+        memory.remember(instance._name_of(instance.pk))
 
 
 def lock_in_order(rows: "models.QuerySet[Any]") -> None:

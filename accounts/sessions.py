@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from accounts import memory
 
@@ -57,14 +58,27 @@ class SessionStore(DatabaseStore):
         return self.model(session_key=_hashed(key), session_data=self.encode(data), expire_date=self.get_expiry_date())
 
     def delete(self, session_key: str | None = None) -> None:
-        """It is over, and stays so when its row is put back."""
+        """It is over, and stays so when its row is put back, or was hidden until now."""
         key = session_key or self.session_key
         self._rows(key).delete()
-        if key:
+        if key and _is_ours(key):
             memory.remember_until(_hashed(key), time.time() + settings.SESSION_COOKIE_AGE)
+
+    def _get_new_session_key(self) -> str:
+        """With a proof that we made it, so that nobody fills our memory with ends of others."""
+        key = super()._get_new_session_key()  # type: ignore[misc]  # the stubs leave it out
+        return f"{key}{_proof(key)}"
 
     def _rows(self, session_key: str | None) -> Any:
         return self.model.objects.filter(session_key=_hashed(session_key or ""))
+
+
+def _proof(key: str) -> str:
+    return salted_hmac("accounts.sessions.key", key, algorithm="sha256").hexdigest()[:32]
+
+
+def _is_ours(session_key: str) -> bool:
+    return constant_time_compare(session_key[32:], _proof(session_key[:32]))
 
 
 def _hashed(session_key: str) -> str:

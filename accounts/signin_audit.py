@@ -40,7 +40,7 @@ def factor(signal: Signal, user: User, authenticator: Authenticator, **_: Any) -
 
 def _tell(user: User, what: str) -> None:
     with transaction.atomic():
-        for account in Account.objects.of_member(user):
+        for account in Account.of_member(user):
             audit.record(
                 account,
                 actor=user,

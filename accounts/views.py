@@ -20,7 +20,7 @@ from accounts.privileges import Privilege
 @require_safe
 def account_list(request: HttpRequest) -> HttpResponse:
     """The front door: straight into the only account, else a choice."""
-    accounts = list(Account.objects.of_member(request.user))  # type: ignore[arg-type]
+    accounts = Account.of_member(request.user)  # type: ignore[arg-type]
     if len(accounts) == 1:
         return redirect("atoms:atom_management", accounts[0].code)
     return render(request, "accounts/account_list.html", {"accounts": accounts})

@@ -6,6 +6,7 @@ import structlog
 from django.http import HttpRequest
 from ninja.security import HttpBearer
 
+from accounts.rows import RowTampered
 from atomapi import allowance
 from atoms.models import Node, NodeCredential, token_hash
 from atoms.revocation import note_refused
@@ -14,13 +15,16 @@ log = structlog.get_logger()
 
 
 class NodeRequest(HttpRequest):
-    """A request of an authenticated node; `auth` is its credential, with node, atom, account and attachment loaded."""
+    """A request of an authenticated node; `auth` is its credential, with node, Atom, account and environment loaded."""
 
     auth: NodeCredential
 
 
 class NodeBearer(HttpBearer):
-    """A node's credential of one of `kinds`; enrolled nodes only, unless `enrolling`."""
+    """A node's credential of one of `kinds`; enrolled nodes only, unless `enrolling`.
+
+    Raises RowTampered for rows that were changed past the portal: a machine is not told that it is unknown, which it may not be.
+    """
 
     def __init__(self, *kinds: str, enrolling: bool = False) -> None:
         super().__init__()
@@ -29,16 +33,16 @@ class NodeBearer(HttpBearer):
 
     def authenticate(self, request: HttpRequest, token: str) -> Any:
         found = NodeCredential.objects.select_related(
-            "node__atom__account__kms", "node__atom__attachment__environment", "node__atom__kms_settings"
+            "node__atom__account__kms", "node__atom__attached_to", "node__atom__kms_settings"
         ).filter(token_hash=token_hash(token), kind__in=self.kinds, node__state__in=self.states)
         credential = next(iter(found), None)  # the hash is unique; first() would add an ordering
-        if credential is None:
+        if credential is None or bytes(credential.token_hash) != token_hash(token):
             note_refused(token_hash(token))
-        elif not (credential.is_valid() and bytes(credential.token_hash) == token_hash(token)):
-            log.error("node_credential_forged", credential=str(credential.pk))
             return None
-        else:
-            allowance.take(credential.node_id)
+        if not credential.is_valid():
+            log.error("node_credential_forged", credential=str(credential.pk))
+            raise RowTampered(f"The rows of credential {credential.pk} do not bear the portal's signature.")
+        allowance.take(credential.node_id)
         return credential
 
 

@@ -25,10 +25,8 @@ _DECIDING = (
     *("node__atom_id", "node__atom__signature", "node__atom__name", "node__atom__type", "node__atom__account_id"),
     *("node__atom__attachment_revision", "node__atom__account__kms__state", "node__atom__kms_settings__revision"),
     "node__atom__rekey_revision",
-    *("node__atom__attachment__id", "node__atom__attachment__signature", "node__atom__attachment__account_id"),
-    *("node__atom__attachment__environment_id", "node__atom__attachment__environment__signature"),
-    *("node__atom__attachment__environment__name", "node__atom__attachment__environment__account_id"),
-    "node__atom__attachment__environment__extensions_revision",
+    *("node__atom__attached_to_id", "node__atom__attached_to__signature", "node__atom__attached_to__name"),
+    *("node__atom__attached_to__account_id", "node__atom__attached_to__extensions_revision"),
 )
 _answers: OrderedDict[bytes, tuple[Row, str, float]] = (
     OrderedDict()

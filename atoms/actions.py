@@ -3,12 +3,11 @@
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
 from accounts import audit, quota
 from accounts.models import Account, Role, User
-from atoms.models import Atom, Attachment, Environment, EnvironmentRole, InstallerToken, Node, token_hash
+from atoms.models import Atom, Environment, InstallerToken, Node, token_hash
 from atoms.revocation import revoke_node
 from operations import actions as operations
 
@@ -67,7 +66,7 @@ def delete_environment(environment: Environment, *, expected_revision: int, acto
     _audit(
         environment.account, actor, "as.environment", "DELETE", environment, f"Environment {environment.name} deleted"
     )
-    if locked.attachments.exists():  # asked under the account's lock, under which Atoms are made with an environment
+    if locked.atoms.exists():  # asked under the account's lock, under which Atoms are made with an environment
         raise EnvironmentInUse("Detach its Atoms first.")
     locked.delete()
 
@@ -75,10 +74,8 @@ def delete_environment(environment: Environment, *, expected_revision: int, acto
 @transaction.atomic
 def set_environment_roles(environment: Environment, roles: list[Role], *, actor: User) -> None:
     """Limit who sees the environment to members with one of these roles (and Administrators); none means everybody."""
-    environment.limited = bool(roles)
-    environment.save(update_fields=["limited"])
-    environment.environment_roles.all().delete()
-    EnvironmentRole.objects.bulk_create(EnvironmentRole(environment=environment, role=role).signed() for role in roles)
+    environment.roles = sorted(str(role.pk) for role in roles)
+    environment.save(update_fields=["roles"])
     names = ", ".join(role.name for role in roles) or "every member"
     _audit(
         environment.account,
@@ -119,16 +116,13 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
     """Attach an Atom, or move it: its containers get credentials for this environment and lose those for the other."""
     if atom.verified().account_id != environment.verified().account_id:
         raise ValueError("An Atom is attached to an environment of its own account.")
-    Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)  # two moves at once happen one after the other
-    current = Attachment.objects.filter(atom=atom).first()
-    if current is not None and current.environment_id == environment.pk:
+    locked = _locked(atom)  # two moves at once happen one after the other
+    current = locked.environment
+    if current is not None and current.pk == environment.pk:
         return
     if current is not None:
-        _leave(atom, current, actor)
-    Attachment(account_id=atom.account_id, atom=atom, environment=environment, attached_by=actor).save(
-        force_insert=True
-    )
-    Atom.objects.filter(pk=atom.pk).update(attachment_revision=F("attachment_revision") + 1)
+        _leave(locked, current, actor)
+    _place(locked, environment, actor)
     # What was asked for while it was attached nowhere tells its name, too.
     atom.account.operations.about(atom.pk).filter(environment_id=None).update(environment_id=environment.pk)
     message = f"{atom.name} attached to {environment.name}: its containers may read what the environment holds"
@@ -140,17 +134,24 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
 @transaction.atomic
 def detach(atom: Atom, *, actor: User) -> None:
     """Its containers lose the environment's credentials, and wipe what they hold at their next contact."""
-    Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)
-    current = Attachment.objects.filter(atom=atom).first()
-    if current is None:
-        return
-    _leave(atom, current, actor)
-    Atom.objects.filter(pk=atom.pk).update(attachment_revision=F("attachment_revision") + 1)
+    locked = _locked(atom)
+    current = locked.environment
+    if current is not None:
+        _leave(locked, current, actor)
+        _place(locked, None, actor)
 
 
-def _leave(atom: Atom, attachment: Attachment, actor: User) -> None:
-    environment = attachment.environment
-    attachment.delete()
+def _locked(atom: Atom) -> Atom:
+    return Atom.objects.select_for_update(of=("self",), no_key=True).select_related("attached_to").get(pk=atom.pk)
+
+
+def _place(locked: Atom, environment: Environment | None, actor: User) -> None:
+    locked.attached_to, locked.attached_at, locked.attached_by = environment, timezone.now(), actor
+    locked.attachment_revision += 1
+    locked.save(update_fields=["attached_to", "attached_at", "attached_by", "attachment_revision"])
+
+
+def _leave(atom: Atom, environment: Environment, actor: User) -> None:
     operations.request(
         "vaults.leave_environment",
         account=atom.account,
@@ -171,7 +172,7 @@ def delete_atom(atom: Atom, *, actor: User) -> None:
     locked = Atom.objects.select_for_update(no_key=True).filter(pk=atom.pk).first()
     if locked is None:
         return  # somebody else was quicker
-    environment_id = locked.environment_id
+    environment_id = locked.attached_to_id
     Atom.objects.filter(pk=atom.pk).delete()
     operations.request(
         "vaults.forget_atom",
@@ -199,8 +200,8 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
 
     Raises NoFreeNode for an Atom or a Cloud that has its node.
     """
-    Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)
-    if not has_free_node(atom):
+    locked = _locked(atom)
+    if not has_free_node(locked):
         raise NoFreeNode(f"{atom.name} has its node. Revoke that one first, or make a Molecule for several nodes.")
     for other in list(atom.installer_tokens.open().select_for_update(no_key=True)):
         withdraw_installer_token(other, actor=actor)
@@ -213,6 +214,8 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
         created_by=actor,
     )
     row.save(force_insert=True)
+    locked.installer_token = row.pk
+    locked.save(update_fields=["installer_token"])
     _audit(
         atom.account,
         actor,
@@ -226,7 +229,10 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
 
 @transaction.atomic
 def withdraw_installer_token(token: InstallerToken, *, actor: User) -> None:
-    Atom.objects.select_for_update(no_key=True).get(pk=token.atom_id)
+    locked = _locked(token.atom)
+    if locked.installer_token == token.pk:
+        locked.installer_token = None
+        locked.save(update_fields=["installer_token"])
     token.withdrawn_at = timezone.now()
     token.save(update_fields=["withdrawn_at"])
     if token.node is not None and token.node.state == Node.State.ENROLLING:

@@ -12,8 +12,8 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from accounts.access import genuine_roles, is_administrator
-from accounts.models import Account, Membership, Role, User
-from accounts.rows import WEB, RowTampered, SignedModel, UuidModel
+from accounts.models import Account, Membership, User
+from accounts.rows import WEB, SignedModel, UuidModel
 
 
 def token_hash(token: str) -> bytes:
@@ -27,17 +27,20 @@ class EnvironmentQuerySet(models.QuerySet["Environment"]):
         environments = self.filter(account=membership.account_id)
         if is_administrator(membership):
             return environments
-        roles = [row.role_id for row in genuine_roles(membership)]
-        links = EnvironmentRole.objects.filter(role__in=roles, environment__account=membership.account_id)
-        shown = [link.environment_id for link in links if link.has_valid_signature()]
-        return environments.filter(Q(limited=False) | Q(pk__in=shown))
+        held = {str(role.pk) for role in genuine_roles(membership)}
+        limited = [row for row in environments.exclude(roles=[]) if not held.isdisjoint(row.roles)]
+        shown = [row.pk for row in limited if row.has_valid_signature()]
+        return environments.filter(Q(roles=[]) | Q(pk__in=shown))
 
 
 class Environment(SignedModel):
     """Where Atoms are attached and values are held. Signed: it cannot be pushed into another account, nor pass for another one,
-    in which somebody would type what is meant for that."""
+    in which somebody would type what is meant for that.
 
-    SIGNED = ("account_id", "name", "classification", "limited", "has_list")
+    It names the roles itself whose members see it: no row that was hidden meanwhile brings back what was taken away.
+    """
+
+    SIGNED = ("account_id", "name", "classification", "roles", "has_list")
     SIGNERS = WEB
 
     class Classification(models.TextChoices):
@@ -47,7 +50,7 @@ class Environment(SignedModel):
     account = models.ForeignKey(Account, models.CASCADE, related_name="environments")
     name = models.CharField(max_length=80)
     classification = models.CharField(max_length=4, choices=Classification.choices, default=Classification.PROD)
-    limited = models.BooleanField(default=False)  # to members with one of its roles; else every member sees it
+    roles = models.JSONField(default=list)  # ids: seen by members with one of these; none: by every member
     created_at = models.DateTimeField(auto_now_add=True)
     # Written by extensions: since its first save there is a signed list of what it holds; and its number, which only grows.
     has_list = models.BooleanField(default=False)
@@ -70,34 +73,22 @@ class Environment(SignedModel):
         return self.name
 
 
-class EnvironmentRole(SignedModel):
-    """A role whose members see the environment, if it is limited. Signed: a row slipped into the table shows nothing."""
-
-    SIGNED = ("environment_id", "role_id")
-    SIGNERS = WEB
-
-    environment = models.ForeignKey(Environment, models.CASCADE, related_name="environment_roles")
-    role = models.ForeignKey(Role, models.CASCADE, related_name="environment_roles")
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["environment", "role"], name="environment_role_once")]
-
-    def __str__(self) -> str:
-        return f"{self.role} sees {self.environment}"
-
-
 class AtomQuerySet(models.QuerySet["Atom"]):
     def visible_to(self, membership: Membership) -> "AtomQuerySet":
         """Unattached Atoms, and those of environments the member sees."""
         environments = Environment.objects.visible_to(membership)
         atoms = self.filter(account=membership.account_id)
-        return atoms.filter(Q(attachment=None) | Q(attachment__environment__in=environments))
+        return atoms.filter(Q(attached_to=None) | Q(attached_to__in=environments))
 
 
 class Atom(SignedModel):
-    """A runtime: an Atom on one machine, a Molecule on several nodes, or a Cloud. Signed like an environment."""
+    """A runtime: an Atom on one machine, a Molecule on several nodes, or a Cloud. Signed like an environment.
 
-    SIGNED = ("account_id", "name", "type")
+    Where it is attached is a grant to read that environment's secrets. It names its one installer token itself: an earlier
+    one that was hidden while it was withdrawn is none.
+    """
+
+    SIGNED = ("account_id", "name", "type", "attached_to_id", "installer_token")
     SIGNERS = WEB
 
     class Type(models.TextChoices):
@@ -118,6 +109,10 @@ class Atom(SignedModel):
     created_at = models.DateTimeField(auto_now_add=True)
     # Written by vaults.
     provisioned_at = models.DateTimeField(null=True)
+    attached_to = models.ForeignKey(Environment, models.PROTECT, null=True, related_name="atoms")
+    attached_at = models.DateTimeField(null=True)
+    attached_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    installer_token = models.UUIDField(null=True)  # the id of the newest, unless it was withdrawn
     # Grows with every attach and detach, so that containers notice and fetch other credentials.
     attachment_revision = models.PositiveIntegerField(default=0)
     # Written by vaults: grows when somebody asks its containers for a new at-rest data key.
@@ -138,15 +133,9 @@ class Atom(SignedModel):
 
     @property
     def environment(self) -> Environment | None:
-        """Where it is attached. Raises RowTampered unless Atom, attachment and environment are genuine and of one account."""
-        attachment = getattr(self, "attachment", None)
-        return attachment.checked_environment(self) if attachment else None
-
-    @property
-    def environment_id(self) -> uuid.UUID | None:
-        """Where its rows say that it is attached; unchecked, so it grants nothing."""
-        attachment = getattr(self, "attachment", None)
-        return attachment.environment_id if attachment else None
+        """Where it is attached. Raises RowTampered unless Atom and environment are genuine and of one account."""
+        place = self.verified().attached_to
+        return place.verified(pk=self.attached_to_id, account_id=self.account_id) if place else None
 
     def status(self) -> "Atom.Status":
         """From the nodes' last contact (prefetched as `nodes` where lists are shown)."""
@@ -157,28 +146,6 @@ class Atom(SignedModel):
         if not online:
             return self.Status.OFFLINE
         return self.Status.ONLINE if len(online) == len(nodes) else self.Status.WARNING
-
-
-class Attachment(SignedModel):
-    """An Atom's place in an environment: a grant to read that environment's secrets."""
-
-    SIGNED = ("atom_id", "environment_id", "account_id")
-
-    account = models.ForeignKey(Account, models.CASCADE, related_name="+")
-    atom = models.OneToOneField(Atom, models.CASCADE, related_name="attachment")
-    environment = models.ForeignKey(Environment, models.PROTECT, related_name="attachments")
-    attached_at = models.DateTimeField(auto_now_add=True)
-    attached_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
-
-    def __str__(self) -> str:
-        return f"{self.atom} in {self.environment}"
-
-    def checked_environment(self, atom: Atom) -> Environment:
-        """The environment this grants. Raises RowTampered when any link of the chain was changed past the application."""
-        environment = self.verified().environment.verified()
-        if not atom.verified().account_id == self.account_id == environment.account_id or self.atom_id != atom.pk:
-            raise RowTampered(f"Attachment {self.pk} joins rows of different accounts.")
-        return environment
 
 
 class Node(UuidModel):
@@ -242,6 +209,10 @@ class NodeCredential(SignedModel):
     def __str__(self) -> str:
         return f"{self.kind} credential of {self.node_id}"
 
+    @staticmethod
+    def id_of(node_id: uuid.UUID, kind: str) -> uuid.UUID:
+        return uuid.uuid5(node_id, kind)
+
     def is_valid(self) -> bool:
         """Whether this row is genuine and still about the Atom and account it was made for."""
         atom = self.node.atom
@@ -301,10 +272,11 @@ class InstallerToken(SignedModel):
         return f"{atom_type.lower()}-{uuid.UUID(bytes=secrets.token_bytes(16), version=4)}"
 
     def is_valid(self) -> bool:
-        """Whether this row is genuine and its Atom still of the account it was made for."""
-        return (
-            self.has_valid_signature() and self.atom.has_valid_signature() and self.account_id == self.atom.account_id
-        )
+        """Whether this row is genuine, its Atom still of the account it was made for, and no other took its place unused."""
+        atom = self.atom
+        genuine = self.has_valid_signature() and atom.has_valid_signature() and self.account_id == atom.account_id
+        ended = self.spent_at is not None or self.withdrawn_at is not None
+        return genuine and (ended or atom.installer_token == self.pk)
 
     @property
     def is_open(self) -> bool:

@@ -9,9 +9,9 @@ from atoms.tree import atom_tree
 
 
 def find_atom(request: AccountRequest, atom_id: object, *related: str) -> Atom:
-    """An Atom the member sees, with its attachment, and with what a higher room keeps beside it (`related`); else 404."""
+    """An Atom the member sees, with its environment, and with what a higher room keeps beside it (`related`); else 404."""
     visible = Atom.objects.visible_to(request.membership)
-    atoms = visible.select_related("attachment__environment", "account__kms", *related)
+    atoms = visible.select_related("attached_to", "account__kms", *related)
     found = get_object_or_404(atoms, pk=atom_id).verified(pk=atom_id, account_id=request.account.pk)
     request.account = found.account  # the same row, with its KMS: the tree asks for that at every Atom
     return found

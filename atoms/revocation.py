@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any
 
 from django.db import transaction
@@ -48,13 +49,15 @@ def _revoke(
     made: list[Operation] = []
     with transaction.atomic():
         transaction.on_commit(lambda: _refused_from_now(made[0]))  # before a worker is woken
-        Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)
-        _refuse(nodes, (tokens or Q()) | Q(node__in=nodes))
+        locked = Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)
+        ending = (tokens or Q()) | Q(node__in=nodes)
+        _forget_token(locked, ending)
+        _refuse(nodes, ending)
         operation = operations.request(
             KIND,
             account=atom.account,
             subject_id=subject.pk,
-            environment_id=atom.environment_id,
+            environment_id=locked.attached_to_id,
             title=f"Destroy the vault credentials of {what} of {atom.name}",
             actor=actor if isinstance(actor, User) else None,
             total=max(len(nodes), 1),
@@ -74,12 +77,22 @@ def _revoke(
     return operation
 
 
+def _forget_token(locked: Atom, ending: Q) -> None:
+    """Unless the one that the Atom names is there, and not among those that end: it may be hidden until this is over."""
+    named = locked.installer_token
+    if named is not None and not InstallerToken.objects.filter(pk=named).exclude(ending).exists():
+        locked.installer_token = None
+        locked.save(update_fields=["installer_token"])
+
+
 def _refuse(nodes: list[Node], tokens: Q) -> None:
     """From the commit on the portal knows none of these machines."""
     known = NodeCredential.objects.filter(node__in=nodes)
     hashes = known.values_list("node_id", "token_hash")
     RevokedCredential.objects.bulk_create(RevokedCredential(node_id=pk, token_hash=value) for pk, value in hashes)
     known.delete()
+    for node, kind in product(nodes, NodeCredential.Kind.values):
+        NodeCredential.end(NodeCredential.id_of(node.pk, kind))
     for token in InstallerToken.objects.filter(tokens, spent_at=None, withdrawn_at=None):
         token.withdrawn_at = timezone.now()
         token.save(update_fields=["withdrawn_at"])

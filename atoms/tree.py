@@ -67,13 +67,12 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
     kind, status = wanted.get("type"), wanted.get("status")
     (note,) = _notes
     enrolled = Node.objects.filter(state=Node.State.ENROLLED).select_related(*note.node_relations)
-    atoms = Atom.objects.visible_to(request.membership).select_related("attachment", *note.atom_relations)
+    atoms = Atom.objects.visible_to(request.membership).select_related(*note.atom_relations)
     branches = {env.pk: Branch(env) for env in Environment.objects.visible_to(request.membership)}
     unattached = Branch(None)
     shown = 0
     for atom in atoms.prefetch_related(Prefetch("nodes", enrolled)):
-        attachment = getattr(atom, "attachment", None)
-        branch = branches.get(attachment.environment_id, unattached) if attachment else unattached
+        branch = branches.get(atom.attached_to_id, unattached) if atom.attached_to_id else unattached
         named = text in atom.name.casefold() or (branch.environment and text in branch.environment.name.casefold())
         atom.account = request.account  # one for the whole page: what is loaded of it is loaded once
         atom.badge, atom.remark = note.badge(atom), note.remark(atom)  # type: ignore[attr-defined]

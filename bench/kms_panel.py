@@ -77,17 +77,18 @@ def queries_of(request: Any, atom_id: Any) -> list[Any]:
     from vaults.panel.settings import SETTINGS
 
     member = request.membership
-    related = ("attachment__environment", "account__kms", *SETTINGS)
+    related = ("attached_to", "account__kms", *SETTINGS)
     atom = Atom.objects.visible_to(member).select_related(*related).get(pk=atom_id)
+    assert atom.attached_to_id is not None
     rows: list[Any] = [
         list(LoginAlarm.objects.filter(account=atom.account_id, role=str(atom.pk), closed_at=None)),
         list(atom.nodes.exclude(state="revoked").select_related("report__environment")),
-        list(Recipient.objects.filter(pk=atom.attachment.environment_id)[:1]),
+        list(Recipient.objects.filter(pk=atom.attached_to_id)[:1]),
         list(Operation.objects.filter(account=atom.account_id).unfinished().filter(subject_id__in=[atom.pk])),
         list(Enrolment.objects.filter(node__atom=atom, state="intruded").values_list("requested_at", flat=True)[:1]),
     ]
     enrolled = Node.objects.filter(state="enrolled").select_related("report")
-    atoms = Atom.objects.visible_to(member).select_related("attachment", "kms_settings")
+    atoms = Atom.objects.visible_to(member).select_related("attached_to", "kms_settings")
     rows += [list(Environment.objects.visible_to(member)), list(atoms.prefetch_related(Prefetch("nodes", enrolled)))]
     return [len(row) for row in rows]
 

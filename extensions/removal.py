@@ -38,7 +38,7 @@ def holders_of(environment: Environment) -> Holders:
     """Two queries, whatever the number of values."""
     reports = ContainerReport.objects.filter(environment=environment).exclude(node__state=Node.State.REVOKED)
     revisions = tuple(reports.order_by("revision").values_list("revision", flat=True))
-    return Holders(environment, environment.attachments.count(), revisions)
+    return Holders(environment, environment.atoms.count(), revisions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def frame(request: Any) -> dict[str, Any]:
         return context
     held: frozenset[str] = getattr(request, "privileges", frozenset())
     context["frame"] = {
-        "accounts": Account.objects.of_member(user),
+        "accounts": Account.of_member(user),
         "sections": {name for name, wanted in SECTIONS.items() if held.intersection(wanted)},
         "roles": getattr(request, "role_names", []),
         "alarms": _open_alarms(request, held),

@@ -17,6 +17,7 @@ from django.utils.cache import patch_vary_headers
 from accounts.post_only import NOTHING_CHANGED
 from accounts.privileges import Privilege
 from accounts.rows import RowTampered
+from accounts.sessions import SessionStore
 from extensions.models import FieldTampered
 from kmscore.vaultclient.answers import VaultError
 from kmsportal.context import chosen_theme
@@ -41,6 +42,8 @@ def browser_headers(get_response: Next) -> Next:
         response.headers.setdefault("Permissions-Policy", PERMISSIONS)
         if request.path == reverse("account_logout") and request.method == "POST":
             response.headers["Clear-Site-Data"] = '"cache", "storage"'
+            if response.status_code < 400:  # also when the session's row is not found: it may be hidden
+                SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME)).delete()
         return response
 
     return middleware

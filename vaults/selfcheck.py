@@ -202,6 +202,6 @@ def unproved(nodes: QuerySet[Node]) -> QuerySet[Node]:
     proved = Q(
         selfcheck__proved_at__gt=timezone.now() - FRESH,
         selfcheck__code="",
-        selfcheck__environment=F("atom__attachment__environment"),
+        selfcheck__environment=F("atom__attached_to"),
     )
     return nodes.exclude(pk__in=nodes.filter(proved).values("pk"))

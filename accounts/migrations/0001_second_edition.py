@@ -81,6 +81,9 @@ class Migration(migrations.Migration):
             name='Membership',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
+                ('signature', models.BinaryField(max_length=72)),
+                ('roles', models.JSONField(default=list)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='accounts.account')),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to=settings.AUTH_USER_MODEL)),
@@ -95,18 +98,6 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=80)),
                 ('privileges', models.TextField(blank=True, help_text='Names of privileges, separated by spaces.')),
                 ('account', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='roles', to='accounts.account')),
-            ],
-        ),
-        migrations.CreateModel(
-            name='MembershipRole',
-            fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
-                ('signature', models.BinaryField(max_length=72)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
-                ('membership', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='membership_roles', to='accounts.membership')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('role', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='membership_roles', to='accounts.role')),
             ],
         ),
         migrations.CreateModel(
@@ -156,9 +147,5 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='role',
             constraint=models.UniqueConstraint(condition=models.Q(('account', None)), fields=('name',), name='built_in_role_name_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='membershiprole',
-            constraint=models.UniqueConstraint(fields=('membership', 'role'), name='member_role_once'),
         ),
     ]

@@ -19,25 +19,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Atom',
-            fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
-                ('signature', models.BinaryField(max_length=72)),
-                ('name', models.CharField(max_length=80)),
-                ('type', models.CharField(choices=[('ATOM', 'Atom'), ('MOLECULE', 'Molecule'), ('CLOUD', 'Cloud')], default='ATOM', max_length=8)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('provisioned_at', models.DateTimeField(null=True)),
-                ('attachment_revision', models.PositiveIntegerField(default=0)),
-                ('rekey_revision', models.PositiveIntegerField(default=0)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='atoms', to='accounts.account')),
-                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-            ],
-            options={
-                'ordering': ['name'],
-            },
-        ),
-        migrations.CreateModel(
             name='Environment',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
@@ -45,7 +26,7 @@ class Migration(migrations.Migration):
                 ('signature', models.BinaryField(max_length=72)),
                 ('name', models.CharField(max_length=80)),
                 ('classification', models.CharField(choices=[('PROD', 'Production'), ('TEST', 'Test')], default='PROD', max_length=4)),
-                ('limited', models.BooleanField(default=False)),
+                ('roles', models.JSONField(default=list)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('has_list', models.BooleanField(default=False)),
                 ('extensions_revision', models.PositiveBigIntegerField(default=0)),
@@ -58,30 +39,27 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='Attachment',
+            name='Atom',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
-                ('attached_at', models.DateTimeField(auto_now_add=True)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.account')),
-                ('atom', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='attachment', to='atoms.atom')),
+                ('name', models.CharField(max_length=80)),
+                ('type', models.CharField(choices=[('ATOM', 'Atom'), ('MOLECULE', 'Molecule'), ('CLOUD', 'Cloud')], default='ATOM', max_length=8)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('provisioned_at', models.DateTimeField(null=True)),
+                ('attached_at', models.DateTimeField(null=True)),
+                ('installer_token', models.UUIDField(null=True)),
+                ('attachment_revision', models.PositiveIntegerField(default=0)),
+                ('rekey_revision', models.PositiveIntegerField(default=0)),
+                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='atoms', to='accounts.account')),
+                ('attached_to', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='atoms', to='atoms.environment')),
                 ('attached_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('environment', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='attachments', to='atoms.environment')),
+                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={
-                'abstract': False,
+                'ordering': ['name'],
             },
-        ),
-        migrations.CreateModel(
-            name='EnvironmentRole',
-            fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
-                ('signature', models.BinaryField(max_length=72)),
-                ('environment', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='environment_roles', to='atoms.environment')),
-                ('role', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='environment_roles', to='accounts.role')),
-            ],
         ),
         migrations.CreateModel(
             name='Node',
@@ -157,10 +135,6 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='environment',
             constraint=models.UniqueConstraint(models.F('account'), django.db.models.functions.text.Lower('name'), name='environment_name_once', violation_error_message='This name is taken.'),
-        ),
-        migrations.AddConstraint(
-            model_name='environmentrole',
-            constraint=models.UniqueConstraint(fields=('environment', 'role'), name='environment_role_once'),
         ),
         migrations.AddConstraint(
             model_name='nodecredential',

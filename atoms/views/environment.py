@@ -52,11 +52,10 @@ def environment_detail(request: AccountRequest, environment_id: object) -> HttpR
 
 
 def _details(request: AccountRequest, environment: Environment) -> dict[str, object]:
-    chosen = environment.environment_roles.values_list("role_id", flat=True)
     return {
-        "attachments": environment.attachments.select_related("atom", "attached_by").prefetch_related("atom__nodes"),
+        "attached": environment.atoms.select_related("attached_by").prefetch_related("nodes"),
         "rename_form": EnvironmentRenameForm(instance=environment, account=request.account),
-        "roles_form": EnvironmentRolesForm(roles=_roles(request), initial={"roles": list(chosen)}),
+        "roles_form": EnvironmentRolesForm(roles=_roles(request), initial={"roles": environment.roles}),
         "operations": Operation.objects.filter(account=request.account).about(environment.pk).unfinished(),
     }
 
@@ -116,6 +115,5 @@ def environment_delete(request: AccountRequest, environment_id: object) -> HttpR
         else:
             messages.success(request, f"{form.expected} is deleted.")
             return redirect("atoms:atom_management", request.account.code)
-    attachments = environment.attachments.select_related("atom")
-    context = environment_page(request, environment, "properties") | {"form": form, "attachments": attachments}
+    context = environment_page(request, environment, "properties") | {"form": form, "attached": environment.atoms.all()}
     return render(request, "atoms/environment_delete.html", context)

@@ -6,7 +6,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts.models import Account, AuditEntry, Membership
+from accounts.access import genuine_roles
+from accounts.models import Account, AuditEntry, Membership, Role
 from accounts.rows import RowTampered
 from atoms.models import Atom, Environment, Node
 from kmsportal.support.page import FORGED, Act, SupportPage
@@ -88,36 +89,44 @@ class AccountPage(SupportPage):
 @admin.register(Membership, site=site)
 class MembershipPage(SupportPage):
     noun, nouns = "member", "members"
-    shown = ("id", "account", "user", "roles", "created_at", "may_sign_in")
+    shown = ("id", "account", "user", "role_names", "created_at", "may_sign_in", "authenticity")
+    withheld = ("generation", "signature", "roles")
     by_id = ("pk", "account_id", "user_id")
     by_text = ("account__code", "user__email")
     found_by = "its id, the id or e-mail address of the person, or the id or code of its account"
-    list_display = ("user", "account", "roles")
+    list_display = ("user", "account", "role_names")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
-        rows = super().get_queryset(request).select_related("account", "user")
-        return rows.prefetch_related("membership_roles__role").order_by("user__email", "pk")
+        return super().get_queryset(request).select_related("account", "user").order_by("user__email", "pk")
 
-    def roles(self, membership: Membership) -> str:
-        rows = list(membership.membership_roles.all())
-        names = sorted(row.role.name if row.holds_for(membership) else f"{row.role.name} ({FORGED})" for row in rows)
-        return ", ".join(names) or "No role"
+    def role_names(self, membership: Membership) -> str:
+        if not membership.has_valid_signature():
+            return FORGED
+        return ", ".join(sorted(str(role) for role in genuine_roles(membership))) or "No role"
 
     def may_sign_in(self, membership: Membership) -> str:
         return "Yes" if membership.user.is_active else "No, switched off"
+
+    def authenticity(self, membership: Membership) -> str:
+        return _authenticity(membership)
 
 
 @admin.register(Environment, site=site)
 class EnvironmentPage(SupportPage):
     shown = (
         "id", "account", "name", "classification", "created_at", "provisioned_at", "extensions_revision",
-        "extensions_changed_at", "limited", "authenticity",
+        "extensions_changed_at", "limited_to", "authenticity",
     )  # fmt: skip
-    withheld = ("generation", "signature", "has_list")
+    withheld = ("generation", "signature", "has_list", "roles")
     list_display = ("name", "account", "classification", "provisioned_at")
     list_select_related = ("account",)
     ordering = ("account_id", "name")
     leads_to = ("atoms.atom", *BY_SUBJECT)
+
+    def limited_to(self, environment: Environment) -> str:
+        """The roles whose members see it."""
+        roles = Role.objects.filter(pk__in=environment.roles)
+        return ", ".join(sorted(map(str, roles))) or "Seen by every member"
 
     def authenticity(self, environment: Environment) -> str:
         return _authenticity(environment)
@@ -127,24 +136,22 @@ class EnvironmentPage(SupportPage):
 class AtomPage(SupportPage):
     noun, nouns = "Atom", "Atoms"
     shown = (
-        "id", "account", "name", "type", "attached_to", "status", "created_at", "created_by", "provisioned_at",
-        "attachment_revision", "rekey_revision", "authenticity",
+        "id", "account", "name", "type", "environment", "attached_at", "attached_by", "status", "created_at", "created_by",
+        "provisioned_at", "attachment_revision", "rekey_revision", "authenticity",
     )  # fmt: skip
-    withheld = (
-        "generation",
-        "signature",
-    )
-    by_id = ("pk", "account_id", "attachment__environment_id")
+    withheld = ("generation", "signature", "attached_to", "installer_token")
+    by_id = ("pk", "account_id", "attached_to_id")
     found_by = "its id, the id of its environment, or the id or code of its account"
-    list_display = ("name", "account", "type", "attached_to", "status")
+    list_display = ("name", "account", "type", "environment", "status")
     ordering = ("account_id", "name")
     leads_to = ("atoms.node", "vaults.kmssettings", *BY_SUBJECT)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Atom]:
-        rows = super().get_queryset(request).select_related("account", "created_by", "attachment__environment")
+        rows = super().get_queryset(request).select_related("account", "created_by", "attached_to")
         return rows.prefetch_related("nodes")
 
-    def attached_to(self, atom: Atom) -> str:
+    @admin.display(description="attached to")
+    def environment(self, atom: Atom) -> str:
         try:
             return str(atom.environment or "")
         except RowTampered:

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from atoms import actions as atoms
-from atoms.models import InstallerToken, Node
+from atoms.models import Atom, InstallerToken, Node
 from kmscore.vaultclient.answers import VaultRefused
 from kmscore.vaultclient.client import Vault
 from operations.work import sweep
@@ -232,7 +232,6 @@ def test_sync_sends_only_what_changed(stage: Stage, hosted_vault: HostedVault) -
 def test_a_remembered_304_ends_with_what_it_stood_on(
     stage: Stage, hosted_vault: HostedVault, change: str, code: str | None
 ) -> None:
-    from atoms.models import Attachment
     from vaults.models import KmsAccount
 
     machine, _ = enrolled(stage, hosted_vault)
@@ -244,7 +243,7 @@ def test_a_remembered_304_ends_with_what_it_stood_on(
     elif change == "kms_off":
         KmsAccount.objects.update(state=KmsAccount.State.DISABLED)
     elif change == "forged":
-        Attachment.objects.filter(atom=stage.atom).update(environment=stage.test)
+        Atom.objects.filter(pk=stage.atom.pk).update(attached_to=stage.test)
     else:
         atoms.attach(stage.atom, stage.test, actor=stage.alice)
     answer = machine.get("sync", machine.sync, **{"if-none-match": tag})

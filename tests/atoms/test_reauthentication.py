@@ -65,4 +65,4 @@ def test_the_page_offers_the_other_environments_by_name(stage: Stage) -> None:
     assert f'<option value="{stage.test.pk}">Test</option>' in shown.replace(" selected", "")
     assert str(stage.production.pk) not in shown.partition("<form")[2].partition("</form>")[0]
     assert alice.post(page, {"environment": str(stage.test.pk)}).status_code == 302
-    assert stage.atom.__class__.objects.get(pk=stage.atom.pk).environment_id == stage.test.pk
+    assert stage.atom.__class__.objects.get(pk=stage.atom.pk).attached_to_id == stage.test.pk

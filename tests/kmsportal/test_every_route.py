@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from atoms.models import Atom
 from tests.conftest import PASSWORD, Stage
 from tests.extensions.dialog import Dialog
 from tests.test_access_matrix import POST_ONLY, ROUTES, address, things_with_pages
@@ -163,9 +164,7 @@ def test_an_unknown_id_is_404(scene: Stage, path: str) -> None:
 
 
 def test_a_forged_attachment_shows_nothing_and_says_so(scene: Stage) -> None:
-    from atoms.models import Attachment
-
-    Attachment.objects.filter(atom=scene.atom).update(environment=scene.test)
+    Atom.objects.filter(pk=scene.atom.pk).update(attached_to=scene.test)
     for route in ("atoms:atom_detail", "vaults:kms_panel"):
         answer = scene.cast.client("alice").get(reverse(route, args=[scene.account.code, scene.atom.pk]))
         assert answer.status_code == 403

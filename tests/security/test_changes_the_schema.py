@@ -66,7 +66,7 @@ def test_a_made_up_bearer_is_no_containers(portal: LivePortal, enrolled: Contain
             Client(headers={"Authorization": f"Bearer {made_up}"}).get("/api/atom/v1/sync").status_code
             for _ in range(TRIES)
         }
-    assert answers == {401}
+    assert answers <= {401, 403}
 
 
 def test_a_member_of_another_account_is_nobody_here(stage: Stage) -> None:

@@ -19,7 +19,7 @@ import requests
 
 from accounts.models import Account, Role, User
 from atoms import actions as atoms
-from atoms.models import Atom, Environment, EnvironmentRole, InstallerToken
+from atoms.models import Atom, Environment, InstallerToken
 from extensions.actions import save_extensions
 from extensions.connections import FieldSpec, save_connection
 from extensions.models import Field
@@ -72,7 +72,7 @@ def furnished(portal: LivePortal, account: Account, person: User, word: str, dir
     )
     role = Role(account=account, name=f"{word} readers", privileges="")
     role.save(force_insert=True)
-    EnvironmentRole(environment=place, role=role).save(force_insert=True)
+    atoms.set_environment_roles(place, [role], actor=person)
     specs = [
         FieldSpec(None, "secret", "Secret", True, True, ""),
         FieldSpec(None, "host", "Host", False, True, f"{word}.example"),

@@ -45,8 +45,7 @@ def test_a_role_is_the_one_that_the_operator_named(cast: Cast, monkeypatch: pyte
     monkeypatch.setattr("sys.stdin", io.StringIO("the password of a temp\n"))
     with swapped(Role.objects.get(pk=ADMINISTRATOR), Role.objects.get(pk=SUPPORT), "name"):
         said("add_member", cast.account.code, "temp@example.com", "--role", "Support")
-    given = Membership.objects.get(user__email="temp@example.com").membership_roles.get()
-    assert given.role_id == SUPPORT
+    assert Membership.objects.get(user__email="temp@example.com").roles == [str(SUPPORT)]
 
 
 def test_an_account_is_the_one_that_the_operator_named(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ DOES: dict[str, set[str]] = {}
 TOGETHER = [
     ("atoms.Node", "atoms.NodeCredential"),
     ("accounts.User", "accounts.Session"),
-    ("accounts.User", "accounts.MembershipRole", "accounts.Membership"),
+    ("accounts.User", "accounts.Membership"),
 ]
 
 

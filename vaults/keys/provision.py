@@ -38,12 +38,12 @@ def activate_kms(account: Account, *, actor: User | str) -> KmsAccount:
             title=f"Make the keys of environment {environment.name}",
             actor=user,
         )
-    for atom in account.atoms.select_related("attachment"):
+    for atom in account.atoms.all():
         request(
             "vaults.provision_atom",
             account=account,
             subject_id=atom.pk,
-            environment_id=atom.environment_id,
+            environment_id=atom.attached_to_id,
             title=f"Make the keys of {atom.name}",
             actor=user,
         )

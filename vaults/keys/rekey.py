@@ -65,7 +65,7 @@ def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Op
         KIND,
         account=account,
         subject_id=subject,
-        environment_id=atoms[0].environment_id if len(atoms) == 1 else None,
+        environment_id=atoms[0].attached_to_id if len(atoms) == 1 else None,
         title=f"New at-rest data keys for {what}",
         actor=actor,
         queue=Operation.Queue.BULK,

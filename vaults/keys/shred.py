@@ -246,7 +246,7 @@ def _approved_by(operation: Operation) -> list[str]:
 
 
 def _may_shred(membership: Membership) -> bool:
-    return any(Privilege.ACCOUNT_ADMIN in row.role.privilege_set() for row in genuine_roles(membership))
+    return any(Privilege.ACCOUNT_ADMIN in role.privilege_set() for role in genuine_roles(membership))
 
 
 def _shred_recipient(operation: Operation, recipient: Recipient) -> None:

@@ -9,10 +9,11 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 from django.core.mail import EmailMessage
+from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import Account, MembershipRole
+from accounts.models import Account, Role
 from accounts.privileges import Privilege
 from vaults.logins.alarms import owner
 from vaults.models import LoginAlarm
@@ -52,18 +53,12 @@ def send_due() -> None:
 
 
 def administrators(account: Account) -> list[str]:
-    """Addresses of the account's Administrators; role rows that do not bear the portal's signature give none."""
-    rows = MembershipRole.objects.filter(account=account).select_related("role", "membership__user")
-    return sorted(
-        {
-            row.membership.user.email
-            for row in rows
-            if row.holds_for(row.membership)
-            and row.membership.user.is_active
-            and row.membership.user.has_valid_signature()
-            and Privilege.ACCOUNT_ADMIN in row.role.privilege_set()
-        }
-    )
+    """Addresses of the account's Administrators; rows that do not bear the portal's signature give none."""
+    roles = [role for role in Role.objects.filter(Q(account=None) | Q(account=account)) if role.has_valid_signature()]
+    administering = {str(role.pk) for role in roles if Privilege.ACCOUNT_ADMIN in role.privilege_set()}
+    members = [row for row in account.memberships.select_related("user") if not administering.isdisjoint(row.roles)]
+    genuine = [row.user for row in members if row.has_valid_signature() and row.user.has_valid_signature()]
+    return sorted(user.email for user in genuine if user.is_active)
 
 
 def _mail(account: Account, alarms: list[LoginAlarm]) -> None:

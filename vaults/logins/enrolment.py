@@ -51,7 +51,8 @@ def begin(installer_token: str, *, sync_hash: bytes, settings_hash: bytes, host_
     KmsAccount.refuse_inactive(atom.account)
     node = Node.objects.create(atom=atom, host_name=host_name, version=version)
     for kind, value in hashes.items():
-        credential = NodeCredential(node=node, atom=atom, account_id=atom.account_id, kind=kind, token_hash=value)
+        credential = NodeCredential(pk=NodeCredential.id_of(node.pk, kind), node=node, kind=kind, token_hash=value)
+        credential.atom, credential.account_id = atom, atom.account_id
         credential.save(force_insert=True)
     token.node = node
     token.save(update_fields=["node"])
@@ -128,7 +129,7 @@ def _wrap(enrolment: Enrolment, atom: Atom) -> None:
 
 
 def _atom(node: Node) -> Atom:
-    return Atom.objects.select_related("attachment__environment", "account__kms").get(pk=node.atom_id)
+    return Atom.objects.select_related("attached_to", "account__kms").get(pk=node.atom_id)
 
 
 @transaction.atomic
@@ -362,7 +363,7 @@ def _destroy_superseded(atom: Atom) -> None:
         "vaults.destroy_secret_ids",
         account=atom.account,
         subject_id=atom.pk,
-        environment_id=atom.environment_id,
+        environment_id=atom.attached_to_id,
         title=f"Destroy old vault credentials of {atom.name}",
         actor=None,
     )

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts import audit
 from atoms import revocation
-from atoms.models import Atom, Attachment, Node
+from atoms.models import Atom, Node
 from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
 from operations.models import Operation
 from operations.work import Retry, checkpoint
@@ -55,8 +55,8 @@ def _unknown(nodes: list[Node], known: list[Credential]) -> list[Credential]:
     """
     atom, ids = nodes[0].atom_id, {str(node.pk) for node in nodes}
     roles = {(ATOMS, str(atom)), *((mount, role) for mount, role, _ in known)}
-    attached = Attachment.objects.filter(atom=atom).values_list("environment_id", flat=True)
-    roles |= {(ENVIRONMENTS, str(environment)) for environment in attached}
+    if nodes[0].atom.attached_to_id is not None:
+        roles.add((ENVIRONMENTS, str(nodes[0].atom.attached_to_id)))
     found = [(mount, role, name) for mount, role in roles for name in calls.secret_ids(mount, role)]
     others = _of_other_atoms(atom, [role for _, role in roles])
     return [one for one in found if one[2] not in others and _claimed_node(one) in ids]

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts.models import Account, Membership, User
 from accounts.rows import SignedModel, UuidModel
-from atoms.models import Atom, Attachment, Environment
+from atoms.models import Atom, Environment
 from kmscore.refused import Refused
 from kmscore.vaultclient.mounts import OF_ATOMS, OF_ENVIRONMENTS, RecipientMounts
 
@@ -117,7 +117,7 @@ class Recipient(SignedModel):
         """The environment it is, or that its Atom is attached to by its rows; None when there is none."""
         if self.kind == self.Kind.ENVIRONMENT:
             return self.pk
-        return Attachment.objects.filter(atom=self.pk).values_list("environment_id", flat=True).first()
+        return Atom.objects.filter(pk=self.pk).values_list("attached_to", flat=True).first()
 
     def next_document(self) -> int:
         return self.data_keys_made // DOCUMENT_ENTRIES

@@ -15,8 +15,7 @@ WORDS = {"Switch pending": "Pending", "Failing": "Failing", "Mismatch": "Failing
 
 def kms_badge(atom: Atom) -> Badge | None:
     """None for the hosted vault with nothing to tell. Its nodes are the enrolled ones, with report and self-check."""
-    attachment = getattr(atom, "attachment", None)
-    status = status_of(atom, attachment.environment if attachment else None, list(atom.nodes.all()))
+    status = status_of(atom, atom.attached_to, list(atom.nodes.all()))
     if status.word in WORDS:
         return Badge(WORDS[status.word], status.tone, f"Key Management Service: {status.sentence}")
     settings = settings_of(atom)
@@ -42,7 +41,7 @@ def last_proved(atom: Atom) -> str:
 def _result_here(atom: Atom, node: Node) -> SelfCheckResult | None:
     """What the node proved of the environment its Atom is attached to."""
     result: SelfCheckResult | None = getattr(node, "selfcheck", None)
-    return result if result is not None and result.environment_id == atom.environment_id else None
+    return result if result is not None and result.environment_id == atom.attached_to_id else None
 
 
-register(TreeNote(kms_badge, last_proved, ("attachment__environment", "kms_settings"), ("report", "selfcheck")))
+register(TreeNote(kms_badge, last_proved, ("attached_to", "kms_settings"), ("report", "selfcheck")))

@@ -165,7 +165,7 @@ def account_status(account: Account) -> Status | None:
 def selfchecks_of(atom: Atom, nodes: list[Node]) -> list[SelfCheckLine]:
     """What is known of each container's self-check; nothing while the account's KMS is not active."""
     checked = nodes if KmsAccount.is_active(atom.account) else []
-    return [line for node in checked if (line := selfcheck_line(node, atom.environment_id))]
+    return [line for node in checked if (line := selfcheck_line(node, atom.attached_to_id))]
 
 
 def _status(atom: Atom, environment: Environment | None, nodes: list[Node], checks: list[Checks]) -> Status:

@@ -91,7 +91,7 @@ def adopt(account: Account, found: VaultLogins, restore: Restore) -> list[Secret
 def _claimed(account: Account, pk: uuid.UUID, login: ListedLogin) -> Node | None:
     """The enrolled node, if this role is its Atom's or its environment's."""
     enrolled = Node.objects.filter(pk=pk, atom__account=account, state=Node.State.ENROLLED)
-    node = enrolled.select_related("atom__attachment__environment", "atom__account").first()
+    node = enrolled.select_related("atom__attached_to", "atom__account").first()
     if node is None:
         return None
     atom: Atom = node.atom

@@ -28,10 +28,10 @@ class SelfCheckSummary:
 
 def selfcheck_card(request: AccountRequest) -> dict[str, object]:
     """Of `_account_selfcheck.html`; three queries at most, whatever the number of containers."""
-    atoms = Atom.objects.visible_to(request.membership).exclude(attachment=None)
+    atoms = Atom.objects.visible_to(request.membership).exclude(attached_to=None)
     nodes = Node.objects.filter(atom__in=atoms, state=Node.State.ENROLLED)
     total, found = nodes.count(), unproved(nodes)
     missing = found.count() if total else 0
-    rows = found.select_related("selfcheck", "atom__attachment")[:SHOWN] if missing else []
-    lines = [selfcheck_line(node, node.atom.environment_id) for node in rows]
+    rows = found.select_related("selfcheck", "atom")[:SHOWN] if missing else []
+    lines = [selfcheck_line(node, node.atom.attached_to_id) for node in rows]
     return {"selfcheck": SelfCheckSummary(total, missing, [line for line in lines if line])}

@@ -31,7 +31,7 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from None
         with transaction.atomic():
             credentials.start_anew(user, email, password)
-            for account in Account.objects.of_member(user):
+            for account in Account.of_member(user):
                 audit.record(
                     account,
                     actor="operator",
@@ -64,5 +64,5 @@ class Command(BaseCommand):
 def _what(user: User) -> str:
     """Where the person is a member, by genuine rows."""
     memberships = Membership.objects.filter(user=user).select_related("account")
-    found = [(one.account.name, [str(row.role) for row in genuine_roles(one)]) for one in memberships]
+    found = [(one.account.name, [str(role) for role in genuine_roles(one)]) for one in memberships]
     return "; ".join(f"{name} ({', '.join(roles)})" for name, roles in found if roles) or "a member of no account"

@@ -14,7 +14,7 @@ from django.urls import URLPattern, URLResolver, reverse
 from accounts import actions as accounts
 from accounts import audit
 from accounts.models import AuditEntry, SupportStaff, User
-from atoms.models import Node
+from atoms.models import Atom, Node
 from kmsportal.support.page import FORGED, SupportPage
 from kmsportal.support.records import site
 from operations.actions import request
@@ -193,9 +193,7 @@ def test_an_unknown_record_is_404(scene: Stage, staff: User) -> None:
 
 
 def test_a_record_changed_past_the_application_is_called_so(scene: Stage, staff: User) -> None:
-    from atoms.models import Attachment
-
-    Attachment.objects.filter(atom=scene.atom).update(environment=scene.test)
+    Atom.objects.filter(pk=scene.atom.pk).update(attached_to=scene.test)
     KmsSettings.objects.filter(atom=scene.atom).update(mode="byov")
     PropertiesFile.objects.filter(atom=scene.atom).delete()
     sam = client_of(staff)

@@ -122,7 +122,7 @@ def test_the_tree_says_what_the_panel_says(
 
 
 def find_for_panel(panel: Panel) -> Atom:
-    return Atom.objects.select_related("attachment__environment", "account__kms", *SETTINGS).get(pk=panel.atom.pk)
+    return Atom.objects.select_related("attached_to", "account__kms", *SETTINGS).get(pk=panel.atom.pk)
 
 
 @pytest.mark.parametrize(("days", "tone"), [(0.5, "bad"), (6, "warn"), (29, "warn"), (40, "")])
