@@ -182,7 +182,7 @@ def main() -> None:
             assert b"Saved." in answer.content, answer.content[-2000:]
 
         def minimal_save() -> None:
-            answer = client.post(minimal, {"file": file()})
+            answer = client.post(minimal, {"file": file()}, headers={"hx-request": "true"})
             assert answer.status_code == 200, answer.status_code
 
         save()
