@@ -3,6 +3,7 @@
 import hmac
 import time
 from functools import lru_cache
+from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -15,8 +16,8 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from operations.models import Operation
-from vaults.hosted import calls
-from vaults.models import LoginAlarm, LoginWatch
+from vaults.hosted import calls, renewal
+from vaults.models import HeldCredentials, LoginAlarm, LoginWatch
 
 READY_SECONDS = 2  # how long an answer of /ready is given again
 
@@ -31,15 +32,18 @@ def live(request: HttpRequest) -> HttpResponse:
 @require_safe
 @login_not_required
 def ready(request: HttpRequest) -> HttpResponse:
-    """Database, migrations and hosted vault are there; 503 names the part that is not."""
-    parts = _parts(int(time.monotonic() // READY_SECONDS), settings.VAULT_ADDR)
-    return JsonResponse(parts, status=200 if set(parts.values()) == {"ok"} else 503)
+    """Database, migrations, hosted vault and this process's credentials are there; 503 names the part that is not."""
+    parts, days = _parts(int(time.monotonic() // READY_SECONDS), settings.VAULT_ADDR)
+    return JsonResponse(parts | {"credentials_days": days}, status=200 if set(parts.values()) == {"ok"} else 503)
 
 
 @lru_cache(maxsize=1)
-def _parts(period: int, vault: str) -> dict[str, str]:
-    """Each part's state, asked for once in a period: strangers' requests make no more calls than that."""
-    return {"database": _database(), "vault": calls.health()}
+def _parts(period: int, vault: str) -> tuple[dict[str, str], int]:
+    """Each part's state, asked for once in a period, since strangers' requests make no more calls than that; and for how many
+    days this process's credentials last."""
+    held = renewal.look(Path(settings.CREDENTIALS or "/nonexistent"))
+    credentials = "unreadable" if held.expires is None else "ended" if held.expires < timezone.now() else "ok"
+    return {"database": _database(), "vault": calls.health(), "credentials": credentials}, held.days
 
 
 def _database() -> str:
@@ -69,4 +73,13 @@ def metrics(request: HttpRequest) -> HttpResponse:
     looked = LoginWatch.objects.filter(pk=1).values_list("scanned_at", flat=True).first()
     behind = (timezone.now() - looked).total_seconds() if looked else -1
     Gauge("kms_login_watch_seconds", "Age of the last scan of the logins; -1: none", registry=registry).set(behind)
+    lasting = Gauge(
+        "kms_credentials_expire_seconds",
+        "Until a process's credentials for the hosted vault end, as it found an hour ago or later; -1: they cannot be read",
+        ["process", "host"],
+        registry=registry,
+    )
+    for held in HeldCredentials.objects.all():
+        left = (held.expires_at - timezone.now()).total_seconds() if held.expires_at else -1
+        lasting.labels(held.process or "unknown", held.host).set(left)
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

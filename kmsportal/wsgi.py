@@ -15,6 +15,9 @@ with one_line(status=3):  # which gunicorn does not answer by trying again
     from kmsportal import start  # noqa: E402  (what it needs is there now)
 
     start.check("web")
+    from vaults.renewal import keep_in_web  # noqa: E402
+
+    keep_in_web()
 log = structlog.get_logger()
 
 

@@ -16,6 +16,7 @@ REGISTERED = (
     "logins.revocation",
     "logins.watch",
     "panel.badge",
+    "renewal",
 )
 
 

@@ -12,6 +12,7 @@ from kmscore.vaultclient.mounts import PLATFORM
 from kmsportal.backups import record
 from vaults.hosted.credentials import CredentialsBroken, read_credentials
 from vaults.hosted.hvac_client import client_of
+from vaults.hosted.renewal import renew
 
 PATH: Final = "sys/storage/raft/snapshot"
 TIMEOUT: Final = (2.0, 60.0)  # seconds to connect, seconds to wait for each piece
@@ -38,6 +39,7 @@ def take(address: str, ca: str | None, credentials: Path, directory: Path) -> st
     try:
         client = client_of(Vault(address, ca=ca, timeout=TIMEOUT, within=WITHIN))
         client.auth.approle.login(backup.role_id, backup.secret_id, mount_point=PLATFORM)
+        renew(credentials, lambda _, call: call(client))  # there is no process that could do so between two backups
         with new_file(directory / record.SNAPSHOT) as file:
             client.adapter.download(PATH, file.write)
         return record.SNAPSHOT

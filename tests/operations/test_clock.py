@@ -77,12 +77,13 @@ def tick() -> None:
 
 def test_every_schedule_and_whose_it_is() -> None:
     ours = [one for one in work._schedules if one.job.__module__.startswith("vaults.")]
-    assert {one.job.__name__: (one.seconds, one.queue) for one in ours} == {
-        "scan_if_due": (20, "interactive"),
-        "revoke_unfinished": (600, "interactive"),
-        "retire_unused": (86400, "interactive"),
-        "rotate_scheduled": (3600, "interactive"),
-        "ask_for_what_is_due": (60, "shred"),
+    assert {(one.job.__name__, one.seconds, str(one.queue)) for one in ours} == {
+        ("scan_if_due", 20, "interactive"),
+        ("revoke_unfinished", 600, "interactive"),
+        ("retire_unused", 86400, "interactive"),
+        ("rotate_scheduled", 3600, "interactive"),
+        ("ask_for_what_is_due", 60, "shred"),
+        *(("keep_credentials", 3600, queue) for queue in ("interactive", "bulk", "shred")),
     }
 
 

@@ -7,11 +7,12 @@ the process signs with (accounts/keyring.py).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,6 +76,17 @@ def write_credentials(directory: Path, credentials: Credentials) -> None:
     document = {"format": FORMAT, "layout": credentials.layout, "identities": identities}
     path = directory / IDENTITIES_FILE
     write_durably(path, orjson.dumps(document, option=orjson.OPT_INDENT_2), owner=given_to(path))
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """The one that writes a process's file: its renewal and an operator's change must not undo each other. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def given_to(path: Path) -> Owner | None:
@@ -179,12 +191,13 @@ def install_credentials(client: Client, directory: Path) -> str:
 
     The client has a root-like token; the directory has the process's name, and exists. Raises VaultError, OSError.
     """
-    old, path = _old(directory), directory / IDENTITIES_FILE
-    wanted = HELD[directory.name]
-    if set(old) == set(wanted) and all(still_good(client, one) for one in old.values()):
-        return f"{path} is kept."
-    new = {identity: issue_credential(client, identity) for identity in wanted}
-    write_credentials(directory, Credentials(LAYOUT_VERSION, new))
+    path, wanted = directory / IDENTITIES_FILE, HELD[directory.name]
+    with alone(directory):
+        old = _old(directory)
+        if set(old) == set(wanted) and all(still_good(client, one) for one in old.values()):
+            return f"{path} is kept."
+        new = {identity: issue_credential(client, identity) for identity in wanted}
+        write_credentials(directory, Credentials(LAYOUT_VERSION, new))
     for identity, credential in old.items():
         revoke_credential(client, identity, credential)
     return _written(path, new)
@@ -197,6 +210,13 @@ def renew_credentials(client: Client, directories: Sequence[Path]) -> list[str]:
     breaks off, each file logs in. Whoever saw an earlier file knows nothing of use, in whatever machine's directory it was.
     The client has a root-like token; the directories have the processes' names, and exist. Raises VaultError, OSError.
     """
+    with ExitStack() as stack:
+        for directory in directories:
+            stack.enter_context(alone(directory))
+        return _renewed(client, directories)
+
+
+def _renewed(client: Client, directories: Sequence[Path]) -> list[str]:
     old = {directory: _old(directory) for directory in directories}
     next_ids = {identity: str(uuid.uuid4()) for held in HELD.values() for identity in held}
     new = {

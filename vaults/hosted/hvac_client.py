@@ -68,6 +68,10 @@ class BoundedAdapter(hvac.adapters.Adapter):
         """Vault.batch: hvac knows no partial failure."""
         return self._vault.batch(path, ciphertexts)
 
+    def unwrap(self, wrapping_token: str) -> dict[str, Any]:
+        """What was wrapped, by the wrapping token's own right: ours has none. Raises the vault's errors."""
+        return self._vault.unwrap_response(wrapping_token)
+
     def download(self, path: str, write: Callable[[bytes], object]) -> None:
         """A binary answer of any size, piece by piece. Raises request()'s errors, and what `write` raises."""
         # hvac's take_raft_snapshot would go around this adapter.

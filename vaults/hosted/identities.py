@@ -18,6 +18,7 @@ from kmscore.vaultclient.mounts import (
     OF_ATOMS,
     OF_ENVIRONMENTS,
     OF_RECIPIENTS,
+    PLATFORM,
     RecipientMounts,
 )
 
@@ -85,7 +86,15 @@ def policies(environments_accessor: str, atoms_accessor: str) -> dict[str, str]:
         policy_name("shredder"): _shredder(),
         policy_name("backup"): _backup(),
     }
+    for identity in IDENTITIES:
+        texts[policy_name(identity)] |= _next_secret_id(identity)
     return {name: orjson.dumps({"path": paths | _KEY_LIST}).decode() for name, paths in texts.items()}
+
+
+def _next_secret_id(identity: str) -> Paths:
+    """One of its own role, as the role says it: no other life, number of uses or address."""
+    path = f"auth/{PLATFORM}/role/{identity}/secret-id"
+    return {path: {"capabilities": ["update"], "denied_parameters": {"*": []}, **_wrapped()}}
 
 
 def _own_name(accessor: str) -> str:

@@ -33,6 +33,20 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='HeldCredentials',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('process', models.CharField(blank=True, max_length=16)),
+                ('host', models.CharField(max_length=253)),
+                ('looked_at', models.DateTimeField()),
+                ('expires_at', models.DateTimeField(null=True)),
+                ('trouble', models.CharField(blank=True, max_length=300)),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('process', 'host'), name='held_credentials_once')],
+            },
+        ),
+        migrations.CreateModel(
             name='LoginWatch',
             fields=[
                 ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),

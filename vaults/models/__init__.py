@@ -2,7 +2,7 @@
 
 from vaults.models.keys import RecipientRotation, ShredApproval, ShredCertificate, ShredProof
 from vaults.models.kms import DOCUMENT_ENTRIES, DataKey, KmsAccount, LostKeys, Recipient
-from vaults.models.logins import Enrolment, LoginAlarm, LoginWatch, SecretId
+from vaults.models.logins import Enrolment, HeldCredentials, LoginAlarm, LoginWatch, SecretId
 from vaults.models.reports import ContainerReport, SelfCheckResult, SelfCheckValue
 from vaults.models.settings import KmsSettings, PropertiesFile
 
@@ -18,6 +18,7 @@ __all__ = [
     "SelfCheckResult",
     "PropertiesFile",
     "LoginAlarm",
+    "HeldCredentials",
     "LoginWatch",
     "Recipient",
     "RecipientRotation",

@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import Account, Membership, User
-from accounts.rows import SignedModel
+from accounts.rows import SignedModel, UuidModel
 from atoms.models import Atom, Environment, Node
 
 
@@ -124,6 +124,22 @@ class LoginAlarm(SignedModel):
 
     def __str__(self) -> str:
         return f"unknown login, at {self.mount}/{self.role}"
+
+
+class HeldCredentials(UuidModel):
+    """Until when a process's credentials for the hosted vault last, as it last found: nothing is decided by it."""
+
+    process = models.CharField(max_length=16, blank=True)  # web, worker …; "": its file cannot be read
+    host = models.CharField(max_length=253)
+    looked_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+    trouble = models.CharField(max_length=300, blank=True)  # why they were not renewed
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["process", "host"], name="held_credentials_once")]
+
+    def __str__(self) -> str:
+        return f"credentials of {self.process or 'a process'} on {self.host}"
 
 
 class LoginWatch(models.Model):

@@ -204,6 +204,23 @@ ACTIONS: dict[str, Action] = {
         "300s",
     ),
     "make a platform secret_id": ("POST", "auth/platform/role/rotator/secret-id", {"metadata": "{metadata}"}, "300s"),
+    **{
+        f"make the next secret_id of {identity}": ("POST", f"auth/platform/role/{identity}/secret-id", {}, "60s")
+        for identity in identities.IDENTITIES
+    },
+    "make the next secret_id of rotator unwrapped": ("POST", "auth/platform/role/rotator/secret-id", {}, None),
+    "make one of rotator with a life of its own": (
+        *("POST", "auth/platform/role/rotator/secret-id", {"ttl": "9000h"}, "60s"),
+    ),
+    "destroy a platform secret_id": (
+        *(
+            "POST",
+            "auth/platform/role/rotator/secret-id-accessor/destroy",
+            {"secret_id_accessor": "{accessor_a}"},
+            None,
+        ),
+    ),
+    "list platform secret_ids": ("LIST", "auth/platform/role/rotator/secret-id", None, None),
     "read a platform role_id": ("GET", "auth/platform/role/rotator/role-id", None, "300s"),
     "create a platform role": ("POST", "auth/platform/role/{gone}", ENVIRONMENT_ROLE, None),
     "list secret_ids": ("LIST", "auth/environments/role/{a}/secret-id", None, None),
@@ -336,6 +353,7 @@ MAY: dict[str, set[str]] = {
 MAY = {
     identity: may
     | {"read the key list"}
+    | ({f"make the next secret_id of {identity}"} if identity in identities.IDENTITIES else set())
     | (set() if identity.startswith("runtime") else set(map(_of_atoms, may & _BOTH)))
     for identity, may in MAY.items()
 }
