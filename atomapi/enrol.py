@@ -162,7 +162,7 @@ def delivery(request: NodeRequest, enrolment_id: uuid.UUID) -> Status[Any]:
     answer = {
         "enrolment": enrolment.pk,
         "node": enrolment.node_id,
-        "account": {"id": atom.account_id, "code": atom.account.code},
+        "account": {"id": atom.account_id, "code": atom.account.verified(pk=atom.account_id).code},
         "atom": {"id": atom.pk, "name": atom.name, "type": atom.type},
         "environment": {"id": environment.pk, "name": environment.name} if environment else None,
         "attachment_revision": enrolment.attachment_revision,

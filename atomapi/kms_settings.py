@@ -36,7 +36,7 @@ def settings(request: NodeRequest) -> HttpResponse:
     answer: dict[str, Any] = {
         "format": FORMAT,
         "account": node.atom.account_id,
-        "account_code": node.atom.account.code,
+        "account_code": node.atom.account.verified(pk=node.atom.account_id).code,
         "atom": node.atom_id,
         "revision": current.revision,
         "settings": _sealed(current) if current.sealed else None,

@@ -11,6 +11,8 @@ from atoms.models import Atom, Environment, InstallerToken, Node, token_hash
 from atoms.revocation import revoke_node
 from operations import actions as operations
 
+_PLACE = ("attached_to", "attached_at", "attached_by", "attachment_revision")
+
 
 class EnvironmentInUse(Exception):
     """Atoms are attached to the environment, so it cannot be deleted."""
@@ -96,11 +98,14 @@ def create_atom(account: Account, *, name: str, type: str, environment: Environm
     """Raises Refused (quota_reached)."""
     quota.check(account, "Atoms", account.atoms.all())
     atom = Atom(account=account, name=name, type=type, created_by=actor)
+    if environment is not None:
+        _refuse_foreign(atom, environment)
+        _place(atom, environment, actor)
     atom.save(force_insert=True)
     _request_keys(atom, "vaults.provision_atom", f"Make the keys of {name}", actor, environment)
     _audit(account, actor, "as.atom", "ADD", atom, f"{atom.get_type_display()} {name} created")
     if environment is not None:
-        attach(atom, environment, actor=actor)
+        _audit_attached(atom, environment, actor)
     return atom
 
 
@@ -114,8 +119,7 @@ def rename_atom(atom: Atom, *, name: str, actor: User) -> None:
 @transaction.atomic
 def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
     """Attach an Atom, or move it: its containers get credentials for this environment and lose those for the other."""
-    if atom.verified().account_id != environment.verified().account_id:
-        raise ValueError("An Atom is attached to an environment of its own account.")
+    _refuse_foreign(atom.verified(), environment)
     locked = _locked(atom)  # two moves at once happen one after the other
     current = locked.environment
     if current is not None and current.pk == environment.pk:
@@ -123,8 +127,13 @@ def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
     if current is not None:
         _leave(locked, current, actor)
     _place(locked, environment, actor)
+    locked.save(update_fields=_PLACE)
     # What was asked for while it was attached nowhere tells its name, too.
     atom.account.operations.about(atom.pk).filter(environment_id=None).update(environment_id=environment.pk)
+    _audit_attached(atom, environment, actor)
+
+
+def _audit_attached(atom: Atom, environment: Environment, actor: User) -> None:
     message = f"{atom.name} attached to {environment.name}: its containers may read what the environment holds"
     _audit(
         atom.account, actor, "as.environment", "ATTACH", atom, message, properties={"environment": str(environment.pk)}
@@ -139,16 +148,21 @@ def detach(atom: Atom, *, actor: User) -> None:
     if current is not None:
         _leave(locked, current, actor)
         _place(locked, None, actor)
+        locked.save(update_fields=_PLACE)
 
 
 def _locked(atom: Atom) -> Atom:
     return Atom.objects.select_for_update(of=("self",), no_key=True).select_related("attached_to").get(pk=atom.pk)
 
 
-def _place(locked: Atom, environment: Environment | None, actor: User) -> None:
-    locked.attached_to, locked.attached_at, locked.attached_by = environment, timezone.now(), actor
-    locked.attachment_revision += 1
-    locked.save(update_fields=["attached_to", "attached_at", "attached_by", "attachment_revision"])
+def _refuse_foreign(atom: Atom, environment: Environment) -> None:
+    if atom.account_id != environment.verified().account_id:
+        raise ValueError("An Atom is attached to an environment of its own account.")
+
+
+def _place(atom: Atom, environment: Environment | None, actor: User) -> None:
+    atom.attached_to, atom.attached_at, atom.attached_by = environment, timezone.now(), actor
+    atom.attachment_revision += 1
 
 
 def _leave(atom: Atom, environment: Environment, actor: User) -> None:

@@ -43,6 +43,7 @@ _RESERVED: Final = re.compile(
 )
 
 
+PROPERTY: Final = "property"
 _OMITTED: Final = {
     "missing": "is missing, nobody has entered it in the portal",
     "lost": "has to be entered again in the portal",
@@ -88,7 +89,17 @@ def find(store: Store, selector: str) -> IndexEntry:
 
 
 def _answers(held: IndexEntry, selector: str) -> bool:
-    return selector == label(held) or (held.path[0] == "connection" and selector == "/".join(held.path[1:]))
+    """A connection that is called "property" answers by its id only: that word names what is of no connection."""
+    return (selector == label(held) and _group(held) != "") or (
+        held.path[0] == "connection" and selector == "/".join(held.path[1:])
+    )
+
+
+def _group(held: IndexEntry) -> str:
+    """The word that names it with others: its connection, or "property"; "" for a connection of that very name."""
+    if held.path[0] != "connection":
+        return PROPERTY
+    return "" if held.name == PROPERTY else held.name
 
 
 def value_of(store: Store, held: IndexEntry) -> bytes:
@@ -145,8 +156,7 @@ def parsed_map(text: str) -> tuple[str, str]:
 
 
 def _is_chosen(held: IndexEntry, only: Sequence[str]) -> bool:
-    group = held.name if held.path[0] == "connection" else "property"
-    return any(_answers(held, selector) or selector == group for selector in only)
+    return any(_answers(held, selector) or selector == _group(held) for selector in only)
 
 
 def _is_omitted(held: IndexEntry, *, asked_for: bool, say: Callable[[str], None]) -> bool:

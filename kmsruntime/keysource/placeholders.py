@@ -94,7 +94,9 @@ def resolve(vault: CustomerVault, container: LocalEnvironment) -> Resolved:
         replace(vault, **found),
         endpoint,
         found["trust_store"] or container.environment.get(CA, ""),
-        container.environment.get(PROXY, ""),
+        container.environment.get(PROXY, "")
+        if endpoint.scheme == "https"
+        else "",  # what is this machine's stays on it
     )
 
 

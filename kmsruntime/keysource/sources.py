@@ -5,7 +5,7 @@ Clients and what was opened are kept for as long as this object lives, so that a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -93,6 +93,11 @@ class KeySources:
             return HostedKeys(self._hosted, credentials.read_atom(self._home).login)
         return CustomerKeys(self.client(revision, customer), customer.key, wrapped=customer.wrapped)
 
+    def allowed(self) -> tuple[Sequence[str], Sequence[str]]:
+        """The vaults and variables that this container's command line allows just now. Raises the storage's errors."""
+        config = self._home.read_config()
+        return config.allow_vaults, config.allow_env
+
     def customer(self, revision: int) -> CustomerVaultClient | None:
         """The customer's vault of a revision, None in hosted mode. Contacts nobody but the hosted vault, and that once."""
         opened = self._settings.open(revision)
@@ -100,8 +105,7 @@ class KeySources:
             return None
         atom: AtomCredentials = credentials.read_atom(self._home)
         key = key_name(atom.account_code, atom.atom)
-        config = self._home.read_config()  # each time: `allow-vault` is heard without a restart
-        container = LocalEnvironment(self._environment, config.allow_vaults, config.allow_env)
+        container = LocalEnvironment(self._environment, *self.allowed())  # each time: heard without a restart
         try:
             return CustomerVaultClient(opened.vault, resolve(opened.vault, container), None, key, opened.wrapped)
         except Unresolved as problem:

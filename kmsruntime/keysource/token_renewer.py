@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kmscore.byov.verdicts import Step, explain
-from kmsruntime.errors import RuntimeProblem, describe_unexpected
+from kmsruntime.errors import CustomerVaultMisconfigured, RuntimeProblem, describe_unexpected
 from kmsruntime.keysource.sources import KeySources
 from kmsruntime.keysource.token_session import TokenSession
 from kmsruntime.store.format import Header
@@ -37,6 +37,7 @@ class TokenRenewer:
         self._failed = ""  # what nobody foresaw, in a line for people
         self._stopping = False
         self._revision = 0
+        self._allowed: object = None  # what it was begun under
         self._again = 0.0
         self._told: dict[str, Any] | None = None
         self._told_at = 0.0
@@ -74,9 +75,11 @@ class TokenRenewer:
             return news
         try:
             return self._look(header)
+        except RuntimeProblem as problem:
+            self._fail(f"Your own vault's token is not renewed: {problem.sentence} [{problem.code}]")
         except Exception as error:  # noqa: BLE001 whatever a vault says of a token, the values stay up to date
             self._fail(describe_unexpected(error))
-            return False
+        return False
 
     def _look(self, header: Header) -> bool:
         if self._thread is not None and not self._thread.is_alive():
@@ -84,7 +87,8 @@ class TokenRenewer:
             self._start()
             return False
         now = time.monotonic()
-        is_another = self._revision != header.settings_revision  # whose token says nothing of the one before
+        # Another's token says nothing of the one before; and what is not allowed any more gets none.
+        is_another = (self._revision, self._allowed) != (header.settings_revision, self._sources.allowed())
         if is_another or (self._session is None and now >= self._again):
             self._begin(header.settings_revision)
         with self._changed:
@@ -116,12 +120,14 @@ class TokenRenewer:
 
     def _begin(self, revision: int) -> None:
         self._begin_again_later()
-        self._revision = revision
+        self._revision, self._allowed = revision, self._sources.allowed()
         try:
             customer = self._sources.customer(revision)
             if customer is not None:
                 vault = self._sources.client(revision, customer)
                 self._hand_over(TokenSession(vault, customer.file.lifecycle))
+        except CustomerVaultMisconfigured as problem:
+            self._fail(f"Your own vault's token is not renewed: {problem.sentence} [{problem.code}]")
         except RuntimeProblem:
             return  # a sync meets the same trouble and says it
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from kmscore.private_file import MOST_BYTES
 from kmsruntime.disk import files
 from kmsruntime.disk.home import Config, Home
-from kmsruntime.errors import RuntimeProblem, StoreDamaged
+from kmsruntime.errors import RuntimeProblem, StorageFailed, StoreDamaged
 from kmsruntime.store import format as store_format
 from kmsruntime.store.format import Front, Header, Store
 from kmsruntime.store.index import Entries
@@ -131,7 +133,8 @@ class StoreFile:
                 problem.code,
                 f"{missing.sentence.partition(':')[0]} and the vault does not open it again. {problem.sentence}",
             ) from None
-        self._keys.write(header.key_id, key)
+        with suppress(StorageFailed):  # the vault is asked again the next time
+            self._keys.write(header.key_id, key)
         return key
 
     def prepare(self, key: AtRestKey) -> StoreKey:
@@ -171,7 +174,14 @@ class StoreFile:
             sealed_at=now(),
             memory_only=key.memory_only,
         )
-        files.write_durably(self.path, store_format.encode(sealed, key.plaintext, entries, credentials))
+        content = store_format.encode(sealed, key.plaintext, entries, credentials)
+        if len(content) > MOST_BYTES:  # what could not be read again
+            raise StorageFailed(
+                "store_too_large",
+                f"What the environment holds makes a store of {len(content) >> 20} MiB, and {MOST_BYTES >> 20} is the most: "
+                "take values out of it in the portal. This container goes on with what it has.",
+            )
+        files.write_durably(self.path, content)
         self._memory = {sealed.key_id: key.plaintext} if key.memory_only else {}
         self.forget_unused(sealed)
         return sealed

@@ -18,7 +18,7 @@ from kmscore.sealed.envelope import KEY_BYTES
 from kmsruntime.disk import files
 from kmsruntime.disk.home import read_document, write_document
 from kmsruntime.disk.place import settled_beside
-from kmsruntime.errors import StoreDamaged
+from kmsruntime.errors import StorageFailed, StoreDamaged
 
 _ID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -82,9 +82,9 @@ class KeyFile:
         write_document(file, {"id": key_id, "key": base64.b64encode(key).decode()})
 
     def read(self, key_id: str) -> bytes | None:
-        """The key, None when its file is missing or damaged."""
+        """The key, None when its file is missing or damaged, or is somebody else's who was there first."""
         file = self._settled(key_id)
-        with suppress(StoreDamaged, KeyError, TypeError, ValueError):
+        with suppress(StoreDamaged, StorageFailed, KeyError, TypeError, ValueError):
             document = read_document(file)
             if document is not None and document["id"] == key_id:
                 key = base64.b64decode(document["key"], validate=True)

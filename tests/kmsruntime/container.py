@@ -116,6 +116,7 @@ class Container:
 
 def bring_your_own_vault(stage: Stage, atom: Atom, vault: CustomerVault | None, *, wrapped: bool = False) -> int:
     """Save an Atom's KMS settings: a file of this vault, or None for the hosted vault. Returns the settings' revision."""
+    atom = Atom.objects.get(pk=atom.pk)
     saved = save_kms_settings(
         atom,
         mode="byov" if vault else "hosted",

@@ -146,3 +146,14 @@ def test_an_ambiguous_name_is_refused_with_the_ids(tmp_path: Path) -> None:
     store = made(tmp_path, [sealed("Same", "password", "1"), sealed("Same", "password", "2", connection=BILLING)])
     with pytest.raises(RuntimeProblem, match=f"use the id, one of {ORDERS}, {BILLING}"):
         find(store, "Same/password")
+
+
+def test_a_connection_called_property_answers_by_its_id_only(tmp_path: Path) -> None:
+    """`--property region` gave its field, where there was no such property."""
+    store = made(tmp_path, [plain("property", "region", "of a connection")])
+    with pytest.raises(RuntimeProblem):
+        find(store, "property/region")
+    assert given(store, "REGION=" + f"{ORDERS}/region") == {"REGION": "of a connection"}
+    both = made(tmp_path, [plain("property", "region", "of a connection"), property_("region", "eu")])
+    assert value_of(both, find(both, "property/region")) == b"eu"
+    assert given(both, only=("property",)) == {"PROPERTY_REGION": "eu"}

@@ -302,6 +302,21 @@ def test_run_keeps_a_short_token_alive(held: Byov, start: Start) -> None:
     until(lambda: not alive(held))
 
 
+def test_a_vault_that_is_not_allowed_any_more_is_not_given_the_token_by_a_run(held: Byov, start: Start) -> None:
+    """It went on renewing there, without an end, while the list said none and `check` refused."""
+    held.container.command("allow-vault", held.customer.address)
+    token = held.customer.make_token(held.key, period="4s")
+    held.turn_on(file=held.file(lifecycle=QUICK, token="${AUTH_TOKEN}"))
+    held.token = token
+    process = start(held.environment | {"AUTH_TOKEN": token})
+    until(lambda: has_taken_over(held))
+    held.container.command("allow-vault", "--remove", held.customer.address)
+    until(lambda: not alive(held))
+    assert held.get() == HELD
+    process.send_signal(signal.SIGTERM)
+    assert "[confirm_vault]" in process.communicate(timeout=60)[1]
+
+
 def has_taken_over(byov: Byov) -> bool:
     """Whether `run` looks after the token; until it does, the test keeps it alive, however long the start takes."""
     byov.customer.root.call("POST", "auth/token/renew", {"token": byov.token})

@@ -121,3 +121,11 @@ def test_a_file_in_place_of_the_directory_is_said_and_left_as_it_is(tmp_path: Pa
     with pytest.raises(StorageFailed):
         KeyFile(tmp_path / "notes" / "key").write(KEPT, KEY)
     assert (tmp_path / "notes").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_that_cannot_be_ours_is_no_key(tmp_path: Path) -> None:
+    """In a tmpfs that all may write to, after a restart: whoever made a file of that name first stopped the container for good."""
+    keys = KeyFile(tmp_path / "key")
+    keys.of(KEPT).write_text("{}")
+    keys.of(KEPT).chmod(0o644)
+    assert keys.read(KEPT) is None

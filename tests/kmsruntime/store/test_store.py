@@ -15,6 +15,7 @@ import pytest
 from kmsruntime.disk import files
 from kmsruntime.environment import label
 from kmsruntime.errors import StorageFailed, StoreDamaged
+from kmsruntime.store import file as store_module
 from kmsruntime.store import format as store_format
 from kmsruntime.store.format import Header
 from kmsruntime.store.index import decode as decode_index
@@ -209,3 +210,18 @@ def test_somebody_elses_directory_is_refused(tmp_path: Path) -> None:
         os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
     with pytest.raises(StorageFailed, match="another user"):
         files.make_private_directory(theirs)
+
+
+def test_a_store_that_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grew beyond what is read of a file, and every later command failed."""
+    file = store_file(tmp_path)
+    written = file.write(header(), ENTRIES, file.prepare(at_rest_key()))
+    monkeypatch.setattr(store_module, "MOST_BYTES", 2000)
+    with pytest.raises(StorageFailed) as caught:
+        file.write(
+            header(revision=4), [sealed("Orders DB", "password", os.urandom(3000).hex())], file.prepare(at_rest_key())
+        )
+    assert caught.value.code == "store_too_large"
+    found = file.read()
+    assert found is not None
+    assert found.header == written
