@@ -174,14 +174,15 @@ class StoreFile:
             sealed_at=now(),
             memory_only=key.memory_only,
         )
-        content = store_format.encode(sealed, key.plaintext, entries, credentials)
-        if len(content) > MOST_BYTES:  # what could not be read again
+        parts = store_format.encode(sealed, key.plaintext, entries, credentials)
+        size = sum(map(len, parts))
+        if size > MOST_BYTES:  # what could not be read again
             raise StorageFailed(
                 "store_too_large",
-                f"What the environment holds makes a store of {len(content) >> 20} MiB, and {MOST_BYTES >> 20} is the most: "
+                f"What the environment holds makes a store of {size >> 20} MiB, and {MOST_BYTES >> 20} is the most: "
                 "take values out of it in the portal. This container goes on with what it has.",
             )
-        files.write_durably(self.path, content)
+        files.write_durably(self.path, parts)
         self._memory = {sealed.key_id: key.plaintext} if key.memory_only else {}
         self.forget_unused(sealed)
         return sealed
