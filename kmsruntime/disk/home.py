@@ -26,6 +26,7 @@ from kmsruntime.errors import NotEnrolled, RuntimeProblem, StorageFailed, StoreD
 FORMAT: Final = 1
 DEFAULT: Final = Path("~/.kms-runtime")
 LOCK_SECONDS: Final = 60.0
+_OF_A_VOLUME: Final = "lost+found"  # what lies in a file system of its own that nobody has used yet
 Made = TypeVar("Made")
 
 
@@ -78,7 +79,8 @@ class Home:
         with suppress(RuntimeProblem):
             self.read_config()
             return True
-        return all(name == "lock" or name.startswith(f".{self.config.name}.") for name in names)
+        names -= {"lock", _OF_A_VOLUME}
+        return all(name.startswith(f".{self.config.name}.") for name in names)
 
     @contextmanager
     def lock(self, wait: float = LOCK_SECONDS) -> Iterator[None]:
