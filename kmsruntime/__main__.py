@@ -44,19 +44,17 @@ _TOKEN_CHARACTERS: Final = 512
 
 def enrol(options: argparse.Namespace) -> None:
     """Enrol this container; the installer token is read from standard input."""
-    from kmsruntime.disk.files import expanded
     from kmsruntime.disk.home import Config
     from kmsruntime.enrolment.enrol import enrol as enrol_container
     from kmsruntime.keysource.allowlist import allow
-    from kmsruntime.remote.addresses import checked_address, checked_ca, checked_path
-    from kmsruntime.store.keys import own_key_file
+    from kmsruntime.remote.addresses import checked_address, checked_ca, checked_key_file
 
     config = Config(
         checked_address("--portal", options.portal),
         checked_address("--vault", options.vault),
         checked_ca("--portal-ca", options.portal_ca),
         checked_ca("--vault-ca", options.vault_ca),
-        checked_path("--key-file", own_key_file(expanded(options.key_file))) if options.key_file else "",
+        checked_key_file("--key-file", options.key_file),
     )
     config = allow(config, options.allow_vault, options.allow_env)
     atom = enrol_container(Home(options.directory), config, _installer_token(), _patience(options.wait))

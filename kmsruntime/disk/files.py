@@ -54,12 +54,15 @@ def target(link: Path) -> Path:
         raise _failed(link, error) from None
 
 
-def make_private_directory(path: Path) -> None:
-    """A directory of mode 0700 that belongs to us; not one that others use too. Raises StorageFailed."""
+def make_private_directory(path: Path, option: str = "--dir") -> None:
+    """A directory of mode 0700 that belongs to us; not one that others use too. option: how another one is named.
+
+    Raises StorageFailed.
+    """
     try:
         if is_shared(path):  # asked first: a home that is not there yet is made by whoever makes its owner
             raise StorageFailed(
-                "directory_shared", f"{path} serves other things too; choose one of its own with --dir."
+                "directory_shared", f"{path} serves other things too; choose one of its own with {option}."
             )
         _make_missing(path)
         if path.is_symlink():
@@ -68,7 +71,9 @@ def make_private_directory(path: Path) -> None:
         if not stat.S_ISDIR(found.st_mode):
             raise StorageFailed("storage_failed", f"{path} is not a directory: choose another.")
         if found.st_uid != os.geteuid():
-            raise StorageFailed("directory_foreign", f"{path} belongs to another user; choose a directory with --dir.")
+            raise StorageFailed(
+                "directory_foreign", f"{path} belongs to another user; choose a directory with {option}."
+            )
         if stat.S_IMODE(found.st_mode) & 0o077:
             path.chmod(0o700)
     except OSError as error:

@@ -123,6 +123,8 @@ class Home:
         paths = (config.portal_ca, config.vault_ca, config.key_file)
         if any("\0" in path or not (path == "" or path.startswith("/")) for path in paths):
             raise damaged(self.config)
+        if config.key_file and not names_file(Path(config.key_file)):
+            raise damaged(self.config)
         return config
 
     def write_config(self, config: Config) -> None:
@@ -131,6 +133,11 @@ class Home:
     def key_path(self, config: Config) -> Path:
         """Where at-rest key files are; each file's name ends with its key's id."""
         return Path(config.key_file) if config.key_file else self.directory / "at-rest-key"
+
+
+def names_file(path: Path) -> bool:
+    """Whether a file of that name can have others beside it: / cannot, nor can what leads up."""
+    return path.name not in ("", "..")
 
 
 def read_document(path: Path) -> dict[str, Any] | None:
