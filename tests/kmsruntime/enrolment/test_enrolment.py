@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -19,10 +20,12 @@ from kmsruntime.disk.home import Config
 from kmsruntime.disk.journal import write_journal
 from kmsruntime.enrolment.enrol import adopt, begin, enrol
 from kmsruntime.enrolment.handover import Handover
-from kmsruntime.errors import EnrolmentRefused, Intrusion
+from kmsruntime.errors import EnrolmentRefused, HostedVaultMisconfigured, Intrusion
+from kmsruntime.remote.portal import Portal
 from operations.work import sweep
 from tests.by_hand import wrapped
 from tests.conftest import HostedVault
+from tests.kmscore.byov.situations import lying
 from tests.kmsruntime.container import Container, save
 from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
 from tests.live import LivePortal
@@ -274,6 +277,25 @@ def test_a_credential_made_for_something_else_is_never_opened(container: Contain
         with pytest.raises(EnrolmentRefused, match="another kind or recipient"):
             handover.advance()
         assert hosted_vault.root.lookup_wrapping(foreign.token).creation_path == path  # still there: not used up
+
+
+@pytest.mark.parametrize(("name", "value"), [("secret_id_ttl", False), ("secret_id_ttl", ""), ("role_id", "")])
+def test_a_credential_of_another_type_is_none(container: Container, name: str, value: object) -> None:
+    """A life that is no number passed for one without an end, so that nothing asked for another in time."""
+
+    def lie(truth: bytes) -> bytes:
+        found = json.loads(truth)
+        found["data"] |= {name: value} if name in found["data"] else {}
+        return json.dumps(found).encode()
+
+    token = container.installer_token()
+    journal = until_delivered(container, token).journal
+    with lying(container.portal.vault_address, "sys/wrapping/unwrap", lie) as address:
+        handover = Handover(Portal(container.portal.url), Vault(address), journal)
+        with pytest.raises(HostedVaultMisconfigured) as caught:
+            to_the_end(container, handover)
+        assert caught.value.code == "answer_invalid"
+    assert container.enrol_with(token).returncode == 0, "with a vault that tells the truth it goes on"
 
 
 def test_everything_else_that_was_issued_is_destroyed(container: Container) -> None:
