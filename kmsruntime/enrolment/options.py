@@ -33,7 +33,8 @@ def refuse_others(directory: Path, before: Config, given: Config) -> None:
     mends = []
     if fixed:
         mends.append(
-            f"give {', '.join(fixed)} as at its enrolment, or empty the directory and enrol again with a new installer token"
+            f"give {', '.join(fixed)} as at its enrolment (left out, if it was then), or empty the directory and enrol again "
+            "with a new installer token"
         )
     if allowing:
         mends.append(f"kms-runtime allow-vault allows what {', '.join(allowing)} names")

@@ -5,6 +5,7 @@ They are the only addresses this program ever talks to: no answer of the portal 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from kmscore.byov.customer import EndpointRefused, endpoint_of
@@ -50,7 +51,8 @@ def checked_key_file(option: str, path: Path | None) -> str:
     if path is None:
         return ""
     found = expanded(path)
-    if not names_file(found) or (settled_beside(found.parent) / found.name).is_dir():
+    # os.path says no where Path raises, of a directory that is closed to us: writing a key there tells that.
+    if not names_file(found) or os.path.isdir(settled_beside(found.parent) / found.name):
         raise AddressRefused("path_invalid", f"{option} must name a file, and not a directory: a file in it, perhaps.")
     return checked_path(option, str(found))
 

@@ -150,7 +150,7 @@ def enrol(directory: Path, key_file: Path, portal: str = "https://localhost:1") 
         ("{}/notes/key", 77),
         ("{}/circle/key", 77),
         ("{}/dangling/../key", 77),
-        ("{}/" + "x" * 240, 77),
+        *(("{}/" + "x" * length, 77) for length in (240, 300)),
         ("/proc/kms/key", 77),
         ("/proc/key", 77),
         ("/dev/null/key", 77),
@@ -172,9 +172,10 @@ def test_a_place_where_no_key_can_be_is_refused_before_the_portal_hears_the_toke
 
 
 @only_root
-def test_so_is_a_place_that_the_owner_of_the_directory_may_not_write_in(passable: Path) -> None:
-    for name in ("of_root", "of_nobody"):
-        (passable / name).mkdir(mode=0o755)
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_so_is_a_place_that_the_owner_of_the_directory_may_not_write_in(passable: Path, mode: int) -> None:
+    (passable / "of_root").mkdir(mode=mode)
+    (passable / "of_nobody").mkdir(mode=0o755)
     hand_over(passable / "of_nobody")
     with misbehaving(Misbehaving.EMPTY_OBJECT) as portal:
         addresses = ("--portal", portal.address, "--vault", "https://localhost:1")
