@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NoReturn, TextIO
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from kmsruntime import VERSION
 from kmsruntime.disk.home import Home
@@ -25,12 +25,12 @@ from kmsruntime.errors import (
     EnrolmentRefused,
     RuntimeProblem,
     SelectionRefused,
-    StorageFailed,
     ValueMissing,
     describe_unexpected,
     printable,
 )
 from kmsruntime.options import Command, build_parser
+from kmsruntime.output import complain, put, put_line, say
 
 if TYPE_CHECKING:
     from kmsruntime.store.format import Header, Store
@@ -44,19 +44,17 @@ _TOKEN_CHARACTERS: Final = 512
 
 def enrol(options: argparse.Namespace) -> None:
     """Enrol this container; the installer token is read from standard input."""
-    from kmsruntime.disk.files import expanded
     from kmsruntime.disk.home import Config
     from kmsruntime.enrolment.enrol import enrol as enrol_container
     from kmsruntime.keysource.allowlist import allow
-    from kmsruntime.remote.addresses import checked_address, checked_ca, checked_path
-    from kmsruntime.store.keys import own_key_file
+    from kmsruntime.remote.addresses import checked_address, checked_ca, checked_key_file
 
     config = Config(
         checked_address("--portal", options.portal),
         checked_address("--vault", options.vault),
         checked_ca("--portal-ca", options.portal_ca),
         checked_ca("--vault-ca", options.vault_ca),
-        checked_path("--key-file", own_key_file(expanded(options.key_file))) if options.key_file else "",
+        checked_key_file("--key-file", options.key_file),
     )
     config = allow(config, options.allow_vault, options.allow_env)
     atom = enrol_container(Home(options.directory), config, _installer_token(), _patience(options.wait))
@@ -175,64 +173,18 @@ COMMANDS: Final[Mapping[str, Command]] = {
 # -- running them ------------------------------------------------------------------------------------------------------
 
 
-def say(line: str) -> None:
-    """One line to standard error, with the time; whatever names are in it, it stays one line."""
-    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    _complain(f"{moment} kms-runtime: {printable(line)}")
-
-
-def put(content: bytes) -> None:
-    """To standard output. Raises StorageFailed where not all of it arrives: what did not was not given."""
-    if sys.stdout is None:  # it was closed
-        raise StorageFailed("output_failed", "Standard output is closed: run this with one.")
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
-    except OSError as error:
-        _give_up(sys.stdout)
-        raise StorageFailed(
-            "output_failed", f"Standard output takes no more ({error.strerror}): send it elsewhere."
-        ) from None
-
-
-def put_line(text: str) -> None:
-    """As `put`, for people: what the terminal has no letters for is shown as its escape."""
-    encoding = sys.stdout.encoding if sys.stdout else "ascii"
-    put(f"{text}\n".encode(encoding, "backslashreplace"))
-
-
-def _complain(line: str) -> None:
-    """To standard error, if it takes it; never to standard output, where somebody may be waiting for a value."""
-    if sys.stderr is not None:
-        try:
-            print(line, file=sys.stderr, flush=True)
-        except OSError:
-            _give_up(sys.stderr)
-
-
-def _give_up(stream: TextIO) -> None:
-    """What it did not take, Python would try again at its end, and exit with a code of its own."""
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
-
-
 def main() -> NoReturn:
     """The console script. Every RuntimeProblem is one line and its exit code; no text of another exception is shown."""
     code = 0
     try:
-        try:
-            _run()
-        finally:
-            if sys.stdout is not None:
-                put(b"")  # --help
+        _run()
     except RuntimeProblem as problem:
-        _complain(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]")
+        complain(f"kms-runtime: {printable(problem.sentence)} [{printable(problem.code)}]")
         code = problem.exit_code
     except KeyboardInterrupt:
         code = EXIT_CODES["interrupted"]
     except Exception as error:  # noqa: BLE001 the text of an unforeseen exception could hold a value
-        _complain(f"kms-runtime: {describe_unexpected(error)}")
+        complain(f"kms-runtime: {describe_unexpected(error)}")
         code = EXIT_CODES["unexpected"]
     sys.exit(code)
 
@@ -240,7 +192,7 @@ def main() -> NoReturn:
 def _run() -> None:
     parser = build_parser(COMMANDS)
     if not sys.argv[1:]:
-        parser.print_help(sys.stderr)
+        complain(parser.format_help().rstrip())
         sys.exit(EXIT_CODES["usage"])
     options = parser.parse_args()
     if "directory" in options:

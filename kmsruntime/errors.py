@@ -39,6 +39,7 @@ EXIT_CODES: Final = {
     "command_not_found": 127,
     "interrupted": 130,
 }
+LINE_CHARACTERS: Final = 8192  # more than a path has, and what is said of it
 
 
 class RuntimeProblem(Exception):
@@ -214,9 +215,11 @@ class Unforeseen(RuntimeProblem):
 def printable(text: str) -> str:
     """One line that is safe to show: what steers a terminal, ends the line or turns the direction is shown as its escape.
 
-    Names come from the portal and go to terminals and logs, where nobody there may forge a line.
+    Names come from the portal and go to terminals and logs, where nobody there may forge a line. One that is longer than any
+    line of ours is cut off.
     """
-    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])
+    shown = text if len(text) <= LINE_CHARACTERS else f"{text[:LINE_CHARACTERS]}..."
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown])
 
 
 def describe_unexpected(error: BaseException) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Final, NoReturn
 
 from kmsruntime import VERSION
 from kmsruntime.disk.home import DEFAULT
-from kmsruntime.errors import printable
+from kmsruntime.errors import EXIT_CODES, printable
+from kmsruntime.output import complain, put_line
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -174,7 +175,12 @@ class _Parser(argparse.ArgumentParser):
             message = f"{found.argument_name or 'an argument'}: {_why(found)}"
         elif not message.startswith("the following arguments are required: "):
             message = self.surplus
-        super().error(f"{message}; see {self.prog} --help")
+        complain(f"{self.format_usage()}{self.prog}: error: {message}; see {self.prog} --help")
+        sys.exit(EXIT_CODES["usage"])
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Of --help and --version, which are all that comes here."""
+        put_line(message.removesuffix("\n"))
 
 
 class _Unsuitable(argparse.ArgumentTypeError):

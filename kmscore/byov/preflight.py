@@ -21,6 +21,7 @@ from kmscore.wording import moment_of
 
 MOUNT: Final = "transit"
 _DETAIL_CHARACTERS: Final = 200
+_ERRORS, _ERROR_CHARACTERS = 10, 1000  # that are looked at: an answer may be all one text
 _MOUNT_TYPE: Final = re.compile(r"[\w.-]{1,64}")
 
 
@@ -186,9 +187,10 @@ class _Asking:
             token = None
         if token is None:
             self._fail("token", "not_a_vault")
-        home, asked = str(data.get("namespace_path") or "").strip("/"), self._namespace
-        if len(home) > _DETAIL_CHARACTERS or not home.isprintable():
+        path, asked = data.get("namespace_path") or "", self._namespace
+        if not isinstance(path, str) or len(path) > _DETAIL_CHARACTERS or not path.isprintable():
             self._fail("token", "not_a_vault")
+        home = path.strip("/")
         if home != asked:
             self._home = home or "root"
             if home and not asked.startswith(f"{home}/"):
@@ -278,7 +280,8 @@ def _trouble(status: int, failing: str) -> str:
 def _key_problem(answer: VaultAnswer) -> str:
     """All three have status 400; only their texts differ, and "not found" is the same in Vault and OpenBao."""
     errors = answer.body.get("errors")
-    text = " ".join(map(str, errors)).lower() if isinstance(errors, list) else ""
+    texts = errors[:_ERRORS] if isinstance(errors, list) else []
+    text = " ".join(one[:_ERROR_CHARACTERS] for one in texts if isinstance(one, str)).lower()
     if "soft-deleted" in text:
         return "key_deleted"
     return "key_missing" if "not found" in text else "key_unfit"
@@ -287,8 +290,8 @@ def _key_problem(answer: VaultAnswer) -> str:
 def _engine(mounts: VaultAnswer) -> str:
     secret = _data(mounts).get("secret")
     mount = secret.get(f"{MOUNT}/") if isinstance(secret, dict) else None
-    kind = str(mount.get("type", "")) if isinstance(mount, dict) else ""
-    return kind if _MOUNT_TYPE.fullmatch(kind) else "of another type" if kind else ""
+    kind = mount.get("type", "") if isinstance(mount, dict) else ""
+    return kind if isinstance(kind, str) and _MOUNT_TYPE.fullmatch(kind) else "of another type" if kind else ""
 
 
 def _data(answer: VaultAnswer) -> Mapping[str, Any]:

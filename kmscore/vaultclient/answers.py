@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,7 @@ from kmscore.refused import Refused
 from kmscore.sealed.envelope import KEY_BYTES
 from kmscore.vaultclient.http import HttpAnswer
 
+_MOMENT_CHARACTERS: Final = 64  # more than any has: of a longer text as much as is needed to refuse it
 ANSWER_BYTES: Final = 16 * 1024 * 1024  # more is no vault's answer; a document of 500 data keys has about 75 KB
 
 
@@ -122,10 +124,30 @@ def member_of(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def text_of(data: Mapping[str, Any], name: str) -> str:
-    """A text within an object."""
-    if not isinstance(data.get(name), str):
+    """A text within an object, not an empty one: what was never said would be asked for again, without end."""
+    found = data.get(name)
+    if not isinstance(found, str) or not found:
         raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
-    return str(data[name])
+    return found
+
+
+def token_of(data: Mapping[str, Any], name: str) -> str:
+    """A token within an object: a text that can be sent in a header."""
+    found = text_of(data, name)
+    if not (found.isascii() and found.isprintable()):
+        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+    return found
+
+
+def moment_of(data: Mapping[str, Any], name: str) -> int:
+    """A moment within an object, in seconds since 1970. One without a time zone would be read in this machine's."""
+    try:
+        found = datetime.fromisoformat(text_of(data, name)[:_MOMENT_CHARACTERS])
+        if found.tzinfo is not None and (seconds := int(found.timestamp())) >= 0:
+            return seconds
+    except (ValueError, OverflowError):
+        pass
+    raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
 
 
 def number_of(data: Mapping[str, Any], name: str) -> int:
@@ -160,6 +182,14 @@ def data_key_of(data: Mapping[str, Any]) -> bytes:
     if len(key) != KEY_BYTES:
         raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
     return key
+
+
+def batch_key_of(result: Mapping[str, Any]) -> bytes | None:
+    """The data key in one result of a batch; None for a ciphertext that did not open, or that held something else."""
+    if result.get("error") or not result.get("plaintext"):
+        return None
+    key = bytes_of(text_of(result, "plaintext"))
+    return key if len(key) == KEY_BYTES else None
 
 
 def bytes_of(text: str) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -23,13 +22,15 @@ from kmscore.vaultclient.answers import (
     VaultRefused,
     VaultUnavailable,
     WrappingOrigin,
-    bytes_of,
+    batch_key_of,
     data_key_of,
     decoded,
     member_of,
+    moment_of,
     number_of,
     refusal,
     text_of,
+    token_of,
     version_of,
 )
 from kmscore.vaultclient.http import Body, HttpClient, HttpFailed, Limits
@@ -150,20 +151,14 @@ class Vault:
         """AppRole login at `auth/<mount>`. Raises VaultRefused when either id is not accepted (any more)."""
         answer = self.call("POST", f"auth/{mount}/login", {"role_id": role_id, "secret_id": secret_id})
         auth = member_of(answer, "auth")
-        return Login(text_of(auth, "client_token"), number_of(auth, "lease_duration"))
+        return Login(token_of(auth, "client_token"), number_of(auth, "lease_duration"))
 
     def lookup_wrapping(self, wrapping_token: str) -> WrappingOrigin:
         """Where and when a wrapping token was made; does not use it up. Raises VaultRefused when it is used or expired."""
         data = member_of(self.call("POST", "sys/wrapping/lookup", {"token": wrapping_token}), "data")
-        try:
-            made = datetime.fromisoformat(str(data["creation_time"]))
-            created = {"creation": int(made.timestamp())}
-            return WrappingOrigin(
-                text_of(data, "creation_path"), number_of(created, "creation"), number_of(data, "creation_ttl")
-            )
-        except (KeyError, ValueError, TypeError, OverflowError):
-            pass
-        raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
+        return WrappingOrigin(
+            text_of(data, "creation_path"), moment_of(data, "creation_time"), number_of(data, "creation_ttl")
+        )
 
     def server_time(self) -> int:
         """The vault's own clock, in seconds since 1970; asks without a token."""
@@ -191,13 +186,11 @@ class Vault:
 
         Raises DataKeysBroken naming each that failed, besides call()'s errors. The caller chunks (`chunks`).
         """
-        results = self.batch(f"{mount}/decrypt/{key}", wrapped)
-        broken = [
-            position for position, result in enumerate(results) if result.get("error") or not result.get("plaintext")
-        ]
-        if broken:
-            raise DataKeysBroken(broken)
-        return [bytes_of(result["plaintext"]) for result in results]
+        keys = [batch_key_of(result) for result in self.batch(f"{mount}/decrypt/{key}", wrapped)]
+        opened = [one for one in keys if one is not None]
+        if len(opened) < len(keys):
+            raise DataKeysBroken([position for position, one in enumerate(keys) if one is None])
+        return opened
 
     def batch(self, path: str, ciphertexts: Sequence[str]) -> list[dict[str, Any]]:
         """Ask transit about at most BATCH_ITEMS ciphertexts in one call: a result for each, in order; those that failed
@@ -246,11 +239,14 @@ class Vault:
     # -- documents of wrapped data keys (kv v2) --------------------------------------------------------------------
 
     def read_document(self, mount: str, path: str) -> dict[str, str]:
-        """The entries {data key id: wrapped data key} of a document. Raises VaultRefused (404) when there is none."""
+        """The entries {data key id: wrapped data key} of a document. Raises VaultRefused (404) when there is none.
+
+        What is no text is no wrapped data key: whoever asks for it finds it missing, by its name.
+        """
         data = member_of(self.call("GET", f"{mount}/data/{path}"), "data").get("data")
         if not isinstance(data, dict):
             raise VaultRefused("document_missing", "The document of wrapped data keys is missing or deleted.", 404)
-        return data
+        return {name: text for name, text in data.items() if isinstance(text, str)}
 
 
 def chunks(items: Sequence[Item], size: int = BATCH_ITEMS) -> Iterator[Sequence[Item]]:

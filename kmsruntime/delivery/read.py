@@ -6,13 +6,13 @@ Pure. Everything in it is untrusted: the manifest, opened with the environment's
 from __future__ import annotations
 
 import binascii
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from kmscore.sealed.manifest import Path
 from kmsruntime.errors import DeliveryRefused
+from kmsruntime.remote.fields import number, text, uuid_text
 
 FORMAT: Final = 1
 
@@ -58,24 +58,24 @@ def read_delivery(document: Mapping[str, Any]) -> Delivery:
 def _read(document: Mapping[str, Any]) -> Delivery:
     if document["format"] != FORMAT:
         raise ValueError
-    environment = document["environment"] or {"id": "", "name": ""}
-    revision, manifest = _number(document["revision"]), document["manifest"]
+    environment = document["environment"]
+    revision, manifest = number(document["revision"]), document["manifest"]
     rows, plain_rows = document["values"], document["plain"]
-    values = {_path(path): _sealed(at, key, number, text) for path, at, key, number, text in rows}
-    plain = {_path(path): (_number(at), _text(value)) for path, at, value in plain_rows}
+    values = {_path(path): _sealed(at, key, place, content) for path, at, key, place, content in rows}
+    plain = {_path(path): (number(at), text(value)) for path, at, value in plain_rows}
     if len(values) != len(rows) or len(plain) != len(plain_rows):
         raise ValueError
     return Delivery(
-        account=_uuid(document["account"]),
-        atom=_uuid(document["atom"]["id"]),
-        attachment_revision=_number(document["attachment_revision"]),
-        settings_revision=_number(document["settings_revision"]),
-        rekey_revision=_number(document.get("rekey_revision", 0)),
-        environment=_uuid(environment["id"]) if environment["id"] else "",
-        environment_name=_text(environment["name"]),
+        account=uuid_text(document["account"]),
+        atom=uuid_text(document["atom"]["id"]),
+        attachment_revision=number(document["attachment_revision"]),
+        settings_revision=number(document["settings_revision"]),
+        rekey_revision=number(document.get("rekey_revision", 0)),
+        environment="" if environment is None else uuid_text(environment["id"]),
+        environment_name="" if environment is None else text(environment["name"]),
         revision=revision,
         manifest=_sealed(revision, manifest["data_key"], manifest["document"], manifest["sealed"])
-        if manifest
+        if manifest is not None
         else None,
         values=values,
         plain=plain,
@@ -85,26 +85,8 @@ def _read(document: Mapping[str, Any]) -> Delivery:
 def _path(parts: Any) -> Path:
     if type(parts) is not list:
         raise ValueError
-    return tuple(map(_text, parts))
+    return tuple(map(text, parts))
 
 
-def _sealed(revision: Any, data_key: Any, document: Any, text: Any) -> Sealed:
-    return Sealed(_number(revision), _text(data_key), _number(document), binascii.a2b_base64(text, strict_mode=True))
-
-
-def _number(number: Any) -> int:
-    if type(number) is not int or not 0 <= number < 1 << 63:
-        raise ValueError
-    return number
-
-
-def _text(text: Any) -> str:
-    if type(text) is not str:
-        raise ValueError
-    return text
-
-
-def _uuid(text: Any) -> str:
-    if str(uuid.UUID(_text(text))) != text:
-        raise ValueError
-    return _text(text)
+def _sealed(revision: Any, data_key: Any, document: Any, sealed: Any) -> Sealed:
+    return Sealed(number(revision), text(data_key), number(document), binascii.a2b_base64(sealed, strict_mode=True))

@@ -54,21 +54,26 @@ def target(link: Path) -> Path:
         raise _failed(link, error) from None
 
 
-def make_private_directory(path: Path) -> None:
-    """A directory of mode 0700 that belongs to us; not one that others use too. Raises StorageFailed."""
+def make_private_directory(path: Path, option: str = "--dir") -> None:
+    """A directory of mode 0700 that belongs to us; not one that others use too. option: how another one is named.
+
+    Raises StorageFailed.
+    """
     try:
-        _make_missing(path)
-        if is_shared(path):
+        if is_shared(path):  # asked first: a home that is not there yet is made by whoever makes its owner
             raise StorageFailed(
-                "directory_shared", f"{path} serves other things too; choose one of its own with --dir."
+                "directory_shared", f"{path} serves other things too; choose one of its own with {option}."
             )
+        _make_missing(path)
         if path.is_symlink():
             raise StorageFailed("storage_failed", f"{path} is a link: name the directory itself.")
         found = path.stat()
         if not stat.S_ISDIR(found.st_mode):
             raise StorageFailed("storage_failed", f"{path} is not a directory: choose another.")
         if found.st_uid != os.geteuid():
-            raise StorageFailed("directory_foreign", f"{path} belongs to another user; choose a directory with --dir.")
+            raise StorageFailed(
+                "directory_foreign", f"{path} belongs to another user; choose a directory with {option}."
+            )
         if stat.S_IMODE(found.st_mode) & 0o077:
             path.chmod(0o700)
     except OSError as error:
@@ -76,27 +81,43 @@ def make_private_directory(path: Path) -> None:
 
 
 def _make_missing(path: Path) -> None:
-    """The directory, and those above it that are missing: not open to others to write in, whatever the umask says."""
+    """The directory, and those above it that are missing: not open to others to write in, whatever the umask says; durably, or
+    a power cut takes what is kept there with them."""
     missing = [one for one in (path, *path.parents) if not os.path.lexists(one)]
     for one in reversed(missing):
         mode = 0o700 if one == path else 0o755
         with suppress(FileExistsError):  # somebody else made it just now
             one.mkdir(mode)
             one.chmod(mode)
+            with suppress(PermissionError):  # who may make an entry there need not be allowed to read it
+                durable.sync(one.parent)
 
 
 def is_shared(path: Path) -> bool:
-    """Whether this is a home, a temporary directory or the root: never to be closed to others, however empty it is."""
-    found = path.resolve()
-    return found in (*_homes(found), found.parent) or bool(found.stat().st_mode & stat.S_ISVTX)
+    """Whether this is a home, a temporary directory or the root: never to be closed to others, however empty it is.
+
+    What is not there yet is known by its name; what is there as the directory it is, for it may be mounted under another name.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return os.path.realpath(path) in map(os.path.realpath, _homes(os.geteuid()))
+    shared = ("/", *_homes(found.st_uid))
+    return bool(found.st_mode & stat.S_ISVTX) or any(_is_directory(found, Path(name)) for name in shared)
 
 
-def _homes(directory: Path) -> set[Path]:
-    """Everybody's that this machine lists, the owner's of the directory whom it may not list, and the one we were told of."""
+def _is_directory(found: os.stat_result, path: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(found, path.stat())
+    return False
+
+
+def _homes(owner: int) -> list[str]:
+    """Everybody's that this machine lists, that of a directory's owner whom it may not list, and the one we were told of."""
     named = [entry.pw_dir for entry in pwd.getpwall()]
     with suppress(KeyError):
-        named.append(pwd.getpwuid(directory.stat().st_uid).pw_dir)
-    return {Path(os.path.realpath(name)) for name in (*named, os.path.expanduser("~"))}  # noqa: PTH111 Path.home() may raise
+        named.append(pwd.getpwuid(owner).pw_dir)
+    return [name for name in (*named, os.path.expanduser("~")) if name]  # noqa: PTH111 Path.home() may raise
 
 
 def write_durably(path: Path, parts: Sequence[bytes], *, synced: bool = True) -> None:

@@ -26,6 +26,7 @@ from kmsruntime.errors import NotEnrolled, RuntimeProblem, StorageFailed, StoreD
 FORMAT: Final = 1
 DEFAULT: Final = Path("~/.kms-runtime")
 LOCK_SECONDS: Final = 60.0
+_OF_A_VOLUME: Final = "lost+found"  # what lies in a file system of its own that nobody has used yet
 Made = TypeVar("Made")
 
 
@@ -78,7 +79,8 @@ class Home:
         with suppress(RuntimeProblem):
             self.read_config()
             return True
-        return all(name == "lock" or name.startswith(f".{self.config.name}.") for name in names)
+        names -= {"lock", _OF_A_VOLUME}
+        return all(name.startswith(f".{self.config.name}.") for name in names)
 
     @contextmanager
     def lock(self, wait: float = LOCK_SECONDS) -> Iterator[None]:
@@ -121,6 +123,8 @@ class Home:
         paths = (config.portal_ca, config.vault_ca, config.key_file)
         if any("\0" in path or not (path == "" or path.startswith("/")) for path in paths):
             raise damaged(self.config)
+        if config.key_file and not names_file(Path(config.key_file)):
+            raise damaged(self.config)
         return config
 
     def write_config(self, config: Config) -> None:
@@ -129,6 +133,11 @@ class Home:
     def key_path(self, config: Config) -> Path:
         """Where at-rest key files are; each file's name ends with its key's id."""
         return Path(config.key_file) if config.key_file else self.directory / "at-rest-key"
+
+
+def names_file(path: Path) -> bool:
+    """Whether a file of that name can have others beside it: / cannot, nor can what leads up."""
+    return path.name not in ("", "..")
 
 
 def read_document(path: Path) -> dict[str, Any] | None:

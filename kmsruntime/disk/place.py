@@ -19,6 +19,7 @@ from kmsruntime.disk.rights import is_alone, name_of, take_rights
 from kmsruntime.errors import StorageFailed
 
 _LINKS: Final = 40  # on one way, as the kernel has it
+_KEY_FILE: Final = "--key-file (key_file in config.json)"
 _ACCESS_LIST: Final = "system.posix_acl_access"
 
 
@@ -30,9 +31,9 @@ def settled(directory: Path) -> Path:
     """
     path = files.expanded(directory)
     if os.geteuid() != 0:
-        return _followed(path, lambda part, found: None)
+        return _followed(path, lambda part, found: None, "--dir")
     judge = _Judge("--dir")
-    found = _followed(path, judge.look)
+    found = _followed(path, judge.look, "--dir")
     judge.conclude()
     files.look(found)  # the owner may not be able to go where root went
     return found
@@ -43,15 +44,18 @@ def settled_beside(directory: Path) -> Path:
     part of the way there is anybody else's. Raises StorageFailed.
     """
     if os.geteuid() != 0:
-        return _followed(directory, lambda part, found: None)
-    judge = _Judge("--key-file (key_file in config.json)", takes_rights=False)
-    found = _followed(directory, judge.look)
+        return _followed(directory, lambda part, found: None, _KEY_FILE)
+    judge = _Judge(_KEY_FILE, takes_rights=False)
+    found = _followed(directory, judge.look, _KEY_FILE)
     judge.conclude()
     return found
 
 
-def _followed(path: Path, look: Callable[[Path, os.stat_result], None]) -> Path:
-    """Where an absolute path leads. `look` gets every directory and link on the way before it is followed."""
+def _followed(path: Path, look: Callable[[Path, os.stat_result], None], option: str) -> Path:
+    """Where an absolute path leads. `look` gets every directory and link on the way before it is followed.
+
+    option: how another way is named.
+    """
     place, rest, links = Path("/"), list(path.parts), 0
     while rest:
         name = rest.pop(0)
@@ -60,7 +64,7 @@ def _followed(path: Path, look: Callable[[Path, os.stat_result], None]) -> Path:
         if found is None and ".." not in rest:
             return here.joinpath(*rest)
         if found is None or links > _LINKS:
-            raise StorageFailed("storage_failed", f"{path} leads nowhere: name the directory itself with --dir.")
+            raise StorageFailed("storage_failed", f"{path} leads nowhere: name the directory itself with {option}.")
         look(here, found)
         if stat.S_ISLNK(found.st_mode):
             links += 1

@@ -14,6 +14,7 @@ from kmsruntime.disk.credentials import AtomCredentials, EnvironmentCredentials,
 from kmsruntime.disk.home import Config, Home
 from kmsruntime.disk.journal import Journal, Purpose, WrappedLogin, fingerprint, read_journal, write_journal
 from kmsruntime.enrolment.handover import Handover, HandoverVoid
+from kmsruntime.enrolment.options import refuse_others, united
 from kmsruntime.errors import (
     EnrolmentRefused,
     HostedVaultUnavailable,
@@ -24,6 +25,7 @@ from kmsruntime.errors import (
 )
 from kmsruntime.remote.hosted_vault import hosted_vault
 from kmsruntime.remote.portal import Portal
+from kmsruntime.store.keys import KeyFile
 from kmsruntime.store.sealed_state import SealedState
 
 Keep = Callable[[EnvironmentCredentials], None]
@@ -53,11 +55,17 @@ def enrol(home: Home, config: Config, installer_token: str, wait: Wait) -> AtomC
 
 
 def begin(home: Home, config: Config, installer_token: str) -> Handover | AtomCredentials:
-    """The hand-over to be driven, new or as an earlier run left it; who this container is when it is enrolled already."""
+    """The hand-over to be driven, new or as an earlier run left it; who this container is when it is enrolled already.
+
+    config: as the command line gives it, the key file without a mark. Raises EnrolmentRefused where that does not fit what is
+    enrolled already, StorageFailed for a key file that cannot be written.
+    """
     journal = read_journal(home)
     enrolled = credentials.read_atom(home) if home.atom.exists() else None
     if enrolled is not None and (journal is None or journal.purpose != "installation"):
-        return _already(home, enrolled, installer_token)
+        return _already(home, enrolled, installer_token, config)
+    config = united(home.read_config() if home.config.exists() else None, config)
+    KeyFile(home.key_path(config)).try_out()  # before the portal hears of the token, which would be spent for nothing
     home.write_config(config)
     if journal is None or journal.installer != fingerprint(installer_token):
         # Our own two credentials, durable before the portal hears of them: a lost reply is asked for again.
@@ -71,13 +79,14 @@ def begin(home: Home, config: Config, installer_token: str) -> Handover | AtomCr
     return Handover(Portal(config.portal, config.portal_ca), hosted_vault(config), journal, installer_token)
 
 
-def _already(home: Home, enrolled: AtomCredentials, installer_token: str) -> AtomCredentials:
-    if enrolled.installer == fingerprint(installer_token):
-        return enrolled
-    raise EnrolmentRefused(
-        "already_enrolled",
-        f"{home.directory} is enrolled as a node of {enrolled.atom_name}; enrol another one with another --dir.",
-    )
+def _already(home: Home, enrolled: AtomCredentials, installer_token: str, given: Config) -> AtomCredentials:
+    if enrolled.installer != fingerprint(installer_token):
+        raise EnrolmentRefused(
+            "already_enrolled",
+            f"{home.directory} is enrolled as a node of {enrolled.atom_name}; enrol another one with another --dir.",
+        )
+    refuse_others(home.directory, home.read_config(), given)
+    return enrolled
 
 
 def new_credentials(

@@ -9,11 +9,10 @@ never tried is somebody else's doing, and reported as such (DESIGN.md §2).
 from __future__ import annotations
 
 import socket
-import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
-from kmscore.vaultclient.answers import VaultMisconfigured, VaultRefused, number_of, text_of
+from kmscore.vaultclient.answers import VaultRefused, number_of, text_of
 from kmscore.vaultclient.client import Vault
 from kmsruntime import VERSION
 from kmsruntime.disk.journal import HandoverDelivery, Journal, WrappedCredential, WrappedLogin, fingerprint
@@ -25,12 +24,14 @@ from kmsruntime.errors import (
     PortalRefused,
     RuntimeProblem,
 )
+from kmsruntime.remote.fields import number, text, token, uuid_text
 from kmsruntime.remote.hosted_vault import vault_errors
 from kmsruntime.remote.portal import Portal
 
 RESTARTS: Final = 8
 # The portal never hands out a wrapped role_id in the last minute of its life; half of that allows for a slow network.
 ROLE_ID_SECONDS: Final = 30
+MOST_SECONDS: Final = 366 * 86400  # no wrapping token lives longer
 _LOST_TRACK: Final = ("nothing_to_confirm", "accessor_unknown")
 
 
@@ -90,7 +91,10 @@ class Handover:
                 raise EnrolmentRefused(refusal.code, refusal.sentence) from None
         else:
             document = self._portal.post("credentials", journal.sync_token, {"reason": journal.purpose}).document
-        journal.enrolment = _uuid(document, "enrolment")
+        try:
+            journal.enrolment = uuid_text(document.get("enrolment"))
+        except ValueError:
+            raise unreadable() from None
         return _pause(document)
 
     def _ask_again(self) -> float:
@@ -161,13 +165,11 @@ class Handover:
             self._refused(grant, name, half, tried=not first)
             return
         half.value = text_of(held, name)
-        if not half.value:  # it would be asked for again, without end
-            raise VaultMisconfigured("answer_invalid", "The vault's answer could not be read.")
         if name == "role_id":
             self.journal.roles[f"{grant.mount}/{grant.recipient}"] = half.value
         else:
             half.accessor = text_of(held, "secret_id_accessor")
-            half.seconds = number_of(held, "secret_id_ttl") if held.get("secret_id_ttl") else 0
+            half.seconds = 0 if held.get("secret_id_ttl") is None else number_of(held, "secret_id_ttl")
 
     def _refused(self, grant: WrappedLogin, name: str, half: WrappedCredential, *, tried: bool) -> None:
         """The token is used or expired. Only our own trying and the vault's clock tell which, and by whom."""
@@ -232,30 +234,10 @@ def _unopened(journal: Journal) -> Iterator[tuple[WrappedLogin, str, WrappedCred
 
 
 def _delivered(document: dict[str, Any], before: int) -> tuple[HandoverDelivery, list[WrappedLogin]]:
-    """Read a delivery; `before` is the vault's clock before it was asked for. Raises PortalMisconfigured."""
+    """Read a delivery; `before` is the vault's clock before it was asked for. Raises PortalMisconfigured, EnrolmentRefused."""
     try:
-        environment = document["environment"] or {"id": "", "name": ""}
-        delivery = HandoverDelivery(
-            node=_uuid(document, "node"),
-            account=_uuid(document["account"], "id"),
-            account_code=str(document["account"]["code"]),
-            atom=_uuid(document["atom"], "id"),
-            atom_name=str(document["atom"]["name"]),
-            atom_type=str(document["atom"]["type"]),
-            environment=_uuid(environment, "id") if environment["id"] else "",
-            environment_name=str(environment["name"]),
-            attachment_revision=int(document["attachment_revision"]),
-        )
-        grants = [
-            WrappedLogin(
-                str(one["mount"]),
-                str(one["recipient"]),
-                WrappedCredential(str(one["role_id_token"]), before + min(int(one["seconds"]), ROLE_ID_SECONDS)),
-                WrappedCredential(str(one["secret_id_token"]), before + int(one["seconds"])),
-            )
-            for one in document["grants"]
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError):
+        delivery, grants = _delivery(document), [_grant(one, before) for one in document["grants"]]
+    except (KeyError, TypeError, ValueError):
         raise unreadable() from None
     expected = {("atoms", delivery.atom)} | (
         {("environments", delivery.environment)} if delivery.environment else set()
@@ -267,14 +249,31 @@ def _delivered(document: dict[str, Any], before: int) -> tuple[HandoverDelivery,
     return delivery, grants
 
 
-def _uuid(document: dict[str, Any], name: str) -> str:
-    text = str(document.get(name))
-    try:
-        if str(uuid.UUID(text)) == text:
-            return text
-    except ValueError:
-        pass
-    raise unreadable()
+def _delivery(document: dict[str, Any]) -> HandoverDelivery:
+    """Raises KeyError, TypeError, ValueError for what is not of its form."""
+    account, atom, environment = document["account"], document["atom"], document["environment"]
+    return HandoverDelivery(
+        node=uuid_text(document["node"]),
+        account=uuid_text(account["id"]),
+        account_code=text(account["code"]),
+        atom=uuid_text(atom["id"]),
+        atom_name=text(atom["name"]),
+        atom_type=text(atom["type"]),
+        environment="" if environment is None else uuid_text(environment["id"]),
+        environment_name="" if environment is None else text(environment["name"]),
+        attachment_revision=number(document["attachment_revision"]),
+    )
+
+
+def _grant(one: dict[str, Any], before: int) -> WrappedLogin:
+    """Raises as `_delivery`."""
+    seconds = number(one["seconds"])
+    return WrappedLogin(
+        text(one["mount"]),
+        text(one["recipient"]),
+        WrappedCredential(token(one["role_id_token"]), before + min(seconds, ROLE_ID_SECONDS)),
+        WrappedCredential(token(one["secret_id_token"]), before + min(seconds, MOST_SECONDS)),
+    )
 
 
 def _pause(document: dict[str, Any]) -> float:

@@ -27,6 +27,7 @@ CONNECT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 20.0  # between two pieces of an answer
 ANSWER_SECONDS: Final = 120.0  # from when a request is sent to the end of its answer
 _CODE_CHARACTERS: Final = 64
+_SENTENCE_CHARACTERS: Final = 300
 _ETAG: Final = re.compile(r"[!-~]{1,200}")  # it is sent back: visible ASCII, as RFC 9110 (8.8.3) has it
 _API: Final = "/api/atom/v1/"
 _PROGRAM: Final = f"kms-runtime/{VERSION}"
@@ -154,8 +155,11 @@ def _failing(status: int, kind: str, content: bytes) -> PortalUnavailable:
 
 
 def _words(text: object) -> str:
-    """One printable line of at most 300 characters: what a portal says goes to terminals and logs."""
-    return "".join(c for c in text if c.isprintable())[:300] if isinstance(text, str) else ""
+    """One printable line of at most 300 characters: what a portal says goes to terminals and logs.
+
+    Cut first: an answer may be all one sentence, and each of its characters alone takes many times its room.
+    """
+    return "".join(filter(str.isprintable, text[:_SENTENCE_CHARACTERS])) if isinstance(text, str) else ""
 
 
 def _not_a_portal(address: str, what: str) -> PortalMisconfigured:

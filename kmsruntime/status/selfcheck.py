@@ -22,6 +22,7 @@ from kmsruntime.disk.credentials import EnvironmentCredentials, VaultLogin
 from kmsruntime.disk.home import Home
 from kmsruntime.disk.state import read_state, write_state
 from kmsruntime.errors import PortalMisconfigured, PortalRefused, RuntimeProblem
+from kmsruntime.remote.fields import number, text
 from kmsruntime.remote.hosted_vault import log_in
 from kmsruntime.remote.portal import Portal
 from kmsruntime.store.sealed_state import SealedState
@@ -120,10 +121,10 @@ def read(document: dict[str, Any]) -> SealedSelfCheck:
     """Raises ValueError for what is not of the API's form."""
     try:
         return SealedSelfCheck(
-            str(document["environment"]),
-            str(document["data_key"]),
-            int(document["document"]),
-            int(document["revision"]),
+            text(document["environment"]),
+            text(document["data_key"]),
+            number(document["document"]),
+            number(document["revision"]),
             base64.b64decode(document["sealed"], validate=True),
             bytes.fromhex(document["challenge"]),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from kmsruntime.disk.home import read_document, write_document
 from kmsruntime.disk.place import settled_beside
 from kmsruntime.errors import StorageFailed, StoreDamaged
 
+_MARK_BYTES: Final = 8
 _ID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
@@ -50,13 +52,14 @@ class KeySource(Protocol):
     def unwrap(self, wrapped: str) -> bytes: ...
 
 
-def own_key_file(path: Path) -> str:
-    """A path for one container's KeyFile, which would remove the keys of another container with the same path.
+def marked(path: str) -> str:
+    """A path for one container's KeyFile, which would remove the keys of another container with the same path."""
+    return f"{path}.{os.urandom(_MARK_BYTES).hex()}"
 
-    Raises StorageFailed where that would, before an installer token is spent.
-    """
-    settled_beside(path.parent)
-    return f"{path}.{os.urandom(8).hex()}"
+
+def is_marked(found: str, path: str) -> bool:
+    """Whether `marked` made it of this path."""
+    return re.fullmatch(rf"{re.escape(path)}\.[0-9a-f]{{{2 * _MARK_BYTES}}}", found) is not None
 
 
 class KeyFile:
@@ -78,8 +81,14 @@ class KeyFile:
         """Durable before this returns."""
         file = self._settled(key_id)
         if not file.parent.is_dir():
-            files.make_private_directory(file.parent)
+            files.make_private_directory(file.parent, "--key-file")
         write_document(file, {"id": key_id, "key": base64.b64encode(key).decode()})
+
+    def try_out(self) -> None:
+        """Keeps a key of no worth and removes it: only that shows whether a key can be kept there."""
+        key_id = str(uuid.uuid4())
+        self.write(key_id, bytes(KEY_BYTES))
+        files.remove(self._settled(key_id))
 
     def read(self, key_id: str) -> bytes | None:
         """The key, None when its file is missing or damaged, or is somebody else's who was there first."""

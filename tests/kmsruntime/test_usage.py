@@ -182,6 +182,32 @@ def test_names_in_letters_that_the_terminal_has_not_are_shown(tmp_path: Path) ->
     assert "Größe \\u65e5\\u672c".encode("latin-1") in done.stdout, done.stderr
 
 
+ASCII = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
+@pytest.mark.parametrize("few_letters", ASCII, ids=["PYTHONIOENCODING", "LC_ALL"])
+def test_help_and_usage_are_said_in_whatever_letters_there_are(tmp_path: Path, few_letters: dict[str, str]) -> None:
+    """Help that named a directory with an umlaut was something unforeseen."""
+    named = {"KMS_RUNTIME_DIR": "/tmp/größe", "COLUMNS": "200", **few_letters}
+    done = shell("$KMS run --help", home=tmp_path, **named)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"now /tmp/gr\\" in done.stdout
+    done = shell("$KMS run --poll x; $KMS", home=tmp_path, **named)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"error: --poll: seconds from" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", ["get --unknown", "exec", "enrol", ""])
+def test_usage_is_never_taken_for_a_value(tmp_path: Path, words: str) -> None:
+    """With standard error closed it went to standard output."""
+    done = shell(f"$KMS {words} 2>&-", home=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
 def test_an_interruption_is_an_exit_code(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys, threading, kmsruntime.__main__ as program\n"

@@ -325,7 +325,7 @@ NUMBERS = ("ttl", "creation_time", "creation_ttl", "period", "explicit_max_ttl",
     ("name", "value"),
     [
         *((name, absurd) for name in NUMBERS for absurd in (10**15, -(10**15))),
-        *(("namespace_path", text) for text in ("x" * 100_000, "sales\nok      Round trip")),
+        *(("namespace_path", text) for text in ("x" * 100_000, "sales\nok      Round trip", 7, ["sales"])),
     ],
 )
 def test_a_vault_that_says_of_a_token_what_cannot_be_true(plain: OpenBao, name: str, value: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -178,6 +178,82 @@ def test_a_data_key_that_is_none_is_refused(server: OpenBao, name: str, value: o
     with lying(server.address, "/datakey/", lie) as address, pytest.raises(VaultMisconfigured) as caught:
         Vault(address, token=server.root_token).new_data_key("transit", "orders")
     assert caught.value.code == "answer_invalid"
+
+
+WRAPPED = {"creation_path": "p", "creation_time": "2026-11-27T07:00:00.123456789Z", "creation_ttl": 60}
+AUTH = {"client_token": "s.token", "lease_duration": 60}
+
+
+def told(answer: object) -> Callable[[bytes], bytes]:
+    return lambda truth: json.dumps(answer).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("client_token", value) for value in (None, 7, True, "", "schl\u00fcssel", "two\nlines")),
+        *(("lease_duration", value) for value in (None, "60", True, -1, 60.0, 2**53)),
+    ],
+)
+def test_a_login_that_is_none_is_refused(server: OpenBao, name: str, value: object) -> None:
+    """An empty token, or one that no header takes, was sent: the vault said no, and a person was told to enrol again."""
+    with lying(server.address, "auth/atoms/login", told({"auth": AUTH})) as address:
+        assert Vault(address).login("atoms", "role", "secret").seconds == 60
+    with lying(server.address, "auth/atoms/login", told({"auth": AUTH | {name: value}})) as address:
+        with pytest.raises(VaultMisconfigured) as caught:
+            Vault(address).login("atoms", "role", "secret")
+        assert caught.value.code == "answer_invalid"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("creation_path", value) for value in (None, 7, "")),
+        *(("creation_ttl", value) for value in (None, "60", True, -1, 2**53)),
+        ("creation_time", "2026-11-27T07:00:00"),  # of this machine's time zone, it would be
+        ("creation_time", "1969-12-31T23:59:59Z"),
+        ("creation_time", "x" * 1_000_000),
+        ("creation_time", "0001-01-01T00:00:00+14:00"),
+        *(("creation_time", value) for value in (None, 7, ["2026-11-27T07:00:00Z"])),
+    ],
+)
+def test_an_origin_that_is_none_is_refused(server: OpenBao, name: str, value: object) -> None:
+    with lying(server.address, "sys/wrapping/lookup", told({"data": WRAPPED})) as address:
+        assert Vault(address).lookup_wrapping("token").created == 1795762800
+    with lying(server.address, "sys/wrapping/lookup", told({"data": WRAPPED | {name: value}})) as address:
+        with pytest.raises(VaultMisconfigured) as caught:
+            Vault(address).lookup_wrapping("token")
+        assert caught.value.code == "answer_invalid"
+
+
+@pytest.mark.parametrize("value", ["1795762800", True, -1, 1e9, None, 2**53])
+def test_a_clock_that_is_none_is_refused(server: OpenBao, value: object) -> None:
+    with (
+        lying(server.address, "sys/health", told({"server_time_utc": value})) as address,
+        pytest.raises(VaultMisconfigured),
+    ):
+        Vault(address).server_time()
+
+
+def test_what_opens_and_is_no_data_key_is_told_by_position(vault: Vault, server: OpenBao) -> None:
+    """It passed for a key, and what it should have opened for changed or moved."""
+    good = vault.new_data_key("transit", "orders").wrapped
+    short = vault.call("POST", "transit/encrypt/orders", {"plaintext": base64.b64encode(b"short").decode()})
+    with pytest.raises(DataKeysBroken) as caught:
+        vault.unwrap_data_keys("transit", "orders", [good, short["data"]["ciphertext"]])
+    assert caught.value.positions == (1,)
+    for odd in (7, True, ["AAAA"], "schl\u00fcssel"):
+        answer = {"data": {"batch_results": [{"plaintext": odd}]}}
+        with lying(server.address, "transit/decrypt/", told(answer)) as address:
+            with pytest.raises(VaultMisconfigured) as refused:
+                Vault(address).unwrap_data_keys("transit", "orders", [good])
+            assert refused.value.code == "answer_invalid"
+
+
+def test_an_entry_of_a_document_that_is_no_text_is_none(vault: Vault) -> None:
+    """It was sent to be unwrapped, and the vault refused the whole batch."""
+    vault.call("POST", "documents/data/odd/0", {"data": {"a": "1", "b": 7, "c": ["x"], "d": None, "e": {"f": "g"}}})
+    assert vault.read_document("documents", "odd/0") == {"a": "1"}
 
 
 def test_nobody_there() -> None:

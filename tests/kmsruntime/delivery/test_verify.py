@@ -183,6 +183,11 @@ MALFORMED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a plain value that is a number": lambda answer: answer.update(plain=[[list(REGION), 2, 7]]),
     "a path that is a number": lambda answer: answer.update(plain=[[7, 2, "eu"]]),
     "a path of lists": lambda answer: answer.update(plain=[[[["x"]], 2, "eu"]]),
+    "an environment that is false": lambda answer: answer.update(environment=False),
+    "an environment of nothing": lambda answer: answer.update(environment={}),
+    "an environment whose id is a number": lambda answer: answer.update(environment={"id": 0, "name": ""}),
+    "an environment without an id": lambda answer: answer.update(environment={"id": "", "name": ""}),
+    "a manifest that is a number": lambda answer: answer.update(manifest=0),
     "a manifest of lists": lambda answer: answer.update(manifest=[1, 2]),
 }
 

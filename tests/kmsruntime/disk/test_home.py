@@ -14,6 +14,7 @@ from kmsruntime.disk import files, rights
 from kmsruntime.disk.home import Config, Home, read_document, write_document
 from kmsruntime.disk.place import settled
 from kmsruntime.errors import StorageFailed
+from tests.kmsruntime.disk.roots import as_root, only_root
 
 
 def mode(path: Path) -> int:
@@ -83,6 +84,56 @@ def test_a_home_is_known_whosever_it_is_and_whatever_the_variable_says(
     monkeypatch.setattr(pwd, "getpwuid", lambda user: pwd.struct_passwd((*entry[:5], str(own), entry[6])))
     for home in (listed, own):
         refused(home, "directory_shared")
+
+
+def test_a_home_that_is_not_there_yet_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made, closed to others, and then refused; whoever makes its owner found it taken."""
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    with pytest.raises(StorageFailed) as caught:
+        Home(tmp_path / "me").prepare()
+    assert caught.value.code == "directory_shared"
+    assert not (tmp_path / "me").exists()
+
+
+def test_a_user_without_a_home_makes_no_other_directory_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty path in the list of users was the directory one stood in."""
+    entry = pwd.getpwuid(0)
+    monkeypatch.setattr(pwd, "getpwall", lambda: [pwd.struct_passwd((*entry[:5], "", entry[6]))])
+    monkeypatch.chdir(tmp_path)
+    Home(tmp_path).prepare()
+
+
+@only_root
+def test_a_home_is_known_by_whatever_name_it_is_mounted(passable: Path) -> None:
+    at_home, elsewhere = passable / "me", passable / "elsewhere"
+    for one in (at_home, elsewhere):
+        one.mkdir(mode=0o755)
+    script = 'mount --bind "$1" "$2" || exit 99; shift 2; exec "$@"'
+    mounting = ("unshare", "--mount", "sh", "-c", script, "sh", str(at_home), str(elsewhere))
+    addresses = ("--portal", "https://localhost:1", "--vault", "https://localhost:1")
+    done = as_root("enrol", *addresses, home=elsewhere, text="kms-token", before=mounting, HOME=str(at_home))
+    if done.returncode in (1, 99):
+        pytest.skip("nothing may be mounted here")
+    assert (done.returncode, "[directory_shared]" in done.stderr) == (77, True), done.stderr
+    assert mode(at_home) == 0o755
+
+
+def test_a_volume_that_nobody_has_used_yet_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir(mode=0o700)
+    Home(tmp_path).prepare()
+
+
+def test_directories_that_are_made_outlive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files in them were synced; what they lie in was not."""
+    synced, fsync = set[str](), os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    Home(tmp_path / "one" / "two" / "own").prepare()
+    assert synced == {str(tmp_path), str(tmp_path / "one"), str(tmp_path / "one" / "two")}
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o277, 0o777])

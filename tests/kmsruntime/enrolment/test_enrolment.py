@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
+from dataclasses import replace
+from pathlib import Path
 
+import certifi
 import pytest
 
 from atoms import actions as atoms
@@ -16,10 +20,12 @@ from kmsruntime.disk.home import Config
 from kmsruntime.disk.journal import write_journal
 from kmsruntime.enrolment.enrol import adopt, begin, enrol
 from kmsruntime.enrolment.handover import Handover
-from kmsruntime.errors import EnrolmentRefused, Intrusion
+from kmsruntime.errors import EnrolmentRefused, HostedVaultMisconfigured, Intrusion
+from kmsruntime.remote.portal import Portal
 from operations.work import sweep
 from tests.by_hand import wrapped
 from tests.conftest import HostedVault
+from tests.kmscore.byov.situations import lying
 from tests.kmsruntime.container import Container, save
 from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
 from tests.live import LivePortal
@@ -94,6 +100,62 @@ def test_the_same_token_again_changes_nothing(container: Container) -> None:
 def test_another_token_in_an_enrolled_directory_is_refused(enrolled: Container) -> None:
     done = enrolled.enrol_with("atom-00000000-0000-4000-8000-000000000000")
     assert (done.returncode, "[already_enrolled]" in done.stderr) == (68, True)
+
+
+OWN_VAULT, VARIABLE = ("--allow-vault", "https://own.example"), ("--allow-env", "OWN_TOKEN")
+
+
+def test_enrol_again_says_what_differs(container: Container, tmp_path: Path) -> None:
+    """Another key file, address or vault was taken without a word, and not taken."""
+    token = container.installer_token()
+    assert container.enrol_with(token).returncode == 0
+    before, elsewhere = container.home.config.read_bytes(), "https://localhost:1"
+    for option, value in (
+        ("--portal", elsewhere),
+        ("--vault", elsewhere),
+        ("--portal-ca", certifi.where()),
+        ("--vault-ca", certifi.where()),
+        ("--key-file", str(tmp_path / "keys" / "key")),
+        OWN_VAULT,
+        VARIABLE,
+    ):
+        done = container.enrol_with(token, option, value)
+        assert (done.returncode, "[enrolled_otherwise]" in done.stderr) == (68, True), done.stderr
+        assert f"{option} asked for something else than it has; nothing was changed: " in done.stderr
+        assert ("kms-runtime allow-vault" if "allow" in option else "new installer token") in done.stderr
+        assert value not in done.stderr
+    assert container.home.config.read_bytes() == before
+    assert not (tmp_path / "keys").exists()
+    both = container.enrol_with(token, *OWN_VAULT, "--portal", elsewhere).stderr
+    assert "--portal, --allow-vault asked for something else" in both
+
+
+def test_enrol_again_with_what_there_is_changes_nothing(container: Container, tmp_path: Path) -> None:
+    """However an address is written, and whatever was allowed since."""
+    token, key_file = container.installer_token(), ("--key-file", str(tmp_path / "key"))
+    assert container.enrol_with(token, *key_file, *OWN_VAULT).returncode == 0
+    assert container.command("allow-vault", *VARIABLE).returncode == 0
+    before = container.home.config.read_bytes()
+    for options in ((), key_file, (*OWN_VAULT, *VARIABLE), ("--portal", f"{container.portal.url.upper()}/")):
+        done = container.enrol_with(token, *options)
+        assert done.returncode == 0, done.stderr
+    assert container.home.config.read_bytes() == before
+
+
+def test_what_was_allowed_outlives_an_enrolment_that_goes_on(container: Container, tmp_path: Path) -> None:
+    """Its configuration was written anew, and the key file got another mark."""
+    token, named = container.installer_token(), replace(config(container), key_file=str(tmp_path / "key"))
+    container.home.prepare()
+    begin(container.home, named, token)
+    marked = container.home.read_config().key_file
+    assert container.command("allow-vault", "https://since.example", *VARIABLE).returncode == 0
+    begin(container.home, replace(config(container), allow_vaults=("https://own.example:443",)), token)
+    begin(container.home, replace(named, portal="https://localhost:1"), container.installer_token())  # lost, and anew
+    allowed = "https://since.example:443", "https://own.example:443"
+    found = Config("https://localhost:1", named.vault, "", "", marked, allowed, ("OWN_TOKEN",))
+    assert container.home.read_config() == found
+    begin(container.home, replace(named, key_file=str(tmp_path / "other")), token)
+    assert container.home.read_config().key_file.startswith(f"{tmp_path}/other.")
 
 
 @pytest.mark.slow
@@ -215,6 +277,25 @@ def test_a_credential_made_for_something_else_is_never_opened(container: Contain
         with pytest.raises(EnrolmentRefused, match="another kind or recipient"):
             handover.advance()
         assert hosted_vault.root.lookup_wrapping(foreign.token).creation_path == path  # still there: not used up
+
+
+@pytest.mark.parametrize(("name", "value"), [("secret_id_ttl", False), ("secret_id_ttl", ""), ("role_id", "")])
+def test_a_credential_of_another_type_is_none(container: Container, name: str, value: object) -> None:
+    """A life that is no number passed for one without an end, so that nothing asked for another in time."""
+
+    def lie(truth: bytes) -> bytes:
+        found = json.loads(truth)
+        found["data"] |= {name: value} if name in found["data"] else {}
+        return json.dumps(found).encode()
+
+    token = container.installer_token()
+    journal = until_delivered(container, token).journal
+    with lying(container.portal.vault_address, "sys/wrapping/unwrap", lie) as address:
+        handover = Handover(Portal(container.portal.url), Vault(address), journal)
+        with pytest.raises(HostedVaultMisconfigured) as caught:
+            to_the_end(container, handover)
+        assert caught.value.code == "answer_invalid"
+    assert container.enrol_with(token).returncode == 0, "with a vault that tells the truth it goes on"
 
 
 def test_everything_else_that_was_issued_is_destroyed(container: Container) -> None:

@@ -87,6 +87,8 @@ def test_an_answer_that_is_no_test_value_is_refused() -> None:
     for name in whole:
         with pytest.raises(ValueError, match="not a test value"):
             read({key: value for key, value in whole.items() if key != name})
-    for name, value in (("sealed", "%"), ("sealed", 3), ("challenge", "zz"), ("document", None)):
+    odd = [(name, value) for name in ("document", "revision") for value in (None, "0", True, -1, 1.5, 2**63)]
+    odd += [("environment", 7), ("data_key", None)]
+    for name, value in (("sealed", "%"), ("sealed", 3), ("challenge", "zz"), *odd):
         with pytest.raises(ValueError, match="not a test value"):
             read({**whole, name: value})

@@ -10,14 +10,17 @@ import re
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kmsruntime.disk.home import Home
 from kmsruntime.errors import StorageFailed
-from kmsruntime.store.keys import KeyFile, own_key_file
+from kmsruntime.store.keys import KeyFile, marked
 from tests.kmsruntime.disk.roots import NOBODY, as_root, hand_over, only_root
+from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
+from tests.kmsruntime.pieces import enrolled_by_hand
 from tests.live import ROOT
 
 KEY = bytes(32)
@@ -83,7 +86,7 @@ def test_enrol_refuses_such_a_directory_before_it_spends_the_token(passable: Pat
 
 def test_two_containers_with_the_same_key_file_keep_their_keys(tmp_path: Path) -> None:
     """The one's sync removed the other's key."""
-    one, other = (KeyFile(Path(own_key_file(tmp_path / "keys" / "key"))) for _ in range(2))
+    one, other = (KeyFile(Path(marked(f"{tmp_path}/keys/key"))) for _ in range(2))
     for keys in (one, other):
         for key_id in (KEPT, GONE):
             keys.write(key_id, KEY)
@@ -121,6 +124,81 @@ def test_a_file_in_place_of_the_directory_is_said_and_left_as_it_is(tmp_path: Pa
     with pytest.raises(StorageFailed):
         KeyFile(tmp_path / "notes" / "key").write(KEPT, KEY)
     assert (tmp_path / "notes").stat().st_mode & 0o777 == 0o644
+
+
+def enrol(directory: Path, key_file: Path, portal: str = "https://localhost:1") -> tuple[int, str]:
+    words = ("enrol", "--dir", str(directory), "--portal", portal, "--vault", "https://localhost:1")
+    done = subprocess.run(
+        [sys.executable, "-m", "kmsruntime", *words, "--key-file", str(key_file)],
+        input="kms-token",
+        text=True,
+        capture_output=True,
+        cwd=ROOT,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("/", 2),
+        ("/tmp/..", 2),
+        ("{}/directory", 2),
+        ("{}/directory/", 2),
+        ("{}/link", 2),
+        ("{}/notes/key", 77),
+        ("{}/circle/key", 77),
+        ("{}/dangling/../key", 77),
+        *(("{}/" + "x" * length, 77) for length in (240, 300)),
+        ("/proc/kms/key", 77),
+        ("/proc/key", 77),
+        ("/dev/null/key", 77),
+    ],
+)
+def test_a_place_where_no_key_can_be_is_refused_before_the_portal_hears_the_token(
+    tmp_path: Path, place: str, code: int
+) -> None:
+    """It was found out when the first values came: the token was spent, and the container held nothing."""
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("directory")
+    (tmp_path / "notes").touch()
+    (tmp_path / "circle").symlink_to("circle")
+    with misbehaving(Misbehaving.EMPTY_OBJECT) as portal:
+        found, said = enrol(tmp_path / "kms", Path(place.format(tmp_path)), portal.address)
+        assert (found, said.count("\n"), portal.tokens) == (code, 1, []), said
+    assert "unforeseen" not in said
+    assert not list(tmp_path.rglob("*key.*")), "nothing stays of the attempt"
+
+
+@only_root
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_so_is_a_place_that_the_owner_of_the_directory_may_not_write_in(passable: Path, mode: int) -> None:
+    (passable / "of_root").mkdir(mode=mode)
+    (passable / "of_nobody").mkdir(mode=0o755)
+    hand_over(passable / "of_nobody")
+    with misbehaving(Misbehaving.EMPTY_OBJECT) as portal:
+        addresses = ("--portal", portal.address, "--vault", "https://localhost:1")
+        words = ("enrol", *addresses, "--key-file", str(passable / "of_root" / "key"))
+        done = as_root(*words, home=passable / "of_nobody", text="kms-token")
+        assert (done.returncode, "Permission denied" in done.stderr, portal.tokens) == (77, True, []), done.stderr
+
+
+def test_a_missing_directory_of_keys_is_made_by_enrol(tmp_path: Path) -> None:
+    found, said = enrol(tmp_path / "kms", tmp_path / "keys" / "key")
+    assert (found, "[portal_unreachable]" in said) == (70, True), said
+    assert not list((tmp_path / "keys").iterdir())
+
+
+@pytest.mark.parametrize("path", ["/", "/tmp/..", "//"])
+@pytest.mark.parametrize("command", ["status", "get A b", "exec -- true", "sync", "allow-vault --list"])
+def test_a_key_file_in_the_configuration_that_is_none_is_said_by_name(tmp_path: Path, path: str, command: str) -> None:
+    home = enrolled_by_hand(tmp_path / "kms")
+    home.write_config(replace(home.read_config(), key_file=path))
+    name, *rest = command.split()
+    words = [sys.executable, "-m", "kmsruntime", name, "--dir", str(home.directory), *rest]
+    done = subprocess.run(words, text=True, capture_output=True, cwd=ROOT, check=False)
+    assert (done.returncode, "config.json is damaged" in done.stderr) == (76, True), done.stderr
 
 
 def test_a_file_that_cannot_be_ours_is_no_key(tmp_path: Path) -> None:
