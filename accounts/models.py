@@ -18,6 +18,7 @@ from accounts import signing
 from accounts.keyring import SIGNATURE_BYTES
 from accounts.privileges import ADMINISTRATOR, BUILT_IN_ROLES, Privilege
 from accounts.rows import WEB, SignedModel, UuidModel, canonical_json
+from kmscore.byov.customer import ACCOUNT_CODE
 from kmscore.sealed.sequence import sequence
 
 
@@ -85,7 +86,7 @@ class Account(SignedModel):
     code = models.CharField(
         max_length=64,
         unique=True,
-        validators=[RegexValidator(r"^[a-z0-9_]+-[A-Z0-9]{6}$", "A code looks like acme-X1Y2Z3.")],
+        validators=[RegexValidator(rf"\A{ACCOUNT_CODE}\Z", "A code looks like acme-X1Y2Z3.")],
     )
     name = models.CharField(max_length=80)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('signature', models.BinaryField(max_length=72)),
-                ('code', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9_]+-[A-Z0-9]{6}$', 'A code looks like acme-X1Y2Z3.')])),
+                ('code', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[a-z0-9_]+-[A-Z0-9]{6}\\Z', 'A code looks like acme-X1Y2Z3.')])),
                 ('name', models.CharField(max_length=80)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],

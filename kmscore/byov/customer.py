@@ -201,6 +201,9 @@ def normalised_namespace(namespace: str) -> str:
     return "" if text == "root" else text
 
 
+ACCOUNT_CODE: Final = r"[a-z0-9_]+-[A-Z0-9]{6}"  # an account's code, of the form acme-X1Y2Z3
+
+
 def key_name(account_code: str, container_id: str) -> str:
     """The transit key of a container: accountID_containerID (seed)."""
     return f"{account_code}_{container_id}"

@@ -134,6 +134,7 @@ def _drive(home: Home, handover: Handover, wait: Wait, *, keep: Keep | None = No
             if public and handover.journal.logged_in:
                 _keep_next_login(home, handover.journal)
             pause = _step(home, handover, public)
+            _refuse_another(home, handover.journal)  # before it is confirmed, which ends the login in use
             if pause and not wait(pause):
                 raise NotYet(
                     "handover_waiting",
@@ -174,13 +175,8 @@ def adopt(home: Home, journal: Journal, keep: Keep | None = None) -> None:
     logins = {grant.mount: _login(grant) for grant in journal.grants}
     installer = journal.installer
     if home.atom.exists():
-        known = credentials.read_atom(home)
-        installer = installer or known.installer
-        if (known.account, known.atom) != (delivery.account, delivery.atom):
-            files.remove(home.handover)
-            raise EnrolmentRefused(
-                "atom_changed", "The portal handed over another Atom's credentials; they were not taken."
-            )
+        _refuse_another(home, journal)
+        installer = installer or credentials.read_atom(home).installer
     half = EnvironmentCredentials(
         journal.sync_token,
         delivery.environment,
@@ -207,6 +203,21 @@ def adopt(home: Home, journal: Journal, keep: Keep | None = None) -> None:
         ),
     )
     files.remove(home.handover)
+
+
+def _refuse_another(home: Home, journal: Journal) -> None:
+    """Whoever this container is, it stays: its account's code is part of the name of its key at the customer's vault.
+
+    Raises EnrolmentRefused, and ends the hand-over.
+    """
+    delivery = journal.delivery
+    if delivery is None or not home.atom.exists():
+        return
+    known = credentials.read_atom(home)
+    if (known.account, known.account_code, known.atom) != (delivery.account, delivery.account_code, delivery.atom):
+        files.remove(home.handover)
+        sentence = "The portal handed over the credentials of another Atom or account; they were not taken."
+        raise EnrolmentRefused("atom_changed", sentence)
 
 
 def _login(grant: WrappedLogin) -> VaultLogin:

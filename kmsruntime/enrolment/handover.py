@@ -24,7 +24,7 @@ from kmsruntime.errors import (
     PortalRefused,
     RuntimeProblem,
 )
-from kmsruntime.remote.fields import number, text, token, uuid_text
+from kmsruntime.remote.fields import account_code, number, text, token, uuid_text
 from kmsruntime.remote.hosted_vault import vault_errors
 from kmsruntime.remote.portal import Portal
 
@@ -255,7 +255,7 @@ def _delivery(document: dict[str, Any]) -> HandoverDelivery:
     return HandoverDelivery(
         node=uuid_text(document["node"]),
         account=uuid_text(account["id"]),
-        account_code=text(account["code"]),
+        account_code=account_code(account["code"]),
         atom=uuid_text(atom["id"]),
         atom_name=text(atom["name"]),
         atom_type=text(atom["type"]),

@@ -5,8 +5,11 @@ Each returns what it is given, and raises ValueError.
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
+
+from kmscore.byov.customer import ACCOUNT_CODE
 
 
 def number(found: Any) -> int:
@@ -28,6 +31,13 @@ def token(found: Any) -> str:
     if not (text(found) and found.isascii() and found.isprintable()):
         raise ValueError
     return found
+
+
+def account_code(found: Any) -> str:
+    """An account's code: it becomes part of a path at the customer's vault, and of a command for people."""
+    if not re.fullmatch(ACCOUNT_CODE, text(found)):
+        raise ValueError
+    return str(found)
 
 
 def uuid_text(found: Any) -> str:

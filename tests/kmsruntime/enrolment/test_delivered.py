@@ -14,7 +14,7 @@ from tests.kmsruntime.pieces import ACCOUNT, ATOM, ENVIRONMENT, ORDERS
 NOW = 1_795_762_800
 ANSWER: dict[str, Any] = {
     "node": ORDERS,
-    "account": {"id": ACCOUNT, "code": "acme"},
+    "account": {"id": ACCOUNT, "code": "acme-X1Y2Z3"},
     "atom": {"id": ATOM, "name": "Orders Atom", "type": "ATOM"},
     "environment": {"id": ENVIRONMENT, "name": "Production"},
     "attachment_revision": 3,
@@ -61,7 +61,7 @@ def test_a_delivery_is_read() -> None:
         (("node",), NO_ID),
         (("account",), (None, 7, "x", [])),
         (("account", "id"), NO_ID),
-        (("account", "code"), NO_TEXT),
+        (("account", "code"), (*NO_TEXT, "", "acme", "acme-X1Y2Z3\n", "../auth/token/revoke-self?x=", "a/b-X1Y2Z3")),
         (("atom", "id"), NO_ID),
         (("atom", "name"), NO_TEXT),
         (("atom", "type"), NO_TEXT),

@@ -279,6 +279,18 @@ def test_a_credential_made_for_something_else_is_never_opened(container: Contain
         assert hosted_vault.root.lookup_wrapping(foreign.token).creation_path == path  # still there: not used up
 
 
+def test_an_account_of_another_code_is_not_this_containers(enrolled: Container) -> None:
+    """The code names the key at the customer's vault: with another one a wrapped store was closed for good."""
+    known = credentials.read_atom(enrolled.home)
+    credentials.write_atom(enrolled.home, replace(known, account_code="before-AAAAAA"))
+    with enrolled.home.lock(), pytest.raises(EnrolmentRefused) as caught:
+        enrolled.synchroniser()._renewal.fetch("renewal")
+    assert caught.value.code == "atom_changed"
+    assert logs_in(enrolled), "the login in use was ended"
+    credentials.write_atom(enrolled.home, known)
+    enrolled.sync()
+
+
 @pytest.mark.parametrize(("name", "value"), [("secret_id_ttl", False), ("secret_id_ttl", ""), ("role_id", "")])
 def test_a_credential_of_another_type_is_none(container: Container, name: str, value: object) -> None:
     """A life that is no number passed for one without an end, so that nothing asked for another in time."""
