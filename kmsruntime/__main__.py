@@ -138,6 +138,19 @@ def check(options: argparse.Namespace) -> None:
         raise found.problem
 
 
+def readers(options: argparse.Namespace) -> None:
+    """Show who can read what this container can, as the hosted vault lists it."""
+    import json
+
+    from kmsruntime.container import Container
+    from kmsruntime.status.readers import readers
+
+    found = readers(Container(Home(options.directory)))
+    put_line(json.dumps(found.document(), indent=2) if options.json else found.screen())
+    if found.problem is not None:
+        raise found.problem
+
+
 def allow_vault(options: argparse.Namespace) -> None:
     """Name your own vault on this container: only there may be used what is held here (a token in a variable, a key store)."""
     from kmsruntime.keysource.allowlist import allow, disallow, lines
@@ -165,6 +178,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "exec": exec_,
     "status": status,
     "check": check,
+    "readers": readers,
     "allow-vault": allow_vault,
     "version": version,
 }

@@ -144,6 +144,7 @@ _OPTIONS: Final[Mapping[str, Sequence[Callable[[_Parser], None]]]] = {
     "exec": (_directory_option, _exec_options),
     "status": (_directory_option, _shown_options),
     "check": (_directory_option, _shown_options),
+    "readers": (_directory_option, _shown_options),
     "allow-vault": (_directory_option, _allow_vault_options),
     "version": (),
 }

@@ -105,6 +105,13 @@ def _reader(mounts: RecipientMounts, own: str) -> Paths:
     return {
         f"{mounts.transit}/decrypt/{own}": {"capabilities": ["update"]},
         f"{mounts.documents}/data/{own}/+": {"capabilities": ["read"]},
+        # Its own role's list: whoever can read sees who else can.
+        f"auth/{mounts.logins}/role/{own}/secret-id": {"capabilities": ["list"]},
+        f"auth/{mounts.logins}/role/{own}/secret-id-accessor/lookup": {
+            "capabilities": ["update"],
+            "required_parameters": ["secret_id_accessor"],
+            "allowed_parameters": {"secret_id_accessor": []},
+        },
     }
 
 

@@ -228,6 +228,13 @@ ACTIONS: dict[str, Action] = {
     "look a secret_id up": (
         *("POST", "auth/environments/role/{a}/secret-id-accessor/lookup", {"secret_id_accessor": "{accessor_a}"}, None),
     ),
+    "look a secret_id of an Atom up": (
+        *("POST", "auth/atoms/role/{p}/secret-id-accessor/lookup", {"secret_id_accessor": "{accessor_p}"}, None),
+    ),
+    "look a secret_id of another environment up": (
+        *("POST", "auth/environments/role/{b}/secret-id-accessor/lookup", {"secret_id_accessor": "{accessor_b}"}, None),
+    ),
+    "list secret_ids of another environment": ("LIST", "auth/environments/role/{b}/secret-id", None, None),
     "destroy a secret_id": (
         *(
             "POST",
@@ -308,6 +315,7 @@ _BOTH = {name for name, action in ACTIONS.items() if action[1].startswith(("intr
 ACTIONS |= {_of_atoms(name): _twin(ACTIONS[name]) for name in sorted(_BOTH)}
 
 _OWN_ENVIRONMENT = {"decrypt for a", "read a document of a"}
+_OWN_LIST = {"list secret_ids", "look a secret_id up"}
 _OWN_ATOM = {
     *map(_of_atoms, _OWN_ENVIRONMENT),
     *("at rest: data key of p", "at rest: wrapped data key of p", "at rest: decrypt of p", "at rest: rewrap of p"),
@@ -338,6 +346,9 @@ MAY: dict[str, set[str]] = {
         "list secret_ids",
         "list secret_ids of an Atom",
         "look a secret_id up",
+        "look a secret_id of an Atom up",
+        "look a secret_id of another environment up",
+        "list secret_ids of another environment",
         "destroy a secret_id",
         "delete a role",
         *("read whose environments are", "read whose atoms are"),
@@ -347,8 +358,8 @@ MAY: dict[str, set[str]] = {
         *("read whose environments are", "read whose atoms are"),
     },
     "backup": {"take a snapshot"},
-    "runtime_a": _OWN_ENVIRONMENT,
-    "runtime_p": _OWN_ATOM,
+    "runtime_a": _OWN_ENVIRONMENT | _OWN_LIST,
+    "runtime_p": _OWN_ATOM | {"list secret_ids of an Atom", "look a secret_id of an Atom up"},
 }
 MAY = {
     identity: may
