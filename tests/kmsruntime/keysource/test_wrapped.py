@@ -320,3 +320,44 @@ def alive(byov: Byov) -> bool:
     except VaultError:
         return False
     return True
+
+
+# -- a damaged store ---------------------------------------------------------------------------------------------------
+
+
+def damage(container: Container) -> None:
+    """One bit of one value."""
+    content = bytearray(container.home.store.read_bytes())
+    content[-1] ^= 1
+    container.home.store.write_bytes(bytes(content))
+
+
+def test_a_damaged_store_is_healed_before_its_login_is_renewed(wrapped: Byov) -> None:
+    container, atom = wrapped.container, credentials.read_atom(wrapped.container.home)
+    damage(container)
+    old = replace(atom.login, issued=atom.login.issued - 30 * 86400)
+    credentials.write_atom(container.home, replace(atom, login=old))
+    container.home.state.unlink()
+    container.sync()
+    assert wrapped.get() == HELD
+    assert credentials.read_atom(container.home).login == old
+    container.home.state.unlink(missing_ok=True)
+    container.sync()
+    assert credentials.read_atom(container.home).login.accessor != old.accessor
+    assert (wrapped.get(), container.sync().result) == (HELD, "unchanged")
+    assert_clean(container)
+
+
+def test_a_new_login_is_kept_even_beside_a_damaged_store(wrapped: Byov) -> None:
+    """Where the old one lets nobody in, nothing heals without it: what is confirmed is kept, and fetches the rest."""
+    container = wrapped.container
+    damage(container)
+    synchroniser = container.synchroniser()
+    with container.home.lock():
+        synchroniser._renewal.fetch("lost")
+    half = container.synchroniser().sealed_state.environment()
+    assert half.login is not None
+    assert logs_in(container, half.login)
+    assert container.sync().result == "updated"
+    assert wrapped.get() == HELD
+    assert_clean(container)
