@@ -125,6 +125,7 @@ class Synchroniser:
 
     def _tell_examined(self) -> None:
         self.reporter.examined = self._switching.examined
+        self.reporter.hosted_trouble = self.self_check.trouble
         if self._once.switched:
             self.reporter.set_token_facts(None)
 
