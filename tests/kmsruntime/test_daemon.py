@@ -139,6 +139,9 @@ def test_trouble_is_said_once_and_so_is_its_end(enrolled: Container, start: Star
 class Broken:
     """Fails in a way that nobody foresaw."""
 
+    def allowed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (), ()
+
     def sync(self) -> None:
         raise OverflowError("canary-value")
 
@@ -198,6 +201,9 @@ def test_no_wait_ends_the_renewal(seconds: float) -> None:
 
 class Withdrawn:
     """Sources of which no revision has a vault of the customer's any more."""
+
+    def allowed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (), ()
 
     def customer(self, revision: int) -> None:
         return None
