@@ -77,7 +77,8 @@ def genuine_roles(membership: Membership) -> list[Role]:
         log.error("membership_forged", membership=str(membership.pk))
         return []
     roles = list(Role.objects.filter(pk__in=membership.roles))
-    genuine = [role for role in roles if role.may_be_given_in(membership.account_id)]
+    named = [role for role in roles if str(role.pk) in membership.roles]
+    genuine = [role for role in named if role.may_be_given_in(membership.account_id)]
     if len(genuine) < len(roles):
         log.error("role_forged", membership=str(membership.pk), rows=len(roles) - len(genuine))
     return genuine

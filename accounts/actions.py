@@ -1,11 +1,10 @@
 """Changes to who may do what."""
 
-import time
-
 from django.db import transaction
 
 from accounts import audit
 from accounts.models import Account, Membership, Role, SupportStaff, User
+from accounts.rows import by_clock
 
 
 class UnknownRole(Exception):
@@ -37,7 +36,7 @@ def add_member(account: Account, user: User, roles: list[Role], *, actor: User |
         membership = None
     if membership is None:
         membership = Membership(pk=Membership.id_of(account, user), account=account, user=user)
-        membership.generation = int(time.time())  # after any that may be hidden just now
+        membership.generation = by_clock()
     membership.roles = sorted(str(role.pk) for role in roles)
     membership.save()
     names = ", ".join(map(str, roles)) or "no role"
@@ -58,8 +57,9 @@ def add_support_staff(user: User) -> SupportStaff:
     user.is_staff = True
     user.save(update_fields=["is_staff"])
     row = SupportStaff.objects.filter(user=user).first()
-    if row is None:
-        row = SupportStaff(user=user)
+    if row is None or not row.has_valid_signature():
+        SupportStaff.objects.filter(user=user).delete()
+        row = SupportStaff(pk=SupportStaff.id_of(user), user=user, generation=by_clock())
         row.save(force_insert=True)
     return row.verified()
 
@@ -68,5 +68,6 @@ def add_support_staff(user: User) -> SupportStaff:
 def remove_support_staff(user: User) -> None:
     """Their pages are gone with their next request."""
     SupportStaff.objects.filter(user=user).delete()
+    SupportStaff.outdate(SupportStaff.id_of(user))
     user.is_staff = False
     user.save(update_fields=["is_staff"])

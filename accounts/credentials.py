@@ -91,7 +91,7 @@ def start_anew(user: User, email: str, password: str) -> None:
     user.email = email
     user.set_password(password)
     user.factors, user.is_active, user.is_superuser = {}, True, False
-    user.is_staff = support is not None and support.has_valid_signature()
+    user.is_staff = support is not None and support.user_id == user.pk and support.has_valid_signature()
     user.generation = 0  # whatever stands there: what was seen of the row counts
     user.signed()
     written = {name: getattr(user, name) for name in (*User.SIGNED, "generation", "signature")}

@@ -59,12 +59,17 @@ class SupportStaff(SignedModel):
 
     SIGNED = ("user_id",)
     SIGNERS = WEB
+    COMES_BACK = True
 
     user = models.OneToOneField(User, models.CASCADE, related_name="support_staff")
     since = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
         return f"{self.user} of the support staff"
+
+    @staticmethod
+    def id_of(user: User) -> uuid.UUID:
+        return uuid.uuid5(user.pk, "support staff")
 
     @staticmethod
     def includes(user: User) -> bool:
@@ -154,6 +159,7 @@ class Membership(SignedModel):
 
     SIGNED = ("account_id", "user_id", "roles")
     SIGNERS = WEB
+    COMES_BACK = True
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")

@@ -50,6 +50,7 @@ class SignedModel(UuidModel):
     SIGNED: ClassVar[tuple[str, ...]]
     SIGNERS: ClassVar[tuple[str, ...]] = ()
     REMEMBERED: ClassVar[bool] = True  # False: what an earlier row of it grants is judged by other means
+    COMES_BACK: ClassVar[bool] = False  # True: its id follows from what it is about, so that one may be made again
 
     generation = models.PositiveBigIntegerField(default=0, editable=False)
     signature = models.BinaryField(editable=False, max_length=SIGNATURE_BYTES)
@@ -76,6 +77,15 @@ class SignedModel(UuidModel):
     def end(cls, pk: uuid.UUID) -> None:
         """Nothing of this id is believed from here on: also where its row is not found, for it may be hidden until later."""
         memory.remember(cls._name_of(pk))
+
+    @classmethod
+    def has_ended(cls, pk: uuid.UUID) -> bool:
+        return memory.newest(cls._name_of(pk)) >= memory.OVER
+
+    @classmethod
+    def outdate(cls, pk: uuid.UUID) -> None:
+        """As `end`, but for a row of this id that is made later, whose generation begins at `by_clock()`."""
+        memory.remember(cls._name_of(pk), by_clock() + 2)  # one that was made this very second has the next number
 
     @classmethod
     def _name_of(cls, pk: uuid.UUID) -> str:
@@ -151,7 +161,19 @@ class SignedModel(UuidModel):
         """Which of SIGNERS signed the row as it is ("" for the row key); None: it was changed past the application, or is the
         row of an earlier day."""
         signer = self._signer()
-        return None if signer is None or (self.REMEMBERED and self._is_past()) else signer
+        return None if signer is None or not self._is_joined() or (self.REMEMBERED and self._is_past()) else signer
+
+    def _is_joined(self) -> bool:
+        """Whether the rows that were loaded with it are those that it names: whoever may change the schema joins others."""
+        for name, held in self._state.fields_cache.items():
+            relation = self._meta.get_field(name)
+            if not isinstance(relation, models.ForeignKey):
+                continue
+            if getattr(self, relation.attname) != (
+                None if held is None else getattr(held, relation.target_field.attname)
+            ):
+                return False
+        return True
 
     def _signer(self) -> str | None:
         if not self.SIGNERS:
@@ -206,7 +228,12 @@ def _tampered(row: SignedModel) -> RowTampered:
 
 def _remember_deleted(instance: SignedModel, **_: Any) -> None:
     if instance._signer() is not None:  # another's row could have been pushed in among what is deleted
-        memory.remember(instance._name_of(instance.pk))
+        (instance.outdate if instance.COMES_BACK else instance.end)(instance.pk)
+
+
+def by_clock() -> int:
+    """A generation to begin with that is higher than that of any earlier row of the same id."""
+    return int(time.time())
 
 
 def lock_in_order(rows: "models.QuerySet[Any]") -> None:

@@ -36,7 +36,12 @@ class NodeBearer(HttpBearer):
             "node__atom__account__kms", "node__atom__attached_to", "node__atom__kms_settings"
         ).filter(token_hash=token_hash(token), kind__in=self.kinds, node__state__in=self.states)
         credential = next(iter(found), None)  # the hash is unique; first() would add an ordering
-        if credential is None or bytes(credential.token_hash) != token_hash(token):
+        asked = (
+            credential is not None
+            and bytes(credential.token_hash) == token_hash(token)
+            and credential.kind in self.kinds
+        )
+        if credential is None or not asked:
             note_refused(token_hash(token))
             return None
         if not credential.is_valid():

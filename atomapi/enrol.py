@@ -118,7 +118,7 @@ def _enrolment(request: NodeRequest, enrolment_id: uuid.UUID) -> Enrolment:
         pk=enrolment_id, node=request.auth.node_id
     )
     enrolment = found.first()
-    if enrolment is None:
+    if enrolment is None or (enrolment.pk, enrolment.node_id) != (enrolment_id, request.auth.node_id):
         raise Refused("enrolment_unknown", "This enrolment is not known. Start it again.")
     if enrolment.state == Enrolment.State.INTRUDED:
         raise Refused("enrolment_intruded", "This enrolment was stopped: its credentials were opened by somebody else.")

@@ -119,8 +119,8 @@ def rename_atom(atom: Atom, *, name: str, actor: User) -> None:
 @transaction.atomic
 def attach(atom: Atom, environment: Environment, *, actor: User) -> None:
     """Attach an Atom, or move it: its containers get credentials for this environment and lose those for the other."""
-    _refuse_foreign(atom.verified(), environment)
     locked = _locked(atom)  # two moves at once happen one after the other
+    _refuse_foreign(locked, environment)
     current = locked.environment
     if current is not None and current.pk == environment.pk:
         return
@@ -152,7 +152,8 @@ def detach(atom: Atom, *, actor: User) -> None:
 
 
 def _locked(atom: Atom) -> Atom:
-    return Atom.objects.select_for_update(of=("self",), no_key=True).select_related("attached_to").get(pk=atom.pk)
+    rows = Atom.objects.select_for_update(of=("self",), no_key=True).select_related("attached_to")
+    return rows.get(pk=atom.pk).verified(pk=atom.pk)
 
 
 def _refuse_foreign(atom: Atom, environment: Environment) -> None:
@@ -161,7 +162,9 @@ def _refuse_foreign(atom: Atom, environment: Environment) -> None:
 
 
 def _place(atom: Atom, environment: Environment | None, actor: User) -> None:
-    atom.attached_to, atom.attached_at, atom.attached_by = environment, timezone.now(), actor
+    atom.attached_to, atom.attached_at, atom.attached_by = None, None, None
+    if environment is not None:
+        atom.attached_to, atom.attached_at, atom.attached_by = environment, timezone.now(), actor
     atom.attachment_revision += 1
 
 
@@ -184,10 +187,11 @@ def _leave(atom: Atom, environment: Environment, actor: User) -> None:
 def delete_atom(atom: Atom, *, actor: User) -> None:
     """Forget an Atom: its containers lose every credential. Its keys stay in the vault until they are shredded."""
     locked = Atom.objects.select_for_update(no_key=True).filter(pk=atom.pk).first()
-    if locked is None:
+    if locked is None and Atom.has_ended(atom.pk):
         return  # somebody else was quicker
-    environment_id = locked.attached_to_id
+    environment_id = (locked or atom).attached_to_id
     Atom.objects.filter(pk=atom.pk).delete()
+    Atom.end(atom.pk)
     operations.request(
         "vaults.forget_atom",
         account=atom.account,

@@ -81,8 +81,8 @@ class InstallerTokenForm(forms.Form):
 class EnvironmentField(forms.ChoiceField):
     """Environments by the names that are signed, since people choose by them: what was changed past the portal is not offered."""
 
-    def offer(self, environments: Iterable[Environment]) -> None:
-        self._offered = {str(one.pk): one for one in environments if one.has_valid_signature()}
+    def offer(self, environments: Iterable[Environment], membership: Membership) -> None:
+        self._offered = {str(one.pk): one for one in environments if one.is_seen_by(membership)}
         nowhere = [] if self.required else [("", "Unattached")]
         self.choices = [*nowhere, *((pk, one.name) for pk, one in self._offered.items())]
 
@@ -113,7 +113,7 @@ class AtomForm(NamedForm):
     def __init__(self, *args: Any, membership: Membership, may_attach: bool, **kwargs: Any) -> None:
         super().__init__(*args, account=membership.account, **kwargs)
         if may_attach:
-            self.fields["environment"].offer(Environment.objects.visible_to(membership))  # type: ignore[attr-defined]
+            self.fields["environment"].offer(Environment.objects.visible_to(membership), membership)  # type: ignore[attr-defined]
         else:
             del self.fields["environment"]
 
@@ -131,7 +131,7 @@ class AttachForm(forms.Form):
         super().__init__(*args, **kwargs)
         current = atom.environment
         others = Environment.objects.visible_to(membership).exclude(pk__in=[current.pk] if current else [])
-        self.fields["environment"].offer(others)  # type: ignore[attr-defined]
+        self.fields["environment"].offer(others, membership)  # type: ignore[attr-defined]
 
 
 LOSSES_CHANGED = "Nothing was deleted. What goes is not what you confirmed: read again what follows, then confirm it."

@@ -27,9 +27,7 @@ class EnvironmentQuerySet(models.QuerySet["Environment"]):
         environments = self.filter(account=membership.account_id)
         if is_administrator(membership):
             return environments
-        held = {str(role.pk) for role in genuine_roles(membership)}
-        limited = [row for row in environments.exclude(roles=[]) if not held.isdisjoint(row.roles)]
-        shown = [row.pk for row in limited if row.has_valid_signature()]
+        shown = [row.pk for row in environments.exclude(roles=[]) if row.is_seen_by(membership)]
         return environments.filter(Q(roles=[]) | Q(pk__in=shown))
 
 
@@ -72,6 +70,13 @@ class Environment(SignedModel):
     def __str__(self) -> str:
         return self.name
 
+    def is_seen_by(self, membership: Membership) -> bool:
+        """By what is signed, whatever the database was asked."""
+        if not self.has_valid_signature() or self.account_id != membership.account_id:
+            return False
+        held = {str(role.pk) for role in genuine_roles(membership)}
+        return not self.roles or not held.isdisjoint(self.roles) or is_administrator(membership)
+
 
 class AtomQuerySet(models.QuerySet["Atom"]):
     def visible_to(self, membership: Membership) -> "AtomQuerySet":
@@ -88,7 +93,7 @@ class Atom(SignedModel):
     one that was hidden while it was withdrawn is none.
     """
 
-    SIGNED = ("account_id", "name", "type", "attached_to_id", "installer_token")
+    SIGNED = ("account_id", "name", "type", "attached_to_id", "installer_token", "revoked_at")
     SIGNERS = WEB
 
     class Type(models.TextChoices):
@@ -113,6 +118,7 @@ class Atom(SignedModel):
     attached_at = models.DateTimeField(null=True)
     attached_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     installer_token = models.UUIDField(null=True)  # the id of the newest, unless it was withdrawn
+    revoked_at = models.DateTimeField(null=True)  # all of its nodes: what one of them showed until then is nothing
     # Grows with every attach and detach, so that containers notice and fetch other credentials.
     attachment_revision = models.PositiveIntegerField(default=0)
     # Written by vaults: grows when somebody asks its containers for a new at-rest data key.
@@ -187,7 +193,7 @@ class NodeCredential(SignedModel):
     with a wrapped encryption key the first lies inside the store, the second beside it.
     """
 
-    SIGNED = ("node_id", "atom_id", "account_id", "kind", "token_hash")
+    SIGNED = ("node_id", "atom_id", "account_id", "kind", "token_hash", "created_at")
 
     class Kind(models.TextChoices):
         SYNC = "sync", "Sync"
@@ -214,12 +220,15 @@ class NodeCredential(SignedModel):
         return uuid.uuid5(node_id, kind)
 
     def is_valid(self) -> bool:
-        """Whether this row is genuine and still about the Atom and account it was made for."""
+        """Whether this row is genuine, still about the Atom and account it was made for, and of no node that was revoked with
+        all others, which may have been hidden then."""
         atom = self.node.atom
         return (
             self.has_valid_signature()
             and atom.has_valid_signature()
             and (self.atom_id, self.account_id) == (self.node.atom_id, atom.account_id)
+            and self.atom_id == atom.pk
+            and (atom.revoked_at is None or atom.revoked_at < self.created_at)
         )
 
 
@@ -245,7 +254,7 @@ class InstallerToken(SignedModel):
     """Lets one machine enrol as a node of one Atom, once, for 30 to 1,440 minutes. Kept as a hash; atoms/shown_token.py
     has how it is shown to whoever made it."""
 
-    SIGNED = ("atom_id", "account_id", "token_hash", "expires_at", "spent_at", "withdrawn_at")
+    SIGNED = ("atom_id", "account_id", "token_hash", "expires_at", "node_id", "spent_at", "withdrawn_at")
     SIGNERS = WEB
     MINUTES = (30, 1440)
     GRACE = timedelta(minutes=15)  # for a machine that began to enrol in time

@@ -1,5 +1,6 @@
 """What the pages of an Atom and of an environment begin with: who may see it, and what stands around its panel."""
 
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 
 from accounts.access import AccountRequest
@@ -13,6 +14,8 @@ def find_atom(request: AccountRequest, atom_id: object, *related: str) -> Atom:
     visible = Atom.objects.visible_to(request.membership)
     atoms = visible.select_related("attached_to", "account__kms", *related)
     found = get_object_or_404(atoms, pk=atom_id).verified(pk=atom_id, account_id=request.account.pk)
+    if found.attached_to is not None and not found.attached_to.verified().is_seen_by(request.membership):
+        raise Http404
     request.account = found.account  # the same row, with its KMS: the tree asks for that at every Atom
     return found
 
@@ -32,9 +35,10 @@ def atom_page(request: AccountRequest, atom: Atom, entry: str) -> dict[str, obje
 
 def find_environment(request: AccountRequest, environment_id: object) -> Environment:
     """An environment the member sees; 404 otherwise."""
-    return get_object_or_404(Environment.objects.visible_to(request.membership), pk=environment_id).verified(
-        pk=environment_id, account_id=request.account.pk
-    )
+    found = get_object_or_404(Environment.objects.visible_to(request.membership), pk=environment_id)
+    if not found.verified(pk=environment_id, account_id=request.account.pk).is_seen_by(request.membership):
+        raise Http404
+    return found
 
 
 def environment_page(request: AccountRequest, environment: Environment, entry: str) -> dict[str, object]:

@@ -51,6 +51,9 @@ def _revoke(
         transaction.on_commit(lambda: _refused_from_now(made[0]))  # before a worker is woken
         locked = Atom.objects.select_for_update(no_key=True).get(pk=atom.pk)
         ending = (tokens or Q()) | Q(node__in=nodes)
+        if subject == atom:
+            locked.revoked_at = asked_at
+            locked.save(update_fields=["revoked_at"])
         _forget_token(locked, ending)
         _refuse(nodes, ending)
         operation = operations.request(

@@ -57,7 +57,7 @@ def save_extensions(
     Raises StaleRevision, Refused (no_component_value, value_forged, sealed_once), RowTampered, and what sealing.new_save_key
     raises, before anything was written to the database.
     """
-    environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
+    environment = _current(environment)
     _check_revision(environment, expected_revision)
     versions = versions_of(environment.account)
     fields, changes = fields_of(environment.account), list(field_changes)
@@ -79,7 +79,7 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     Returns the revision, 0 when nothing was ever saved. Raises StaleRevision (saved meanwhile), and what save_extensions
     raises for the vault.
     """
-    environment = Environment.objects.select_related("account__kms").get(pk=environment.pk)
+    environment = _current(environment)
     if not environment.extensions_revision:
         return 0
     versions = versions_of(environment.account)
@@ -91,6 +91,12 @@ def republish(environment: Environment, *, above: int, actor: User | str) -> int
     key = sealing.new_save_key(environment)
     write(plan, key, versions, "REPUBLISH", f"sealed anew as revision {plan.revision}", actor)
     return plan.revision
+
+
+def _current(environment: Environment) -> Environment:
+    """As it stands there by now. Raises RowTampered."""
+    found = Environment.objects.select_related("account__kms").get(pk=environment.pk)
+    return found.verified(pk=environment.pk, account_id=environment.account_id)
 
 
 def _plan(
@@ -123,7 +129,7 @@ def write(
     """
     environment = plan.environment
     with transaction.atomic():
-        locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
+        locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk).verified(pk=environment.pk)
         _check_revision(locked, environment.extensions_revision)
         _check_versions(environment, versions)
         write_plan(plan, key, actor)

@@ -133,6 +133,8 @@ def save_connection(
         _check_version(connection, expected_version)
     _check_once([*(spec.id for spec in fields if spec.id), *set(deleted)])
     existing = {field.pk: field for field in connection.fields.verified()} if connection else {}
+    if connection is not None and not existing.keys() >= set(deleted):
+        raise StaleConnection(_edits_since(connection, expected_version))
     renamed = connection is not None and connection.name != name
     target = connection or Connection(account=account)
     target.name = name
@@ -151,6 +153,8 @@ def save_connection(
         Field.objects.bulk_update([one for one in wanted if one.pk in existing], EDITED)
         Field.objects.bulk_create(one for one in wanted if one.pk not in existing)
         target.fields.filter(pk__in=deleted).delete()
+        for pk in set(deleted) & existing.keys():
+            Field.end(pk)
         audit.record(
             account,
             actor=actor,
@@ -176,6 +180,7 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
 
     def write() -> None:
         Connection.objects.filter(pk=connection.pk).delete()
+        Connection.end(connection.pk)
         audit.record(
             account,
             actor=actor,

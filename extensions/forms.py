@@ -103,8 +103,8 @@ class FieldFormSetBase(forms.BaseFormSet):
         return self.existing.get(form.cleaned_data["id"]) if form.cleaned_data.get("id") else None
 
     def deleted(self) -> set[uuid.UUID]:
-        """The stored fields whose deletion was ticked."""
-        return {stored.pk for form in self.deleted_forms if (stored := self._stored(form))}
+        """The stored fields whose deletion was ticked; one that is not found may be hidden, and is not deleted then."""
+        return {form.cleaned_data["id"] for form in self.deleted_forms if form.cleaned_data.get("id")}
 
     def specs(self) -> list[FieldSpec]:
         """The fields as they shall be, in order; deleted and blank rows are left out."""

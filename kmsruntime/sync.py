@@ -95,7 +95,7 @@ class Synchroniser:
             except Exception as error:  # or all would seem well
                 self.reporter.failed(Unforeseen("unexpected", describe_unexpected(error)))
                 raise
-            verdict = DETACHED if outcome.result == "detached" else (OK, "")
+            verdict = DETACHED if self._is_detached() else (OK, "")  # also when nothing is new since
             if outcome.pending:
                 verdict = (PENDING, outcome.pending)
             else:
@@ -103,6 +103,10 @@ class Synchroniser:
             self._tell_examined()
             self.reporter.went_well(*verdict, news=self._once.switched or outcome.result != "unchanged")
             return outcome
+
+    def _is_detached(self) -> bool:
+        header = self.sealed_state.header()
+        return header is not None and not header.environment
 
     def _told(self, problem: RuntimeProblem) -> RuntimeProblem:
         """The problem as it was reported: trouble at the customer's vault by the step that fails."""
@@ -121,6 +125,7 @@ class Synchroniser:
 
     def _tell_examined(self) -> None:
         self.reporter.examined = self._switching.examined
+        self.reporter.hosted_trouble = self.self_check.trouble
         if self._once.switched:
             self.reporter.set_token_facts(None)
 

@@ -50,6 +50,7 @@ class Migration(migrations.Migration):
                 ('provisioned_at', models.DateTimeField(null=True)),
                 ('attached_at', models.DateTimeField(null=True)),
                 ('installer_token', models.UUIDField(null=True)),
+                ('revoked_at', models.DateTimeField(null=True)),
                 ('attachment_revision', models.PositiveIntegerField(default=0)),
                 ('rekey_revision', models.PositiveIntegerField(default=0)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='atoms', to='accounts.account')),

@@ -125,6 +125,8 @@ class EnvironmentPage(SupportPage):
 
     def limited_to(self, environment: Environment) -> str:
         """The roles whose members see it."""
+        if not environment.has_valid_signature():
+            return FORGED
         roles = Role.objects.filter(pk__in=environment.roles)
         return ", ".join(sorted(map(str, roles))) or "Seen by every member"
 
@@ -137,7 +139,7 @@ class AtomPage(SupportPage):
     noun, nouns = "Atom", "Atoms"
     shown = (
         "id", "account", "name", "type", "environment", "attached_at", "attached_by", "status", "created_at", "created_by",
-        "provisioned_at", "attachment_revision", "rekey_revision", "authenticity",
+        "provisioned_at", "attachment_revision", "rekey_revision", "revoked_at", "authenticity",
     )  # fmt: skip
     withheld = ("generation", "signature", "attached_to", "installer_token")
     by_id = ("pk", "account_id", "attached_to_id")

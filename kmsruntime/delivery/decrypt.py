@@ -8,7 +8,7 @@ back are opened already.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ from kmscore.vaultclient.answers import DataKeysBroken, VaultRefused
 from kmscore.vaultclient.client import BATCH_ITEMS, Vault
 from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from kmsruntime.delivery import verify
+from kmsruntime.delivery.helpers import Helpers
 from kmsruntime.delivery.read import Delivery, Sealed
 from kmsruntime.disk.credentials import VaultLogin
 from kmsruntime.errors import DeliveryRefused, listed
@@ -53,7 +54,7 @@ def open_delivery(
     if manifest_row is None:
         raise ValueError("nothing to open")
     opener = _Opener(delivery, manifest_row)
-    with ThreadPoolExecutor(THREADS) as pool, vault_errors():
+    with Helpers(THREADS) as pool, vault_errors():
         at_rest = pool.submit(at_rest_key)
         reader = log_in(vault, login)
         unwrap = partial(_unwrap, reader, delivery.environment)
@@ -68,9 +69,7 @@ def open_delivery(
         return Decrypted(opener.manifest(), opener.values(), at_rest.result())
 
 
-def _batches(
-    pool: ThreadPoolExecutor, reader: Vault, delivery: Delivery, manifest_row: Sealed
-) -> Iterator[dict[str, str]]:
+def _batches(pool: Helpers, reader: Vault, delivery: Delivery, manifest_row: Sealed) -> Iterator[dict[str, str]]:
     """The wrapped keys that are wanted, {id: wrapped}, each once, in full batches as soon as documents give them."""
     wanted: dict[int, dict[str, None]] = {manifest_row.document: {manifest_row.data_key: None}}
     for _, data_key, document, _ in delivery.values.values():
@@ -87,7 +86,7 @@ def _batches(
         yield batch
 
 
-def _documents(pool: ThreadPoolExecutor, read: Callable[[int], Document], numbers: list[int]) -> Iterator[Document]:
+def _documents(pool: Helpers, read: Callable[[int], Document], numbers: list[int]) -> Iterator[Document]:
     """All documents at once, as they come. One is read in this thread: another one and a new connection cost as much."""
     others = [pool.submit(read, number) for number in numbers[1:]]
     yield read(numbers[0])

@@ -42,9 +42,12 @@ class Renewal:
     def in_time(self, *, begun: bool = False) -> None:
         """Ask for new secret_ids when less than a third of their life is left, or go on asking when that was begun.
 
-        What goes wrong is said and tried again with the next sync: the credentials in use are good for long enough.
+        What goes wrong is said and tried again with the next sync: the credentials in use are good for long enough. That is
+        why a damaged store is healed first: what still opens in it would be lost with the new ones.
         """
         try:
+            if not self._sealed_state.keeps_credentials():
+                return
             if begun or self._is_due():
                 self.fetch("renewal")
                 self._say("Took new vault credentials in good time.")

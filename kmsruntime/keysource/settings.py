@@ -23,7 +23,7 @@ from kmsruntime.disk import credentials, files
 from kmsruntime.disk.credentials import AtomCredentials
 from kmsruntime.disk.home import Home, read_document, write_document
 from kmsruntime.disk.typed import built
-from kmsruntime.errors import PortalUnavailable, SettingsRefused, StoreDamaged
+from kmsruntime.errors import PortalUnavailable, RuntimeProblem, SettingsRefused, StoreDamaged
 from kmsruntime.remote.hosted_vault import log_in_as_atom, vault_errors
 from kmsruntime.remote.portal import Portal
 
@@ -74,7 +74,7 @@ class SettingsCache:
     def announce(self, revision: int, current: int) -> None:
         """Remember durably which revision the portal names: after a crash it says so no more (304)."""
         kept = self._read()
-        if revision != kept.announced and max(revision, current) > NEVER_SAVED:
+        if revision != kept.announced and max(revision, current, kept.announced) > NEVER_SAVED:
             self._write(replace(kept, announced=revision))
 
     def is_lower(self, revision: int, current: int) -> bool:
@@ -82,52 +82,75 @@ class SettingsCache:
         return revision < max((current, *self._read().answers))
 
     def settle(self, revision: int) -> None:
-        """The store is sealed for this revision now; older settings are needed no more."""
+        """The store is sealed for this revision now; others are needed no more."""
+        self._keep_only({revision})
+
+    def keep(self, current: int) -> None:
+        """Fetch what the store is sealed for once more when it got lost, while the portal still has it. Best effort."""
+        if current > NEVER_SAVED and current not in self._read().answers:
+            with suppress(RuntimeProblem):  # who needs it meets the same trouble and says it
+                self.newest(current)
+
+    def _forget_above(self, revision: int, current: int) -> None:
+        """After an announced restore: newer settings than this revision are from a future that did not happen.
+
+        Those of the store in use stay until it is switched: without them a wrapped one opens no more.
+        """
+        self._keep_only({number for number in self._read().answers if number <= revision} | {current})
+
+    def _keep_only(self, numbers: set[int]) -> None:
         kept = self._read()
-        answers = {number: answer for number, answer in kept.answers.items() if number >= revision}
-        self._opened = {number: one for number, one in self._opened.items() if number in answers}
+        answers = {number: answer for number, answer in kept.answers.items() if number in numbers}
+        self._opened = {number: one for number, one in self._opened.items() if number in numbers}
         if answers != kept.answers:
             self._write(replace(kept, answers=answers))
 
-    def forget_above(self, revision: int) -> None:
-        """After an announced restore: newer settings than this revision are from a future that did not happen."""
-        kept = self._read()
-        self._opened = {number: one for number, one in self._opened.items() if number <= revision}
-        self._write(replace(kept, answers={number: one for number, one in kept.answers.items() if number <= revision}))
-
     def latest(self, current: int) -> int:
-        """The newest settings there are: the portal's, or with the portal down what is kept. Raises as `fetch`."""
+        """The newest settings there are: the portal's, or with the portal down what is kept. Raises as `newest`."""
         try:
-            answer = self._portal.get("settings", credentials.read_atom(self._home).settings_token).document
+            return self.newest(current)
         except PortalUnavailable:
             return max((current, *self._read().answers))
-        revision = _revision(answer)
-        if self.is_lower(revision, current):
-            raise lower()
-        self.announce(revision, current)
-        return self.fetch(revision) if max(revision, current) > NEVER_SAVED else revision
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def fetch(self, wanted: int) -> int:
-        """Fetch the newest settings, open and keep them. Returns their revision, `wanted` or a newer one.
+    def fetch(self, wanted: int, current: int, *, accept_restore: bool = False) -> None:
+        """See that the announced settings are kept; as `newest` when they are not, and `wanted` may be others then."""
+        if wanted not in self._read().answers or self.is_lower(wanted, current):
+            self.newest(current, accept_restore=accept_restore)
 
-        Raises SettingsRefused, the portal's and the hosted vault's errors.
+    def newest(self, current: int, *, accept_restore: bool = False) -> int:
+        """Ask the portal for its newest settings, open and keep them. Returns their revision.
+
+        Whatever was announced counts no more: nobody vouches for a number that came without settings. current: of the store
+        in use. Only for who holds the lock.
+        Raises SettingsRefused, for settings older than those taken here unless a restore is accepted, the portal's and the
+        hosted vault's errors.
         """
-        if wanted in self._read().answers or wanted in self._opened:
-            return wanted
-        atom = credentials.read_atom(self._home)
-        answer = self._portal.get("settings", atom.settings_token).document
+        atom, answer = self._asked()
         revision = _revision(answer)
-        if revision < wanted:
-            raise lower()
-        self._opened[revision] = self._open(atom, answer)
-        self._write(_Kept(revision, self._read().answers | {revision: answer}))
+        if self.is_lower(revision, current):
+            if not accept_restore:
+                raise lower()
+            self._forget_above(revision, current)
+        if revision not in self._read().answers:
+            self._opened[revision] = self._open(atom, answer)
+        self._take(revision, current, answer)
         return revision
+
+    def _asked(self) -> tuple[AtomCredentials, dict[str, Any]]:
+        atom = credentials.read_atom(self._home)
+        return atom, self._portal.get("settings", atom.settings_token).document
+
+    def _take(self, revision: int, current: int, answer: dict[str, Any]) -> None:
+        kept = self._read()
+        if max(revision, current, kept.announced) > NEVER_SAVED:  # where nobody ever saved any there is no file
+            self._write(_Kept(revision, {revision: answer} | kept.answers))
 
     def open(self, revision: int) -> OpenedSettings:
         """Settings that are kept, opened with the Atom's login at the hosted vault, once; fetched again when they got lost.
 
+        Writes nothing: `get` and `exec` open a store beside a run that changes it.
         Raises SettingsRefused, the hosted vault's errors, the portal's when nothing is kept.
         """
         if revision not in self._opened:
@@ -140,8 +163,11 @@ class SettingsCache:
             return self._open(credentials.read_atom(self._home), answer)
         if revision <= NEVER_SAVED:
             return _hosted(revision)
-        if self.fetch(revision) == revision:
-            return self._opened[revision]
+        atom, answer = self._asked()
+        if _revision(answer) == revision:
+            return self._open(atom, answer)
+        if _revision(answer) < revision:
+            raise lower()
         raise SettingsRefused(
             "settings_missing",
             f"{self._home.settings} lacks the settings the store is sealed for: restore it, or enrol this container again.",
@@ -169,7 +195,10 @@ class SettingsCache:
         """What is kept, read again only when the file was replaced. Raises StoreDamaged, StorageFailed."""
         signature = files.signature(self._home.settings)
         if signature != self._signature:
-            self._kept, self._signature = self._decoded(), signature
+            before, self._kept, self._signature = self._kept, self._decoded(), signature
+            for number, answer in self._kept.answers.items():
+                if before.answers.get(number) != answer:  # another run took these, perhaps after a restore
+                    self._opened.pop(number, None)
         return self._kept
 
     def _decoded(self) -> _Kept:

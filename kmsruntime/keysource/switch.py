@@ -16,7 +16,7 @@ from kmscore.backoff import backoff_seconds
 from kmscore.byov.preflight import verdict
 from kmscore.byov.verdicts import Step
 from kmsruntime.errors import RuntimeProblem
-from kmsruntime.keysource.settings import SettingsCache, lower
+from kmsruntime.keysource.settings import SettingsCache
 from kmsruntime.keysource.sources import CustomerVaultClient, KeySources
 from kmsruntime.store.format import Store
 from kmsruntime.store.sealed_state import SealedState
@@ -71,26 +71,31 @@ class VaultSwitch:
         """
         current = held.header.settings_revision
         wanted = self._settings.wanted(current)
-        if wanted == current:
+        is_lower = self._settings.is_lower(wanted, current)  # or the portal has lost a switch that is pending
+        if wanted == current and not is_lower:
             self.pending = None
+            self._settings.keep(current)
             return False
-        if self._settings.is_lower(wanted, current):
-            if not accept_restore:
-                raise lower()
-            self._settings.forget_above(wanted)
-        if self.pending is not None and self.pending.revision == wanted and time.monotonic() < self._again:
+        if not is_lower and self._is_waiting(wanted):
             return False
-        wanted, sentence = self._tried(held, wanted)
+        wanted, sentence = self._tried(held, wanted, accept_restore)
         if not sentence:
             self.pending, self._failures = None, 0
-            return True
+            return wanted != current
         self._note(wanted, sentence)
         return False
 
-    def _tried(self, held: Store, wanted: int) -> tuple[int, str]:
-        """The revision that was tried and why it did not succeed, "" when it did."""
+    def _is_waiting(self, wanted: int) -> bool:
+        return self.pending is not None and self.pending.revision == wanted and time.monotonic() < self._again
+
+    def _tried(self, held: Store, wanted: int, accept_restore: bool) -> tuple[int, str]:
+        """The revision that was tried and why it did not succeed, "" when it did, or when it is the store's own."""
+        current = held.header.settings_revision
         try:
-            wanted = self._settings.fetch(wanted)
+            self._settings.fetch(wanted, current, accept_restore=accept_restore)
+            wanted = self._settings.wanted(current)
+            if wanted == current:
+                return wanted, ""
             customer = self._sources.customer(wanted)
             found = self.examined = examine(customer)
             if not found.code:

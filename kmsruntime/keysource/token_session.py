@@ -1,7 +1,8 @@
 """The customer's token over time: looked up once, renewed when due, dropped when it cannot be kept.
 
-As Spring Vault's LifecycleAwareSessionManager, with two differences: an outage never drops the token, and what happened is
-told (`facts`). Waiting is on the monotonic clock; moments that are told are on the wall clock.
+As Spring Vault's LifecycleAwareSessionManager, with three differences: an outage never drops the token, in between it is
+seen every few minutes whether the token lives, and what happened is told (`facts`). Waiting is on the monotonic clock;
+moments that are told are on the wall clock.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from kmscore.vaultclient.answers import VaultError, VaultMisconfigured, VaultRef
 from kmscore.vaultclient.client import Vault
 
 MOST_WAIT: Final = 60.0
+LOOK_SECONDS: Final = 300.0  # between two looks at a token that is renewed later, or never
 JITTER: Final = 0.2
+LIVES: Final = ("", "token_lookup_denied", "token_use_limited", "renewal_denied")  # problems of one that opens a store
 
 
 class TokenSession:
@@ -50,6 +53,8 @@ class TokenSession:
         self._token: Token | None = None
         self._forecast: Forecast | None = None
         self._due: float | None = ticks()
+        self._look: float | None = None  # when it is to be seen whether the token lives, without renewing it
+        self._standing = ""  # the problem that stays while it lives
         self._lease_ends = 0.0
         self._failures = 0
         self._looked_up_at: int | None = None
@@ -59,19 +64,32 @@ class TokenSession:
 
     def due(self, now: float) -> bool:
         """Whether `renew` has something to do. now: of the monotonic clock."""
-        return self._due is not None and now >= self._due
+        return self.seconds_left(now) == 0
 
     def seconds_left(self, now: float) -> float | None:
         """Until `renew` has something to do, None when it never has again. now: of the monotonic clock."""
-        return None if self._due is None else max(self._due - now, 0)
+        moments = [one for one in (self._due, self._look) if one is not None]
+        return max(min(moments) - now, 0) if moments else None
 
     def renew(self) -> None:
-        """Look the token up the first time, renew it later. Raises nothing: what went wrong is `problem`."""
+        """Look the token up the first time, renew it later; in between see whether it lives.
+
+        Raises nothing: what went wrong is `problem`.
+        """
+        if self._is_only_to_be_seen():
+            outage = self._attempt(self._see)
+            if outage:
+                self._look = self._again(outage)
+            return
         outage = self._attempt(self._look_up if self._token is None else self._renew)
         if outage == "refused":
             outage = self._attempt(self._find_out_why)
         if outage:
-            self._try_again(outage)
+            self._due, self._look = self._again(outage), None
+
+    def _is_only_to_be_seen(self) -> bool:
+        now = self._ticks()
+        return self._look is not None and now >= self._look and not (self._due is not None and now >= self._due)
 
     def facts(self) -> dict[str, Any]:
         """For the report: ttl, period, renews_every in seconds; the moments in seconds since 1970; None for unknown or none.
@@ -117,7 +135,7 @@ class TokenSession:
         self._looked_up_at = int(self._wall())
         self._hold(token, None)
         if token.num_uses:  # each renewal would use it up a little more
-            self.problem, self._due = "token_use_limited", None
+            self.problem, self._due, self._look = "token_use_limited", None, None  # and so would each look
 
     def _renew(self) -> None:
         assert self._token is not None
@@ -132,38 +150,61 @@ class TokenSession:
 
     def _hold(self, token: Token, lease: int | None) -> None:
         now = self._ticks()
-        self._token, self._lease_ends, self._failures, self.problem = token, now + token.ttl, 0, ""
+        self._token, self._lease_ends, self._failures = token, now + token.ttl, 0
+        self.problem = self._standing = ""
         self._forecast = forecast(token, self._lifecycle, self._wall(), lease)
         self._due = next_renewal(token, self._lifecycle, now)
+        self._look_later()
 
     def _find_out_why(self) -> None:
-        """A live token may ask for the mounts it can reach, whatever its policy; a dead one may not."""
-        status, _ = self._vault.status_of("GET", "sys/internal/ui/mounts")
-        if status == 200 and self._token is None:
+        if not self._lives():
+            self._bury()
+        elif self._token is None:
             self.problem, self._due = "token_lookup_denied", None  # usable, never renewed, as with Spring
-        elif status == 200:
-            self._drop("renewal_denied", self._lease_ends - self._ticks())
-        elif status == 403 and self._token is None:
-            self._drop("token_invalid", 0)
-        elif status == 403:
-            self._drop("token_expired" if self._ticks() >= self._lease_ends else "token_revoked", 0)
+            self._look_later()
         else:
+            self._drop("renewal_denied", self._lease_ends - self._ticks())
+            self._look_later()
+
+    def _see(self) -> None:
+        if self._lives():
+            self.problem, self._failures = self._standing, 0
+            self._look_later()
+        else:
+            self._bury()
+
+    def _lives(self) -> bool:
+        """A live token may ask for the mounts it can reach, whatever its policy; a dead one may not. Raises VaultError."""
+        status, _ = self._vault.status_of("GET", "sys/internal/ui/mounts")
+        if status not in (200, 403):
             raise VaultMisconfigured("namespace_missing" if status == 404 else "vault_failing", "The vault fails.")
+        return status == 200
+
+    def _look_later(self) -> None:
+        """Of a token in this state it is to be seen whether it goes on living."""
+        self._standing = self.problem
+        self._look = self._ticks() + LOOK_SECONDS * (1 + random.uniform(0, JITTER))  # noqa: S311 as below
+
+    def _bury(self) -> None:
+        if self._token is None:
+            self._drop("token_invalid", 0)
+        else:
+            self._drop("token_expired" if self._ticks() >= self._lease_ends else "token_revoked", 0)
 
     def _drop(self, code: str, left: float) -> None:
         """No more renewals; `left`: seconds the token itself still lives."""
-        self.problem, self.dropped, self._due = code, True, None
+        self.problem, self.dropped, self._due, self._look = code, True, None, None
         if self._forecast is not None:
             foreseen = code == "token_expired" and self._forecast.ends is not None
             because = self._forecast.because if foreseen else "ttl"
             self._forecast = Forecast(None, None, int(self._wall() + max(left, 0)), because, True)
 
-    def _try_again(self, code: str) -> None:
-        """1 s, 2 s, 4 s … a minute; sooner when the token would not live to see it."""
+    def _again(self, code: str) -> float:
+        """The moment for the next try: 1 s, 2 s, 4 s … a minute; sooner when the token would not live to see it."""
         wait = min(2.0**self._failures, MOST_WAIT)
         left = self._lease_ends - self._ticks()
         if left > 0:
             wait = min(wait, left / 4)
         wait *= 1 + random.uniform(0, JITTER)  # noqa: S311 spreads load, hides nothing
         self.problem, self._failures = code, self._failures + 1
-        self._due = self._ticks() + max(wait, LEAST_WAIT)
+        return self._ticks() + max(wait, LEAST_WAIT)

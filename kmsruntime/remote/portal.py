@@ -26,8 +26,17 @@ ANSWER_BYTES: Final = 64 * 1024 * 1024
 CONNECT_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 20.0  # between two pieces of an answer
 ANSWER_SECONDS: Final = 120.0  # from when a request is sent to the end of its answer
-_CODE_CHARACTERS: Final = 64
 _SENTENCE_CHARACTERS: Final = 300
+REFUSED: Final = "portal_refused"  # by a code that is none of:
+CODES: Final = frozenset(  # of the API's refusals, as docs/api.md has them
+    {
+        *("installer_token_unknown", "installer_token_spent", "installer_token_expired", "installer_token_withdrawn"),
+        *("installer_token_in_use", "credential_unknown", "credential_taken", "kms_inactive", "record_forged"),
+        *("enrolment_unknown", "enrolment_intruded", "too_many_deliveries", "nothing_to_confirm", "accessor_unknown"),
+        *("node_exists", "unattached", "not_provisioned", "selfcheck_not_ready", "selfcheck_changed"),
+        *("challenge_unknown", "proof_wrong", "request_invalid", "request_unreadable", "request_too_big"),
+    }
+)
 _ETAG: Final = re.compile(r"[!-~]{1,200}")  # it is sent back: visible ASCII, as RFC 9110 (8.8.3) has it
 _API: Final = "/api/atom/v1/"
 _PROGRAM: Final = f"kms-runtime/{VERSION}"
@@ -142,7 +151,8 @@ def _refusal(address: str, status: int, document: dict[str, Any]) -> RuntimeProb
         return PortalUnavailable("portal_busy", "The portal is at its rate limit; it is asked again later.")
     if not code or not sentence:
         return _not_a_portal(address, f"refuses without the portal's words (status {status})")
-    return PortalRefused(code[:_CODE_CHARACTERS], sentence, status)
+    # Any other could be one of our own: a verdict ("ok"), or what a hand-over or a switch is decided by.
+    return PortalRefused(code if code in CODES else REFUSED, sentence, status)
 
 
 def _failing(status: int, kind: str, content: bytes) -> PortalUnavailable:

@@ -8,16 +8,20 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from kmscore.byov.verdicts import Step, explain
+from kmscore.vaultclient.answers import VaultError
 from kmsruntime import VERSION
 from kmsruntime.disk import credentials
 from kmsruntime.disk.home import Home
-from kmsruntime.disk.state import State, judged, read_state, write_state
+from kmsruntime.disk.state import OK, State, judged, read_state, write_state
 from kmsruntime.errors import RuntimeProblem, StoreDamaged, printable
 from kmsruntime.keysource.switch import PreflightResult
+from kmsruntime.keysource.token_session import LIVES
 from kmsruntime.remote.portal import Portal
 from kmsruntime.store.format import Header, Store
 from kmsruntime.store.sealed_state import SealedState
 
+_CLOSED = "Until that is mended get and exec give nothing, and no restart opens the store."
 _PORTAL_KINDS = ("portal_unavailable", "portal_misconfigured")
 _SENTENCE_CHARACTERS = 300
 _TOKEN_FACTS = frozenset(
@@ -41,20 +45,25 @@ class Reporter:
     """Keeps the verdict of each sync and reports it unless the portal knows it; a report that fails goes with the next.
 
     examined: the customer's vault looked at last; None when this run had no reason to, and what is known of it stands.
+    hosted_trouble: what the hosted vault failed with when it was asked last, None when it did not.
     """
 
     def __init__(self, home: Home, portal: Portal, sealed_state: SealedState) -> None:
         self._home, self._portal, self._sealed_state = home, portal, sealed_state
         self.examined: PreflightResult | None = None
+        self.hosted_trouble: VaultError | None = None
         self.token: dict[str, Any] | None = None
+        self._last: tuple[str, str, bool] | None = None  # verdict, sentence, whether the portal answered
         self._is_token_known = False
 
     def went_well(self, verdict: str, sentence: str, *, news: bool) -> None:
         """news: the store was replaced, or the token's facts changed, so the portal shows something old."""
-        self._tell(verdict, sentence, reachable=True, news=news)
+        self._last = (verdict, sentence, True)
+        self._tell(*self._last, news=news)
 
     def failed(self, problem: RuntimeProblem) -> None:
-        self._tell(problem.code, problem.sentence, reachable=problem.kind not in _PORTAL_KINDS, news=False)
+        self._last = (problem.code, problem.sentence, problem.kind not in _PORTAL_KINDS)
+        self._tell(*self._last, news=False)
 
     def shows_failed_step(self) -> bool:
         """Whether a step of the customer's vault is known to have failed."""
@@ -65,13 +74,25 @@ class Reporter:
         self.token, self._is_token_known = facts, True
 
     def resend(self) -> None:
-        """Report the same verdict once more, with what is known of the token now."""
-        state = read_state(self._home)
-        if state.verdict:
-            self._tell(state.verdict, state.sentence, reachable=True, news=True)
+        """Report the same once more, with what is known of the token now."""
+        if self._last is not None:
+            self._tell(*self._last, news=True)
 
-    def _tell(self, verdict: str, sentence: str, *, reachable: bool, news: bool) -> None:
+    def _beyond_this_process(self, verdict: str, sentence: str) -> tuple[str, str]:
+        """All is well where the store is open; a wrapped one may open to nobody else any more, nor after a restart."""
+        if verdict != OK or not self._sealed_state.is_memory_only():
+            return verdict, sentence
+        if self.hosted_trouble is not None:
+            return self.hosted_trouble.code, f"Hosted vault: {self.hosted_trouble.sentence} {_CLOSED}"
+        problem = str((self.token or {}).get("problem", ""))
+        if problem in LIVES:
+            return verdict, sentence
+        said = explain(Step("token", "failed", problem), key="").sentence
+        return problem, f"Your own vault: {said} {_CLOSED}"
+
+    def _tell(self, verdict: str, sentence: str, reachable: bool, *, news: bool) -> None:
         at = int(time.time())
+        verdict, sentence = self._beyond_this_process(verdict, sentence)
         state = judged(read_state(self._home), verdict, sentence, at)
         preflight = state.preflight if self.examined is None else _steps(self.examined)
         store = _name_of(self._sealed_state.header())  # a run that was killed has told nobody of the one it sealed

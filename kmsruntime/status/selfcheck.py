@@ -14,7 +14,7 @@ from typing import Any, Final
 from kmscore.sealed import selfcheck
 from kmscore.sealed.envelope import SealBroken, open_sealed
 from kmscore.sealed.selfcheck import selfcheck_place
-from kmscore.vaultclient.answers import DataKeysBroken, VaultError, VaultRefused
+from kmscore.vaultclient.answers import DataKeysBroken, VaultError, VaultMisconfigured, VaultRefused, VaultUnavailable
 from kmscore.vaultclient.client import Vault
 from kmscore.vaultclient.mounts import OF_ENVIRONMENTS
 from kmsruntime.disk import credentials
@@ -46,10 +46,14 @@ class SealedSelfCheck:
 
 
 class SelfCheck:
-    """Of one directory; `run` is called by whoever holds no lock of it."""
+    """Of one directory; `run` is called by whoever holds no lock of it.
+
+    trouble: what the hosted vault failed with in the last check that asked it: it was not reached, or no vault answered.
+    """
 
     def __init__(self, home: Home, portal: Portal, vault: Vault, sealed_state: SealedState) -> None:
         self._home, self._portal, self._vault, self._sealed_state = home, portal, vault, sealed_state
+        self.trouble: VaultError | None = None
 
     def run_if_due(self) -> None:
         """Unless this directory was checked within EVERY_SECONDS, by a daemon perhaps."""
@@ -83,11 +87,12 @@ class SelfCheck:
         if test_value.environment != half.environment:
             return SOON_SECONDS  # the Atom has moved; the next sync follows
         self._portal.post("selfcheck/answer", half.sync_token, self._answer(half, half.login, test_value))
-        return EVERY_SECONDS
+        return SOON_SECONDS if self.trouble else EVERY_SECONDS
 
     def _answer(self, half: EnvironmentCredentials, login: VaultLogin, test_value: SealedSelfCheck) -> dict[str, Any]:
         atom = credentials.read_atom(self._home)
         place = selfcheck_place(atom.account, half.environment, test_value.revision, test_value.data_key)
+        self.trouble = None
         try:
             value = open_sealed(self._data_key(login, test_value), test_value.sealed, place)
         except SealBroken:
@@ -97,6 +102,7 @@ class SelfCheck:
         except KeyError:
             return {"code": "data_key_missing"}
         except VaultError as error:
+            self.trouble = error if isinstance(error, VaultUnavailable | VaultMisconfigured) else None
             return {"code": error.code}
         given = selfcheck.answer(selfcheck.digest(value), test_value.challenge, atom.node)
         return {"proof": given.hex(), "revision": test_value.revision}

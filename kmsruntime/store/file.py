@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from kmscore.private_file import MOST_BYTES
 from kmsruntime.disk import files
@@ -20,6 +21,8 @@ from kmsruntime.store import format as store_format
 from kmsruntime.store.format import Front, Header, Store
 from kmsruntime.store.index import Entries
 from kmsruntime.store.keys import AtRestKey, KeyFile, KeySource
+
+LOOKS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +58,31 @@ class StoreFile:
     def read(self) -> Store | None:
         """The store, None when there is none. Raises StoreDamaged, StorageFailed, and the vault's errors.
 
-        A sync may replace store and key between our two reads: then the second look finds both.
+        A sync may replace store, key and settings between our reads: then the second look finds all of them.
         """
-        for look in range(3):
+        for look in range(LOOKS):
             content = files.read_private(self.path)
             if content is None:
                 return None
-            front = store_format.read_front(content)
-            key = self._at_hand(front.header)
-            if key is not None:
-                return front.open(key)
-            if look and files.read_private(self.path) == content:
-                return front.open(self._recovered(front.header))
+            try:
+                found = self._read_as(content, with_vault=look > 0)
+            except RuntimeProblem:
+                if look + 1 == LOOKS or files.read_private(self.path) == content:
+                    raise  # else it is the trouble of a store that is gone
+                continue
+            if found is not None:
+                return found
         raise store_format.damaged()
+
+    def _read_as(self, content: bytes, *, with_vault: bool) -> Store | None:
+        """The store; None when the key's file is missing and its vault is not to be asked, or the store was replaced."""
+        front = store_format.read_front(content)
+        key = self._at_hand(front.header)
+        if key is not None:
+            return front.open(key)
+        if with_vault and files.read_private(self.path) == content:
+            return front.open(self._recovered(front.header))
+        return None
 
     def credentials(self) -> bytes:
         """What a memory_only store holds of the environment's half, although its values may be damaged.

@@ -145,18 +145,38 @@ class SealedState:
         return replace(header, rekey_revision=in_use.rekey_revision, etag="")
 
     def put_credentials(self, half: EnvironmentCredentials) -> None:
-        """Replace the environment's half; what the store holds stays. Raises StorageFailed, StoreDamaged."""
+        """Replace the environment's half; what the store holds stays, unless it is damaged: the half is what fetches it anew.
+
+        Raises StorageFailed.
+        """
         if not self.is_memory_only():
             credentials.write_environment(self._home, half)
             return
-        held = self.store()
-        assert held is not None
+        header, entries = self._kept_beside_credentials()
         known = self.environment()
         if half.sync_token == known.sync_token:  # a hand-over brings logins only
             half = replace(
                 half, sync_exposed=known.sync_exposed, next_sync_token=half.next_sync_token or known.next_sync_token
             )
-        self.put(held.header, held.entries(), self._key_for_credentials(held.header), half)
+        self.put(header, entries, self._key_for_credentials(header), half)
+
+    def _kept_beside_credentials(self) -> tuple[Header, Entries]:
+        """What is held; of a damaged store nothing but the header, which has everything delivered once more."""
+        with suppress(StoreDamaged):
+            held = self.store()
+            assert held is not None
+            return held.header, held.entries()
+        header = self.header()
+        assert header is not None
+        return replace(header, revision=0, etag=""), ()
+
+    def keeps_credentials(self) -> bool:
+        """Whether new credentials can be put beside all that is held; not in a damaged store, which is healed first."""
+        if not self.is_memory_only():
+            return True
+        with suppress(StoreDamaged):
+            return self.store() is not None
+        return False
 
     def put_nothing(self, header: Header, half: EnvironmentCredentials | None = None) -> None:
         """Hold no values (any more), and perhaps another half."""

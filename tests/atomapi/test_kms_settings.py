@@ -90,7 +90,9 @@ def test_a_replaced_sync_credential_ends_the_old_one_at_once(machine: WithSettin
     assert machine.post("credentials/sync", body, new).status_code == 204, "a lost reply is asked for again"
     other = {"sync_hash": "0" * 64}
     assert machine.post("credentials/sync", other, new).json()["code"] == "too_many_requests"
-    NodeCredential.objects.update(created_at=timezone.now() - timedelta(minutes=2))
+    replaced = NodeCredential.objects.get(kind="sync")
+    replaced.created_at = timezone.now() - timedelta(minutes=2)
+    replaced.save()
     taken = {"sync_hash": bytes(NodeCredential.objects.get(kind="settings").token_hash).hex()}
     assert machine.post("credentials/sync", taken, new).json()["code"] == "credential_taken"
     assert machine.get("sync", new).status_code == 200

@@ -17,11 +17,12 @@ import pytest
 
 from kmscore.byov.customer import Lifecycle
 from kmscore.vaultclient.client import Vault
-from kmsruntime.daemon import Daemon
+from kmsruntime.daemon import STOP_SECONDS, Daemon
 from kmsruntime.disk.home import Home
 from kmsruntime.keysource.token_renewer import TokenRenewer
 from kmsruntime.keysource.token_session import TokenSession
 from kmsruntime.store.format import Header
+from tests.kmscore.byov.situations import lying
 from tests.kmsruntime.container import Container, save
 from tests.live import ROOT
 from tests.servers import free_port
@@ -76,6 +77,27 @@ def test_it_stops_at_once_while_waiting(enrolled: Container, start: Start, numbe
     until(lambda: enrolled.home.store.exists())
     process.send_signal(number)
     assert process.wait(60) == 0
+
+
+def test_it_stops_soon_while_the_vault_answers_in_drops(enrolled: Container, start: Start) -> None:
+    """A call made beside others too: of a new data key, while the delivery is opened."""
+    reached = threading.Event()
+
+    def slowly(body: bytes) -> bytes:
+        reached.set()
+        time.sleep(20)
+        return body
+
+    save(enrolled.stage, password="one")
+    config = enrolled.home.read_config()
+    with lying(config.vault, "atrest/datakey", slowly) as address:
+        enrolled.home.write_config(replace(config, vault=address))
+        process = start()
+        assert reached.wait(30)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(60) == 0
+        assert time.monotonic() - began < STOP_SECONDS + 1.5
 
 
 def test_a_second_one_is_refused_and_a_manual_sync_is_not(enrolled: Container, start: Start) -> None:

@@ -13,11 +13,13 @@ import pytest
 from django.db import connection, models
 from django.test import Client
 
-from accounts.models import Membership
+from accounts.models import Membership, Role
+from accounts.privileges import ADMINISTRATOR
 from accounts.rows import RowTampered
 from atoms import actions as atoms
-from atoms.models import NodeCredential, token_hash
+from atoms.models import Atom, Environment, NodeCredential, token_hash
 from kmscore.refused import Refused
+from kmsruntime.disk import credentials
 from operations.work import sweep
 from tests.conftest import Stage
 from tests.kmsruntime.container import Container
@@ -67,6 +69,45 @@ def test_a_made_up_bearer_is_no_containers(portal: LivePortal, enrolled: Contain
             for _ in range(TRIES)
         }
     assert answers <= {401, 403}
+
+
+def test_a_credential_for_settings_fetches_no_values(portal: LivePortal, enrolled: Container) -> None:
+    """On commit 8bea7c4 what lies on a wrapped container's disk in the clear asked for vault credentials, and got them."""
+    settings = credentials.read_atom(enrolled.home).settings_token
+    with lying(NodeCredential, {"kind": "'sync'"}, "kind = 'settings'"):
+        asking = Client(headers={"Authorization": f"Bearer {settings}"})
+        answers = {asking.get("/api/atom/v1/sync").status_code for _ in range(TRIES)}
+    assert answers <= {401, 403}
+
+
+def test_a_role_that_the_membership_does_not_name_is_none(stage: Stage) -> None:
+    """On commit 8bea7c4 a member of any role was an Administrator."""
+    bob = stage.cast.client("bob")
+    page = f"/accounts/{stage.account.code}/audit/"
+    readers = Role.objects.get(name="Readers")
+    with lying(Role, {"id": hexadecimal(readers.pk), "account_id": "NULL"}, f"id = {hexadecimal(ADMINISTRATOR)}"):
+        assert {bob.get(page).status_code for _ in range(TRIES)} == {403}
+
+
+def test_an_environment_that_a_member_does_not_see_stays_hidden(stage: Stage) -> None:
+    """On commit 8bea7c4 it was shown, and attached to."""
+    atoms.set_environment_roles(stage.production, [Role.objects.get(pk=ADMINISTRATOR)], actor=stage.alice)
+    bob = stage.cast.client("bob")
+    page = f"/accounts/{stage.account.code}/environments/{stage.production.pk}/"
+    with lying(Environment, {"roles": "'[]'"}, f"id = {hexadecimal(stage.production.pk)}"):
+        assert {bob.get(page).status_code for _ in range(TRIES)} <= {403, 404}
+
+
+def test_a_node_is_of_no_other_atom(stage: Stage, portal: LivePortal, enrolled: Container) -> None:
+    """On commit 8bea7c4 a machine of an Atom that was attached elsewhere was answered as one of this Atom."""
+    atoms.attach(stage.second, stage.test, actor=stage.alice)
+    sync = credentials.read_environment(enrolled.home).sync_token
+    one, other = hexadecimal(stage.atom.pk), hexadecimal(stage.second.pk)
+    with lying(Atom, {"id": f"CASE id WHEN {one} THEN {other} ELSE {one} END"}, f"id IN ({one}, {other})"):
+        asking = Client(headers={"Authorization": f"Bearer {sync}"})
+        found = [asking.get("/api/atom/v1/sync") for _ in range(TRIES)]
+    places = {one.json()["environment"]["name"] for one in found if one.status_code == 200}
+    assert places <= {"Production"}
 
 
 def test_a_member_of_another_account_is_nobody_here(stage: Stage) -> None:

@@ -112,6 +112,17 @@ def key_versions(recipient: Recipient) -> KeyVersions:
     return KeyVersions(latest, oldest)
 
 
+def has_keys(recipient: Recipient) -> bool:
+    """Whether the vault still has a recipient's in-transit key (identity rotator)."""
+    try:
+        key_versions(recipient)
+    except VaultRefused as refusal:
+        if refusal.status != 404:
+            raise
+        return False
+    return True
+
+
 def rotate_key(recipient: Recipient) -> None:
     """Add a version to a recipient's in-transit key; each call adds one (identity rotator)."""
     as_identity(

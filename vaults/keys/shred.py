@@ -4,6 +4,8 @@ Done by the shred worker alone. It checks itself what allows it: the end of the 
 administrators; the portal's signature on both. Once it has begun there is no way back.
 """
 
+import uuid
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -83,8 +85,9 @@ def withdraw_shred(account: Account, *, actor: User) -> None:
     """Take the request back, as long as it has not begun; the grace period goes on. Raises Refused, RowTampered."""
     if disable.locked(account).state != KmsAccount.State.DISABLED:
         raise Refused("begun", "It has begun; there is no way back.")
-    if disable.withdraw(account):
-        kms_audit.record(account, "SHRED_WITHDRAWN", "The request for shredding at once was taken back", actor=actor)
+    disable.withdraw(account)
+    # Said in any case: it is what decides, and what was asked for may be hidden until later.
+    kms_audit.record(account, "SHRED_WITHDRAWN", "The request for shredding at once was taken back", actor=actor)
 
 
 def _request(account: Account, actor: User | None, run_after: datetime | None) -> Operation:
@@ -143,12 +146,13 @@ def shred_again(account: Account) -> Operation:
 def shred(operation: Operation) -> None:
     """Destroy every key and document of the account, one recipient after the other, each with its proof."""
     _begin(operation)
-    recipients = operation.account.recipients.order_by("pk")
-    total = max(recipients.count(), 1)
-    for recipient in recipients.filter(shredded_at=None):
-        _still_ours(operation)
-        _shred_recipient(operation, recipient.verified())
-        operation.progress(total - recipients.filter(shredded_at=None).count(), total)
+    recipients = list(operation.account.recipients.order_by("pk"))
+    for done, recipient in enumerate(recipients):
+        operation.progress(done, len(recipients))
+        # Not what the row says, which whoever writes there could say before: what the vault says.
+        if recipient.shredded_at is None or calls.has_keys(recipient.verified()):
+            _still_ours(operation)
+            _shred_recipient(operation, recipient.verified())
     mark_lost(
         DataKey.objects.filter(recipient__account=operation.account), DataKey.LostBecause.SHREDDED
     )  # shredded again
@@ -210,15 +214,19 @@ def _check_begun(operation: Operation) -> None:
 
 def _last_deed(account: Account, *deeds: str) -> AuditEntry | None:
     """The newest of these acts about the account; None when an entry since then was changed or is missing."""
+    return next((entry for entry in _deeds(account) if entry.action in deeds), None)
+
+
+def _deeds(account: Account) -> Iterator[AuditEntry]:
+    """What was done with the account's Key Management Service, the newest first, up to an entry that was changed or is missing."""
     following: AuditEntry | None = None
     for entry in account.audit_entries.order_by("-seq").iterator(1000):
         chained = following is None or bytes(following.previous) == entry.link()
         if entry.signed_by() is None or not chained:
-            return None
-        if (entry.type, entry.subject_id) == ("as.atom.kms", str(account.pk)) and entry.action in deeds:
-            return entry
+            return
+        if (entry.type, entry.subject_id) == ("as.atom.kms", str(account.pk)):
+            yield entry
         following = entry
-    return None
 
 
 def _was_disabled_until(account: Account, ends_at: datetime) -> bool:
@@ -233,15 +241,28 @@ def _was_disabled_until(account: Account, ends_at: datetime) -> bool:
 
 
 def _approved_by(operation: Operation) -> list[str]:
-    """Administrators whose genuine, fresh word there is, each once. Anything else counts for nothing."""
+    """Administrators whose genuine, fresh word there is, each once, and stands in the audit log. Nothing else counts."""
     found: dict[str, str] = {}
+    said = _words_given(operation.account)
     for row in operation.shred_approvals.select_related("user"):
         fresh = timezone.now() - row.given_at < APPROVAL_LASTS
-        if row.has_valid_signature() and fresh and row.account_id == operation.account_id and row.user.is_active:
+        told = row.user_id in said and row.account_id == operation.account_id
+        if row.has_valid_signature() and fresh and told and row.user.is_active:
             membership = Membership.objects.filter(account=operation.account_id, user=row.user).first()
             if membership is not None and _may_shred(membership):
                 found[str(row.user_id)] = row.user.email
     return sorted(found.values())
+
+
+def _words_given(account: Account) -> set[uuid.UUID]:
+    """Who asked for shredding at once or approved it, by the audit log, since that was last taken back."""
+    found = set()
+    for entry in _deeds(account):
+        if entry.action in ("SHRED_WITHDRAWN", "DISABLE", "ENABLE", "ACTIVATE"):
+            break
+        if entry.action in ("SHRED_ASKED", "SHRED_APPROVED") and entry.actor_id is not None:
+            found |= {entry.actor_id} if entry.signed_by(for_good=False) in WEB else set()
+    return found
 
 
 def _may_shred(membership: Membership) -> bool:

@@ -129,14 +129,14 @@ def _wrap(enrolment: Enrolment, atom: Atom) -> None:
 
 
 def _atom(node: Node) -> Atom:
-    return Atom.objects.select_related("attached_to", "account__kms").get(pk=node.atom_id)
+    return Atom.objects.select_related("attached_to", "account__kms").get(pk=node.atom_id).verified(pk=node.atom_id)
 
 
 @transaction.atomic
 def request_credentials(node: Node, *, reason: str) -> Enrolment:
     """A node asks for vault credentials again; one that is asking already gets the same hand-over."""
     atom = Atom.objects.select_for_update(of=("self",), no_key=True).select_related("account__kms").get(pk=node.atom_id)
-    KmsAccount.refuse_inactive(atom.account)
+    KmsAccount.refuse_inactive(atom.verified(pk=node.atom_id).account)
     open_states = (Enrolment.State.REQUESTED, Enrolment.State.READY)
     current = node.enrolments.filter(state__in=open_states, attachment_revision=atom.attachment_revision).first()
     if current is not None and not current.is_stale and current.deliveries < Enrolment.DELIVERIES:
@@ -255,7 +255,7 @@ def _check(enrolment: Enrolment) -> None:
     KmsAccount.refuse_inactive(enrolment.node.atom.account)
     if enrolment.installing and enrolment.state != Enrolment.State.CONFIRMED:
         token = InstallerToken.objects.select_related("atom").filter(node=enrolment.node_id).first()
-        if token is None:
+        if token is None or (token.node_id, token.atom_id) != (enrolment.node_id, enrolment.atom_id):
             raise _token_refused("unknown", "is not known")
         _refuse_late(token)
 

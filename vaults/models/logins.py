@@ -50,7 +50,7 @@ class Enrolment(SignedModel):
 
     def is_valid(self) -> bool:
         """Whether this row is genuine and its node still of the Atom it was made for."""
-        return self.has_valid_signature() and self.atom_id == self.node.atom_id
+        return self.has_valid_signature() and self.atom_id == self.node.atom_id == self.node.atom.pk
 
     @property
     def is_stale(self) -> bool:

@@ -90,6 +90,15 @@ def test_detaching_wipes_and_reports(enrolled: Container) -> None:
     assert enrolled.values()["Orders database/password"] == "production"
 
 
+def test_a_detached_container_goes_on_saying_so(enrolled: Container) -> None:
+    """The portal has nothing new for it (304), and it still holds nothing."""
+    fetched(enrolled, password="one")
+    atoms.detach(enrolled.stage.atom, actor=enrolled.stage.alice)
+    for result in ("detached", "unchanged", "unchanged"):
+        assert enrolled.sync().result == result
+        assert enrolled.status()["verdict"] == ContainerReport.objects.get().verdict == "detached"
+
+
 def test_away_and_back_while_the_container_was_off(enrolled: Container) -> None:
     """The environment is the same, the secret_ids for it are destroyed all the same."""
     stage = enrolled.stage

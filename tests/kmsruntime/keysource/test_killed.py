@@ -51,7 +51,9 @@ def two_hours_later() -> None:
     """For the portal, which limits how often a container asks for credentials."""
     hours = timedelta(hours=2)
     Enrolment.objects.update(requested_at=F("requested_at") - hours)
-    NodeCredential.objects.update(created_at=F("created_at") - hours)
+    for credential in NodeCredential.objects.all():
+        credential.created_at -= hours
+        credential.save()
 
 
 Settings = tuple[str, bool]  # mode, wrapped

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from kmsruntime.errors import EXIT_CODES
 from kmsruntime.remote.portal import Portal
 from operations.work import sweep
 from tests.customer import CustomersVault
-from tests.kmscore.byov.situations import serving
+from tests.kmscore.byov.situations import lying, serving
 from tests.kmsruntime.byov_machine import Byov
 from tests.kmsruntime.container import Container, bring_your_own_vault, save
 from tests.servers import free_port
@@ -147,6 +148,63 @@ def test_columns_beside_the_seal_change_nothing(byov: Byov) -> None:
     assert byov.is_sealed_for(3, mode="byov", wrapped=True)
 
 
+# -- only announced -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def announcing(container: Container, revision: int) -> Iterator[None]:
+    """A portal that names this revision of the settings when it delivers; the settings themselves come as they are."""
+
+    def lie(body: bytes) -> bytes:
+        return orjson.dumps(orjson.loads(body) | {"settings_revision": revision})
+
+    config = container.home.read_config()
+    with lying(config.portal, "/sync?", lie) as address:
+        container.home.write_config(replace(config, portal=address))
+        yield
+    container.home.write_config(config)
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 2**62])
+def test_a_number_that_came_without_settings_is_held_against_nobody(byov: Byov, number: int) -> None:
+    """Higher or lower than the truth: the settings themselves say which they are."""
+    container = byov.container
+    save(container.stage, apiKey="new")
+    with announcing(container, number):
+        assert container.command("sync", env=byov.environment).returncode == 0
+    for words in (("sync",), ("sync", "--accept-restore"), ("sync",), ("check",)):
+        done = container.command(*words, env=byov.environment)
+        assert done.returncode == 0, done.stderr
+    assert byov.is_sealed_for(2, mode="byov")
+    assert byov.report().verdict == "ok"
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_where_nobody_ever_saved_settings_it_is_held_against_nobody_either(enrolled: Container, holds: bool) -> None:
+    save(enrolled.stage, password="one")
+    if holds:
+        assert enrolled.command("sync").returncode == 0
+        save(enrolled.stage, password="two")
+    with announcing(enrolled, 7):
+        assert enrolled.command("sync").returncode == 0
+    assert [enrolled.command(*words).returncode for words in (("sync",), ("sync", "--accept-restore"))] == [0, 0]
+    assert enrolled.values()["Orders database/password"] == ("two" if holds else "one")
+    assert enrolled.status()["settings_revision"] == 1
+
+
+def test_settings_that_were_announced_and_never_taken_jam_nothing(enrolled: Container) -> None:
+    """A row that a writer at the database puts in, and takes away again; nobody sealed anything."""
+    save(enrolled.stage, password="one")
+    assert enrolled.command("sync").returncode == 0
+    save(enrolled.stage, password="two")
+    KmsSettings.objects.bulk_create([KmsSettings(atom=enrolled.stage.atom, revision=7)])
+    done = enrolled.command("sync")
+    assert (done.returncode, "[answer_invalid]" in done.stderr) == (84, True)
+    KmsSettings.objects.all().delete()
+    assert [enrolled.command(*words).returncode for words in (("sync",), ("sync", "--accept-restore"))] == [0, 0]
+    assert enrolled.status()["verdict"] == "ok"
+
+
 # -- of somebody else ---------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +271,16 @@ def test_settings_rolled_back_are_refused_until_a_restore_is_accepted_once(byov:
     refused(byov, "settings_lower")
 
 
+def test_a_restore_that_cannot_be_followed_yet_closes_no_store(byov: Byov) -> None:
+    container, old, token = byov.container, rows(byov.atom), byov.token
+    byov.turn_on(wrapped=True)
+    assert container.command("sync", env=byov.environment).returncode == 0
+    byov.customer.revoke(token)
+    put_back(byov.atom, *old)
+    assert container.command("sync", "--accept-restore", env=byov.environment).returncode == 0
+    assert (container.status()["verdict"], byov.get()) == ("switch_pending", HELD)
+
+
 # -- the portal is down -------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +309,9 @@ def test_kept_settings_that_were_lost_are_fetched_again(byov: Byov) -> None:
     assert container.command("sync", env=byov.environment).returncode == 0
     container.home.settings.unlink()
     assert byov.get() == HELD
+    assert not container.home.settings.exists(), "get writes nothing beside a run"
+    assert container.command("sync", env=byov.environment).returncode == 0
+    assert sorted(kept(container)["answers"]) == [str(byov.header().settings_revision)]
     container.home.settings.unlink()
     without_portal(byov)
     done = container.command("get", "Orders database", "password", env=byov.environment)

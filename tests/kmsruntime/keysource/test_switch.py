@@ -10,7 +10,11 @@ import pytest
 from atoms import actions as atoms
 from atoms.models import Atom
 from kmscore.byov.customer import CustomerVault
-from kmsruntime.errors import CustomerVaultRefused, CustomerVaultUnavailable
+from kmsruntime.container import Container as Parts
+from kmsruntime.errors import CustomerVaultRefused, CustomerVaultUnavailable, SettingsRefused
+from kmsruntime.store.file import StoreFile
+from kmsruntime.store.format import Header
+from kmsruntime.store.keys import KeySource
 from operations.work import sweep
 from tests.customer import CustomersVault
 from tests.kmsruntime.byov_machine import HELD, Byov, unseal
@@ -18,6 +22,7 @@ from tests.kmsruntime.conftest import Enrolled
 from tests.kmsruntime.container import save
 from tests.live import LivePortal
 from tests.servers import free_port
+from vaults.models import KmsSettings, PropertiesFile
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -242,6 +247,23 @@ def test_a_switch_that_is_pending_is_given_up_by_turning_it_off(held: Byov, monk
     settled(held, held.turn_off(), mode="hosted")
 
 
+def test_a_switch_that_is_pending_ends_with_the_restore_of_a_portal_that_knows_no_such_settings(
+    held: Byov, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the word of whoever restored it, the portal has lost them, and nothing is switched either."""
+    monkeypatch.delenv("VAULT_CACERT")
+    held.turn_on()
+    pending(held, "tls", "tls_ca", mode="hosted", revision=1)
+    KmsSettings.objects.all().delete()
+    PropertiesFile.objects.all().delete()
+    monkeypatch.setenv("VAULT_CACERT", str(held.customer.ca))  # it would succeed now
+    with pytest.raises(SettingsRefused) as caught:
+        held.container.sync()
+    assert (caught.value.code, held.header().source) == ("settings_lower", "hosted")
+    assert held.container.sync(accept_restore=True).pending == ""
+    settled(held, 1, mode="hosted")
+
+
 # -- a live vault that fails -------------------------------------------------------------------------------------------
 
 
@@ -298,3 +320,28 @@ def test_what_was_found_at_the_vault_stays_known_when_nothing_is_new(held: Byov)
     held.turn_off()
     held.container.sync()
     assert held.report().preflight == []
+
+
+# -- beside others -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "wrapped"])
+def test_reading_beside_a_switch_finds_the_store_that_is_there_then(held: Byov, wrapped: bool) -> None:
+    """A `get` has read the old store when a `run` puts another one, another key and other settings in their places."""
+    container = held.container
+    settled(held, held.turn_on(wrapped=wrapped), mode="byov", wrapped=wrapped)
+    asked: list[int] = []
+
+    def source(header: Header) -> KeySource:
+        if not asked:
+            held.turn_on(wrapped=wrapped)
+            container.sync()
+        asked.append(header.settings_revision)
+        return Parts(container.home).sources.of(header.settings_revision)
+
+    for path in container.directory.glob("at-rest-key.*"):  # or nothing has to be asked for
+        path.unlink()
+    store = StoreFile(container.home, container.home.read_config(), source).read()
+    assert store is not None
+    assert store.header.settings_revision == held.header().settings_revision == 3
+    assert HELD.encode() in store.open_all()

@@ -14,6 +14,7 @@ import pytest
 
 from kmscore.byov.customer import Lifecycle
 from kmscore.vaultclient.client import Vault
+from kmsruntime.keysource import token_session
 from kmsruntime.keysource.token_session import TokenSession
 from tests.kmscore.byov.situations import configured_openbao, lying
 from tests.kmsruntime.misbehaving import Misbehaving, misbehaving
@@ -188,6 +189,72 @@ def test_tokens_that_are_never_renewed(
     on.live(1.5)
     assert (on.attempts, on.facts["because"], on.facts["problem"]) == (1, because, problem)
     assert (on.facts["renews_every"], on.facts["next_renewal"]) == (None, None)
+
+
+SEEN_OFTEN = 0.3  # instead of every few minutes
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "before", "after"),
+    [
+        ((), {"period": "24h"}, "", "token_revoked"),
+        ((), {"ttl": "1h", "renewable": False}, "", "token_revoked"),
+        ((RENEW,), {"period": "24h"}, "token_lookup_denied", "token_invalid"),
+    ],
+    ids=["renewed in a day", "never renewed", "not looked up"],
+)
+def test_a_token_that_is_not_renewed_soon_is_seen_to_be_dead_soon(
+    scene: Callable[..., Scene],
+    monkeypatch: pytest.MonkeyPatch,
+    policy: tuple[str, ...],
+    options: dict[str, Any],
+    before: str,
+    after: str,
+) -> None:
+    monkeypatch.setattr(token_session, "LOOK_SECONDS", SEEN_OFTEN)
+    on = scene(*policy, **options)
+    on.live(5, lambda: on.attempts >= 4)
+    assert (on.facts["problem"], on.facts["dropped"], on.facts["renewed_at"]) == (before, False, None)
+    on.root.call("POST", "auth/token/revoke", {"token": on.token})
+    on.live(5, lambda: on.facts["dropped"])
+    assert on.facts["problem"] == after
+    assert not on.session.due(time.monotonic() + 1e6)
+
+
+def test_a_token_that_is_dropped_and_lives_is_seen_to_end(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_session, "LOOK_SECONDS", SEEN_OFTEN)
+    on = scene(LOOKUP, period="4s")
+    on.live(5, lambda: on.facts["dropped"])
+    assert on.facts["problem"] == "renewal_denied"
+    on.live(8, lambda: on.facts["problem"] != "renewal_denied")
+    assert (on.facts["problem"], on.is_alive) == ("token_expired", False)
+
+
+def test_looking_uses_up_no_token(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_session, "LOOK_SECONDS", SEEN_OFTEN)
+    on = scene(ttl="60s", num_uses=5)
+    on.live(1.5)
+    assert (on.attempts, on.facts["problem"]) == (1, "token_use_limited")
+
+
+def test_a_vault_that_does_not_answer_a_look_is_said_until_it_does(
+    server: OpenBao, scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stood before it stands again, and nothing is renewed for it."""
+    monkeypatch.setattr(token_session, "LOOK_SECONDS", SEEN_OFTEN)
+    on = scene(RENEW, period="24h")
+    on.session = TokenSession(Vault(server.address, token=on.token, timeout=(0.3, 0.3)), QUICK)
+    on.live(3, lambda: on.attempts >= 2)
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        on.live(5, lambda: on.facts["problem"] == "vault_timeout")
+        assert (on.facts["problem"], on.facts["dropped"]) == ("vault_timeout", False)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    on.live(8, lambda: on.facts["problem"] != "vault_timeout")
+    assert (on.facts["problem"], on.facts["renewed_at"]) == ("token_lookup_denied", None)
 
 
 def test_an_outage_is_waited_out_and_never_drops_the_token() -> None:

@@ -12,12 +12,15 @@ from dataclasses import replace
 import pytest
 
 from atoms import actions as atoms
+from kmscore.byov.customer import Lifecycle
 from kmscore.vaultclient.answers import VaultError
 from kmsruntime.disk import credentials
 from kmsruntime.disk.state import read_state
 from kmsruntime.enrolment.enrol import NotYet
 from kmsruntime.errors import CustomerVaultRefused
+from kmsruntime.status.selfcheck import EVERY_SECONDS, SOON_SECONDS
 from tests.customer import CustomersVault
+from tests.kmscore.byov.situations import lying
 from tests.kmsruntime.byov_machine import HELD, QUICK, Byov, assert_clean, logs_in, lying_open, secrets_of
 from tests.kmsruntime.container import Container, save
 from tests.live import ROOT
@@ -275,6 +278,57 @@ def test_wrapped_a_revoked_token_is_met_at_the_next_start(wrapped: Byov, start: 
     assert lines.count("[token_invalid]") == 1
 
 
+def test_wrapped_a_token_that_ended_is_not_well_although_the_store_is_open(held: Byov, start: Start) -> None:
+    """`run` has the key in its memory and goes on; `get`, `exec` and the next start have nothing any more."""
+    held.turn_on(file=held.file(lifecycle=QUICK, token=held.customer.make_token(held.key, period="4s")), wrapped=True)
+    process = start(held.environment)
+    until(lambda: has_taken_over(held))
+    until(told("ok"))
+    held.customer.revoke(held.token)
+    until(told("token_revoked"))
+    held.container.after_more_syncs()
+    assert process.poll() is None
+    found = held.container.status()
+    assert (found["verdict"], held.report().verdict) == ("token_revoked", "token_revoked")
+    assert "The token was revoked. Until that is mended get and exec give nothing" in found["sentence"]
+    refused(held, *STARTS[0], exit_code=82, code="token_invalid")
+    held.turn_on(wrapped=True)
+    until(told("ok"), 40)
+    assert (held.get(), held.container.status()["verdict"]) == (HELD, "ok")
+
+
+def test_wrapped_a_vault_that_is_away_is_not_well_although_the_store_is_open(
+    held: Byov, own_vault: CustomersVault, start: Start
+) -> None:
+    token = own_vault.make_token(held.key, period="60s")
+    hasty = Lifecycle(True, refresh_before_expiry=59.5, expiry_threshold=1.0)
+    ways = {"trust_store": str(own_vault.ca), "read_timeout": 0.5, "connection_timeout": 0.5}
+    held.turn_on(file=held.file(own_vault, token=token, lifecycle=hasty, **ways), wrapped=True)
+    start(held.environment)
+    until(lambda: ContainerReport.objects.filter(verdict="ok", token__isnull=False).exists())
+    own_vault.process.send_signal(signal.SIGSTOP)
+    until(told("vault_timeout"))
+    assert held.container.status()["verdict"] == "vault_timeout"
+    own_vault.process.send_signal(signal.SIGCONT)
+    until(told("ok"))
+
+
+def test_wrapped_a_hosted_vault_that_is_away_is_not_well_either(held: Byov) -> None:
+    """It opens the properties file with the customer's token at each start; the self-check asks it every few minutes."""
+    container = held.container
+    held.turn_on(wrapped=True)
+    config = container.home.read_config()
+    with lying(config.vault, "never", bytes) as address:  # it tells no lie: it is a way that can be shut
+        container.home.write_config(replace(config, vault=address))
+        synchroniser = container.synchroniser()
+        synchroniser.sync()
+        assert (synchroniser.self_check.run(), synchroniser.sync().result) == (EVERY_SECONDS, "unchanged")
+        assert container.status()["verdict"] == held.report().verdict == "ok"
+    assert (synchroniser.self_check.run(), synchroniser.sync().result) == (SOON_SECONDS, "unchanged")
+    assert container.status()["verdict"] == held.report().verdict == "vault_unreachable"
+    refused(held, *STARTS[0], exit_code=73, code="vault_unreachable")
+
+
 def test_plain_a_revoked_token_is_reported_and_the_values_are_given(held: Byov, start: Start) -> None:
     held.turn_on(file=held.file(lifecycle=QUICK, token=held.customer.make_token(held.key, period="4s")))
     process = start(held.environment)
@@ -335,3 +389,44 @@ def alive(byov: Byov) -> bool:
     except VaultError:
         return False
     return True
+
+
+# -- a damaged store ---------------------------------------------------------------------------------------------------
+
+
+def damage(container: Container) -> None:
+    """One bit of one value."""
+    content = bytearray(container.home.store.read_bytes())
+    content[-1] ^= 1
+    container.home.store.write_bytes(bytes(content))
+
+
+def test_a_damaged_store_is_healed_before_its_login_is_renewed(wrapped: Byov) -> None:
+    container, atom = wrapped.container, credentials.read_atom(wrapped.container.home)
+    damage(container)
+    old = replace(atom.login, issued=atom.login.issued - 30 * 86400)
+    credentials.write_atom(container.home, replace(atom, login=old))
+    container.home.state.unlink()
+    container.sync()
+    assert wrapped.get() == HELD
+    assert credentials.read_atom(container.home).login == old
+    container.home.state.unlink(missing_ok=True)
+    container.sync()
+    assert credentials.read_atom(container.home).login.accessor != old.accessor
+    assert (wrapped.get(), container.sync().result) == (HELD, "unchanged")
+    assert_clean(container)
+
+
+def test_a_new_login_is_kept_even_beside_a_damaged_store(wrapped: Byov) -> None:
+    """Where the old one lets nobody in, nothing heals without it: what is confirmed is kept, and fetches the rest."""
+    container = wrapped.container
+    damage(container)
+    synchroniser = container.synchroniser()
+    with container.home.lock():
+        synchroniser._renewal.fetch("lost")
+    half = container.synchroniser().sealed_state.environment()
+    assert half.login is not None
+    assert logs_in(container, half.login)
+    assert container.sync().result == "updated"
+    assert wrapped.get() == HELD
+    assert_clean(container)

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from kmsruntime.disk.state import read_state
-from kmsruntime.status.selfcheck import EVERY_SECONDS, read
+from kmsruntime.status.selfcheck import EVERY_SECONDS, SOON_SECONDS, read
 from tests.customer import CustomersVault
 from tests.kmsruntime.byov_machine import Byov
 from tests.kmsruntime.container import Container, save
@@ -75,9 +75,9 @@ def test_a_portal_or_a_vault_that_is_down_raises_nothing(enrolled: Container) ->
 
     enrolled.sync()
     config = enrolled.home.read_config()
-    for wrong in ({"portal": "http://127.0.0.1:1"}, {"vault": "http://127.0.0.1:1"}):
-        enrolled.home.write_config(replace(config, **wrong))
-        assert enrolled.synchroniser().self_check.run() == EVERY_SECONDS
+    for wrong, wait in (("portal", EVERY_SECONDS), ("vault", SOON_SECONDS)):
+        enrolled.home.write_config(replace(config, **{wrong: "http://127.0.0.1:1"}))
+        assert enrolled.synchroniser().self_check.run() == wait
     assert SelfCheckResult.objects.get().code == "vault_unreachable"
 
 

@@ -124,7 +124,7 @@ def test_only_a_fresh_word_of_an_administrator_counts(
     operation = shred.request_shred(stage.account, actor=stage.alice)
     people = {"a reader": stage.cast.bob, "an administrator of another account": stage.cast.charlie}
     person = people.get(who, second_administrator)
-    ShredApproval(operation=operation, account=stage.account, user=person).save(force_insert=True)
+    shred.approve_shred(operation, actor=person)
     if who == "a former administrator":
         accounts.add_member(stage.account, person, [], actor="tests")
     if who == "too late":
@@ -135,6 +135,45 @@ def test_only_a_fresh_word_of_an_administrator_counts(
     operation.refresh_from_db()
     assert operation.error_code == "approval_missing"
     assert key_exists(hosted_vault, recipient_of(stage.production))
+
+
+@pytest.mark.parametrize("kind", ["approval", "operation"])
+def test_a_word_that_was_taken_back_is_none_though_its_row_was_hidden_then(
+    stage: Stage, hosted_vault: HostedVault, second_administrator: User, kind: str
+) -> None:
+    """On commit 8bea7c4 the second one's word was enough then, and destroyed every key."""
+    disabled(stage)
+    operation = shred.request_shred(stage.account, actor=stage.alice)
+    approvals = list(operation.shred_approvals.all())
+    before = Operation.objects.filter(pk=operation.pk).values().get()
+    if kind == "approval":
+        operation.shred_approvals.all()._raw_delete("default")
+    else:
+        Operation.objects.filter(pk=operation.pk).update(state="done")
+    shred.withdraw_shred(stage.account, actor=stage.alice)
+    Operation.objects.filter(pk=operation.pk).update(**before)
+    for row in approvals:
+        models.Model.save_base(row, raw=True)
+    shred.approve_shred(operation, actor=second_administrator)
+    settle("shred")
+    operation.refresh_from_db()
+    assert operation.error_code == "approval_missing"
+    assert key_exists(hosted_vault, recipient_of(stage.production))
+
+
+def test_what_the_database_calls_shredded_is_destroyed_all_the_same(
+    stage: Stage, hosted_vault: HostedVault, second_administrator: User
+) -> None:
+    """On commit 8bea7c4 nothing was destroyed then, and a certificate without a key said that it was."""
+    save(stage, password="destroyed")
+    disabled(stage)
+    Recipient.objects.update(shredded_at=timezone.now())
+    operation = shred.request_shred(stage.account, actor=stage.alice)
+    shred.approve_shred(operation, actor=second_administrator)
+    settle("shred")
+    assert is_destroyed(stage, hosted_vault)
+    named = {one["recipient"] for one in ShredCertificate.objects.get().document["keys"]}
+    assert named == {str(pk) for pk in Recipient.objects.values_list("pk", flat=True)}
 
 
 def test_a_grace_period_shortened_in_the_database_destroys_nothing(stage: Stage, hosted_vault: HostedVault) -> None:
