@@ -23,7 +23,7 @@ from kmscore.sealed.key_list import KeyList, KeyListBroken, ListedKey, key_id_of
 
 LIST_FILE: Final = "portal-keys"
 KEYS_FILE: Final = "signing-keys"
-PROCESSES: Final = ("web", "worker", "shredder")  # those that sign
+PROCESSES: Final = ("web", "worker", "watch", "shredder")  # those that sign
 SIGNATURE_BYTES: Final = 72
 _REMEMBERED: Final = 100_000  # verified signatures; 32 bytes each
 SigningKey = tuple[str, Ed25519PrivateKey]  # whose, and the private half

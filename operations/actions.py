@@ -11,7 +11,7 @@ from accounts.models import Account, User
 from kmscore.refused import Refused
 from operations.models import CURRENT, Operation
 from operations.queue import publish_on_commit
-from operations.work import is_cancellable
+from operations.work import is_cancellable, queue_of
 
 RESUMED = (  # columns that resuming writes
     *("state", "run_after", "current_until", "taken_up", "taken_up_until", "cancel_asked_at", "finished_at"),
@@ -27,7 +27,6 @@ def request(
     title: str,
     actor: User | None,
     environment_id: uuid.UUID | None = None,
-    queue: str = Operation.Queue.INTERACTIVE,
     total: int = 1,
     exclusive_group: str = "",
     run_after: datetime | None = None,
@@ -44,7 +43,7 @@ def request(
         environment_id=environment_id,
         title=title[:200],
         requested_by=actor,
-        queue=queue,
+        queue=queue_of(kind),
         total=total,
         exclusive_group=exclusive_group,
         run_after=begins,

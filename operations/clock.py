@@ -30,10 +30,10 @@ STOP_SECONDS = 5.0  # what a job has to end in; afterwards it ends with the proc
 class Clock:
     """What has its time comes first, the longest overdue of it; between, one after the other, what was not delivered."""
 
-    def __init__(self, queues: Collection[str]) -> None:
-        """queues: those that the worker works for."""
+    def __init__(self, queues: Collection[str], sweep_seconds: float = SWEEP_SECONDS) -> None:
+        """queues: those that the worker works for. sweep_seconds: between two looks at what nobody told it of."""
         self._queues = tuple(queues)
-        self._schedules = [Schedule(self.sweep, SWEEP_SECONDS, ""), *work.schedules(self._queues)]
+        self._schedules = [Schedule(self.sweep, sweep_seconds, ""), *work.schedules(self._queues)]
         now = time.monotonic()
         self._due = [now + jittered(min(one.seconds, FIRST_SECONDS) / 2, 1.0) for one in self._schedules]
         self._undelivered: deque[uuid.UUID] = deque()
@@ -42,6 +42,10 @@ class Clock:
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """What it is at may end; nothing else begins."""

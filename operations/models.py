@@ -84,6 +84,7 @@ class Operation(SignedModel):
         INTERACTIVE = "interactive", "Interactive"  # somebody waits for it
         BULK = "bulk", "Bulk"  # gives way to people
         SHRED = "shred", "Shred"  # done by the shred worker alone, whose credentials no other process has
+        WATCH = "watch", "Watch"  # done by the watch alone, likewise; nobody tells it of them, it looks by itself
 
     UNFINISHED = (State.PENDING, State.RUNNING, State.WAITING)
 

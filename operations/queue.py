@@ -17,7 +17,10 @@ _publisher = ThreadPoolExecutor(1, "publisher")
 
 
 def publish(operation_id: str, queue: str) -> bool:
-    """Queue an operation's id. False: no broker took it in time, which is logged; a worker's clock does the rest."""
+    """Queue an operation's id. False: no broker took it in time, which is logged; a worker's clock does the rest, as it does all
+    of the watch's."""
+    if queue == Operation.Queue.WATCH:
+        return False
     sent = _publisher.submit(current_app.send_task, RUN, (operation_id,), queue=queue, retry=False)
     try:
         sent.result(WITHIN_SECONDS)

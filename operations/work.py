@@ -29,12 +29,13 @@ RETRY_SECONDS = (1.0, 60.0)  # least and most before the next attempt after trou
 PAUSE_SECONDS = 0.5  # between two questions whether people still wait for the vault
 PAUSES = 10  # of these between two steps, at most
 TURN_SECONDS = 120.0  # one turn of long work; then others have theirs
-SWEPT = (Operation.Queue.INTERACTIVE, Operation.Queue.BULK)  # shredding takes the shred worker's credentials
+SWEPT = (Operation.Queue.INTERACTIVE, Operation.Queue.BULK)  # other work takes the credentials of another process
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
     function: Handler
+    queue: str
     cancellable: bool
     admin: bool
 
@@ -87,18 +88,26 @@ class LeaseLost(Exception):
 # -- what is registered ------------------------------------------------------------------------------------------------
 
 
-def handler(kind: str, *, cancellable: bool = False, admin: bool = False) -> Callable[[Handler], Handler]:
+def handler(
+    kind: str, *, queue: str = Operation.Queue.INTERACTIVE, cancellable: bool = False, admin: bool = False
+) -> Callable[[Handler], Handler]:
     """Register the function that does operations of this kind. It must be safe to run twice.
 
+    queue: whose work it is.
     cancellable: it calls `checkpoint` where ending early leaves nothing half done. admin: an Administrator asks for it, so
     only an Administrator ends or resumes it.
     """
 
     def register(function: Handler) -> Handler:
-        _kinds[kind] = _Kind(function, cancellable, admin)
+        _kinds[kind] = _Kind(function, queue, cancellable, admin)
         return function
 
     return register
+
+
+def queue_of(kind: str) -> str:
+    """The queue of operations of this kind."""
+    return _kinds[kind].queue
 
 
 def periodic(seconds: float, queue: str = Operation.Queue.INTERACTIVE) -> Callable[[AnyJob], AnyJob]:
@@ -222,12 +231,12 @@ def checkpoint(operation: Operation, done: int, total: int | None = None, *, fai
             raise Cancelled
         if time.monotonic() > operation.turn_ends:
             raise ResumeAt(timezone.now(), "next_turn", "It goes on in a moment.")
-        if operation.queue == Operation.Queue.INTERACTIVE or not load.is_high():
+        if operation.queue in (Operation.Queue.INTERACTIVE, Operation.Queue.WATCH) or not load.is_high():
             return
         time.sleep(PAUSE_SECONDS)
 
 
-def sweep(limit: int = 200, queues: Collection[str] = SWEPT) -> int:
+def sweep(limit: int = 200, queues: Collection[str] = (*SWEPT, Operation.Queue.WATCH)) -> int:
     """Do everything that is due, what somebody waits for first. Returns how many operations were taken."""
     first = Case(When(queue=Operation.Queue.INTERACTIVE, then=Value(0)), default=Value(1))
     due = Operation.objects.due().filter(queue__in=queues).order_by(first, "requested_at")

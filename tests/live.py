@@ -15,6 +15,7 @@ from tests import guard
 from tests.keys import root_of
 from tests.servers import Valkey, _answers, free_port, start_valkey
 
+WORKING = ("worker", "watch")
 ROOT = Path(__file__).resolve().parent.parent
 running: "list[LivePortal]" = []  # the one that lives as long as the test session and works on the tests' own database
 
@@ -40,6 +41,7 @@ class LivePortal:
                 *("--worker-class", "gthread", "--threads", "8", "--workers", "1", "--log-level", "warning"),
             ],
             "worker": [*("celery", "-A", "kmsportal", "worker", "-Q", "interactive,bulk", "-c", "1", "-l", "WARNING")],
+            "watch": [*("django", "watch")],
         }
         environment = self.environment | {"KMS_CREDENTIALS": f"{self.environment['CREDENTIALS']}/{name}"}
         with (self.directory / f"{name}.log").open("ab") as log:
@@ -61,14 +63,16 @@ class LivePortal:
         process.wait()
 
     def work(self) -> None:
-        """Have a worker."""
-        if "worker" not in self.processes:
-            self.start("worker")
+        """Have a worker and the watch."""
+        for name in WORKING:
+            if name not in self.processes:
+                self.start(name)
 
     def rest(self) -> None:
         """Have none: other tests work on the same database, and do themselves what is due."""
-        if "worker" in self.processes:
-            self.kill("worker")
+        for name in WORKING:
+            if name in self.processes:
+                self.kill(name)
 
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + 30
@@ -93,7 +97,7 @@ class LivePortal:
 
 
 def start_portal(vault: Any, database: str, directory: Path, port: int = 0) -> LivePortal:
-    """Start Valkey, web and worker; returns when web answers."""
+    """Start Valkey, web, worker and watch; returns when web answers."""
     port = port or free_port()
     valkey = start_valkey()
     environment = {
@@ -117,7 +121,7 @@ def start_portal(vault: Any, database: str, directory: Path, port: int = 0) -> L
         guard.REPORT: str(directory / "guard"),
     }
     portal = LivePortal(f"http://127.0.0.1:{port}", vault.address, directory, environment, valkey=valkey)
-    for name in ("web", "worker"):
+    for name in ("web", *WORKING):
         portal.start(name)
     portal.wait_until_up()
     return portal

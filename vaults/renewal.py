@@ -16,6 +16,7 @@ from vaults.models import HeldCredentials
 
 
 @periodic(renewal.EVERY, Operation.Queue.SHRED)
+@periodic(renewal.EVERY, Operation.Queue.WATCH)
 @periodic(renewal.EVERY, Operation.Queue.BULK)
 @periodic(renewal.EVERY)
 def keep_credentials() -> None:

@@ -13,12 +13,12 @@ KEYS_GROUP = "keys"  # exclusive group: what changes an account's keys or roles 
 
 
 def vault_operation(
-    kind: str, *, cancellable: bool = False, admin: bool = False
+    kind: str, *, queue: str = Operation.Queue.INTERACTIVE, cancellable: bool = False, admin: bool = False
 ) -> Callable[[Callable[[Operation], None]], Callable[[Operation], None]]:
     """Register a handler: a vault that is away is asked again, whatever else it refuses has failed."""
 
     def register(function: Callable[[Operation], None]) -> Callable[[Operation], None]:
-        @handler(kind, cancellable=cancellable, admin=admin)
+        @handler(kind, queue=queue, cancellable=cancellable, admin=admin)
         @wraps(function)
         def handle(operation: Operation) -> None:
             try:

@@ -65,6 +65,11 @@ def shred_worker(place: StackDirectory, variables: Mapping[str, str]) -> Child:
     return _worker(place, "shredder", "shred", variables)
 
 
+def watch(place: StackDirectory, variables: Mapping[str, str]) -> Child:
+    """The only one with the credentials to see and destroy logins."""
+    return _child(place, "watch", [sys.executable, str(ROOT / "manage.py"), "watch"], variables)
+
+
 def _worker(place: StackDirectory, name: str, queue: str, variables: Mapping[str, str]) -> Child:
     command = [
         *(sys.executable, "-m", "celery", "-A", "kmsportal", "worker", "-Q", queue, "--concurrency", "1"),

@@ -94,10 +94,12 @@ class Stack:
     def _start_portal(self, openbao: OpenBao, valkey: Valkey, web: dict[str, str]) -> None:
         self._step("Starting web server and workers")
         worker = parts.environment(self.place, openbao, valkey, "worker")
+        watch = parts.environment(self.place, openbao, valkey, "watch")
         shredder = parts.environment(self.place, openbao, valkey, "shredder")
         children = [
             parts.worker(self.place, worker),
             parts.bulk_worker(self.place, worker),
+            parts.watch(self.place, watch),
             parts.shred_worker(self.place, shredder),
             parts.web(self.place, web),
         ]

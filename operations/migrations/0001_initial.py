@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
                 ('title', models.CharField(max_length=200)),
                 ('subject_id', models.UUIDField()),
                 ('environment_id', models.UUIDField(null=True)),
-                ('queue', models.CharField(choices=[('interactive', 'Interactive'), ('bulk', 'Bulk'), ('shred', 'Shred')], default='interactive', max_length=16)),
+                ('queue', models.CharField(choices=[('interactive', 'Interactive'), ('bulk', 'Bulk'), ('shred', 'Shred'), ('watch', 'Watch')], default='interactive', max_length=16)),
                 ('exclusive_group', models.CharField(blank=True, max_length=16)),
                 ('state', models.CharField(choices=[('pending', 'Pending'), ('running', 'Running'), ('waiting', 'Waiting'), ('done', 'Done'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='pending', max_length=16)),
                 ('done', models.PositiveIntegerField(default=0)),

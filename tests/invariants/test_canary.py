@@ -21,7 +21,7 @@ from kmsruntime.disk import credentials
 from kmsruntime.disk.home import Home
 from tests.http import Person
 from tests.invariants.leaks import Scan, forms, session_of
-from tests.live import ROOT, LivePortal, start_portal
+from tests.live import ROOT, WORKING, LivePortal, start_portal
 from tests.raft import RaftVault, raft_vault
 from vaults.hosted.credentials import read_credentials
 
@@ -83,9 +83,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=environment, check=True)
         portal = start_portal(vault, database, directory / "portal")
         portal.environment["KMS_LOG_LEVEL"] = "DEBUG"
-        for name in ("worker", "web"):
+        for name in (*WORKING, "web"):
             portal.kill(name)
-        portal.start("worker")
+        portal.work()
         portal.start("web", application="tests.failing_wsgi:application")
         portal.wait_until_up()
         try:

@@ -208,6 +208,7 @@ PASSWORDS = [
 STARTS = {
     "web": ("gunicorn", "kmsportal.wsgi:application", "--bind", "127.0.0.1:0"),
     "worker": ("celery", "-A", "kmsportal", "worker", "-Q", "interactive", "-c", "1"),
+    "watch": ("manage", "watch"),
 }
 
 
@@ -336,7 +337,7 @@ def test_no_command_runs_with_them(command: str) -> None:
     assert done.stderr == "KMS Portal does not start. KMS_ALLOWED_HOSTS must name the hosts in full, without a *.\n"
 
 
-@pytest.mark.parametrize("name", ["web", "worker"])
+@pytest.mark.parametrize("name", STARTS)
 def test_no_process_starts_without_credentials_of_its_own(name: str) -> None:
     for credentials, says in (
         ("", "Set KMS_CREDENTIALS."),

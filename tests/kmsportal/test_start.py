@@ -67,7 +67,7 @@ def test_the_key_of_sessions_is_webs_and_webs_alone(
 
 def test_no_process_starts_with_anothers_signing_keys(settings: Any, hosted_vault: HostedVault, tmp_path: Path) -> None:
     shutil.copytree(hosted_vault.credentials / "web", tmp_path / "web")
-    for keys, whose in (("all", "web and worker and shredder"), ("backup", "nobody")):
+    for keys, whose in (("all", "web and worker and watch and shredder"), ("backup", "nobody")):
         shutil.copy(hosted_vault.credentials / keys / "signing-keys", tmp_path / "web")
         settings.CREDENTIALS = str(tmp_path / "web")
         signing.use_directories([])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from urllib.parse import urlsplit
 
-from tests.live import LivePortal
+from tests.live import WORKING, LivePortal
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def through(portal: LivePortal, url: str) -> Iterator[None]:
 
 def _restart(portal: LivePortal, url: str) -> None:
     portal.environment["KMS_REDIS_URL"] = url
-    for name in ("web", "worker"):
+    for name in ("web", *WORKING):
         portal.kill(name)
         portal.start(name)
     portal.wait_until_up()

@@ -23,13 +23,13 @@ BULK = Operation.Queue.BULK  # whose workers have no schedule but the sweep
 happened: list[str] = []
 
 
-@handler("tests.undelivered")
+@handler("tests.undelivered", queue=BULK)
 def undelivered(operation: Operation) -> None:
     happened.append(operation.title)
     time.sleep(0.05)
 
 
-@handler("tests.endless")
+@handler("tests.endless", queue=BULK)
 def endless(operation: Operation) -> None:
     while True:
         checkpoint(operation, 0)
@@ -49,10 +49,8 @@ def deaf_queue() -> Iterator[None]:
 
 
 def asked(cast: Cast, title: str, ago: timedelta = timedelta()) -> Operation:
-    more: dict[str, Any] = {"queue": BULK, "run_after": timezone.now() - ago}
-    return actions.request(
-        "tests.undelivered", account=cast.account, subject_id=cast.account.pk, title=title, actor=None, **more
-    )
+    about: dict[str, Any] = {"account": cast.account, "subject_id": cast.account.pk, "title": title}
+    return actions.request("tests.undelivered", **about, actor=None, run_after=timezone.now() - ago)
 
 
 def turn_until(ours: Clock, happened: Callable[[], bool]) -> None:
@@ -78,12 +76,12 @@ def tick() -> None:
 def test_every_schedule_and_whose_it_is() -> None:
     ours = [one for one in work._schedules if one.job.__module__.startswith("vaults.")]
     assert {(one.job.__name__, one.seconds, str(one.queue)) for one in ours} == {
-        ("scan_if_due", 20, "interactive"),
+        ("scan_if_due", 20, "watch"),
         ("revoke_unfinished", 600, "interactive"),
         ("retire_unused", 86400, "interactive"),
         ("rotate_scheduled", 3600, "interactive"),
         ("ask_for_what_is_due", 60, "shred"),
-        *(("keep_credentials", 3600, queue) for queue in ("interactive", "bulk", "shred")),
+        *(("keep_credentials", 3600, queue) for queue in ("interactive", "bulk", "watch", "shred")),
     }
 
 

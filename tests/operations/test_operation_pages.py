@@ -30,6 +30,9 @@ def long(operation: Operation) -> None:
             raise Failed("in_the_way", "Something is in the way.")
 
 
+handler("tests.bulky", queue=Operation.Queue.BULK, cancellable=True)(long)
+
+
 @handler("tests.short")
 def short(operation: Operation) -> None:
     operation.note(name="Production", rows=[{"key": "one", "state": "done"}])
@@ -143,7 +146,7 @@ def test_bulk_work_gives_way_while_people_wait_for_the_vault(cast: Cast, monkeyp
     from operations import load
     from operations.models import Load
 
-    operation = asked(cast, "tests.long", queue=Operation.Queue.BULK)
+    operation = asked(cast, "tests.bulky")
     claimed = Operation.claim(operation.pk)
     assert claimed is not None
     for _ in range(20):

@@ -188,17 +188,17 @@ def rewrap_status(recipient: Recipient, wrapped: str) -> int:
     return as_identity("rotator", call)
 
 
-# -- revoker ------------------------------------------------------------------------------------------------------------
+# -- watch --------------------------------------------------------------------------------------------------------------
 
 
 def roles(mount: str) -> list[str]:
-    """The names of all roles of a mount (identity revoker)."""
-    return as_identity("revoker", lambda client: _keys(lambda: client.auth.approle.list_roles(mount_point=mount)))
+    """The names of all roles of a mount (identity watch)."""
+    return as_identity("watch", lambda client: _keys(lambda: client.auth.approle.list_roles(mount_point=mount)))
 
 
 def secret_ids(mount: str, role: str) -> list[str]:
-    """The accessors of a role's secret_ids; none when there is no such role (identity revoker)."""
-    return as_identity("revoker", lambda client: _secret_ids(client, mount, role))
+    """The accessors of a role's secret_ids; none when there is no such role (identity watch)."""
+    return as_identity("watch", lambda client: _secret_ids(client, mount, role))
 
 
 def _secret_ids(client: Client, mount: str, role: str) -> list[str]:
@@ -216,7 +216,7 @@ def _keys(listed: Callable[[], dict[str, Any]]) -> list[str]:
 
 
 def look_up_secret_id(mount: str, recipient: object, accessor: str) -> dict[str, Any] | None:
-    """What the vault knows of a secret_id (`metadata`, `creation_time` …); None when it is gone (identity revoker)."""
+    """What the vault knows of a secret_id (`metadata`, `creation_time` …); None when it is gone (identity watch)."""
 
     def call(client: Client) -> dict[str, Any] | None:
         try:
@@ -231,14 +231,14 @@ def look_up_secret_id(mount: str, recipient: object, accessor: str) -> dict[str,
             return None
         raise failure
 
-    return as_identity("revoker", call)
+    return as_identity("watch", call)
 
 
 def destroy_secret_id(mount: str, recipient: object, accessor: str) -> None:
-    """Destroy a secret_id; one that is gone already is as good (identity revoker)."""
+    """Destroy a secret_id; one that is gone already is as good (identity watch)."""
     try:
         as_identity(
-            "revoker",
+            "watch",
             lambda client: client.auth.approle.destroy_secret_id_accessor(str(recipient), accessor, mount_point=mount),
         )
         return
@@ -250,8 +250,8 @@ def destroy_secret_id(mount: str, recipient: object, accessor: str) -> None:
 
 
 def delete_role(mount: str, recipient: object) -> None:
-    """Delete a recipient's role: nobody logs in with it any more; one that is gone is as good (identity revoker)."""
-    as_identity("revoker", lambda client: client.auth.approle.delete_role(str(recipient), mount_point=mount))
+    """Delete a recipient's role: nobody logs in with it any more; one that is gone is as good (identity watch)."""
+    as_identity("watch", lambda client: client.auth.approle.delete_role(str(recipient), mount_point=mount))
 
 
 # -- shredder -----------------------------------------------------------------------------------------------------------

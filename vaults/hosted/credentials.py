@@ -34,7 +34,9 @@ IDENTITIES_FILE: Final = "identities.json"
 # Which identities a process holds. Web must never get the worker's: the two together can enrol a runtime.
 HELD: Final[Mapping[str, tuple[str, ...]]] = {
     "web": ("web", "issuer"),
-    "worker": ("provisioner", "rotator", "revoker"),
+    "worker": ("provisioner", "rotator"),
+    # Who destroys logins makes none, and is not who writes down whose they are.
+    "watch": ("watch",),
     # The rotator beside it: whoever destroys keys also proves it, by a rewrap before and after; neither can read.
     "shredder": ("shredder", "rotator"),
     "backup": ("backup",),

@@ -27,7 +27,7 @@ Paths = dict[str, Rule]
 
 ENVIRONMENT_POLICY: Final = "kms-environment"
 ATOM_POLICY: Final = "kms-atom"
-IDENTITIES: Final = ("web", "issuer", "provisioner", "rotator", "revoker", "shredder", "backup")
+IDENTITIES: Final = ("web", "issuer", "provisioner", "rotator", "watch", "shredder", "backup")
 
 # The transit mounts.
 KEYS: Final = (*(mounts.transit for mounts in OF_RECIPIENTS), ATREST)
@@ -82,7 +82,7 @@ def policies(environments_accessor: str, atoms_accessor: str) -> dict[str, str]:
         policy_name("issuer"): _issuer(),
         policy_name("provisioner"): _provisioner(),
         policy_name("rotator"): _rotator(),
-        policy_name("revoker"): _revoker(),
+        policy_name("watch"): _watch(),
         policy_name("shredder"): _shredder(),
         policy_name("backup"): _backup(),
     }
@@ -169,7 +169,7 @@ def _rotator() -> Paths:
     return paths
 
 
-def _revoker() -> Paths:
+def _watch() -> Paths:
     paths: Paths = {}
     for mount in (mounts.logins for mounts in OF_RECIPIENTS):
         # From the vault's own list, not from the database's: a login may hide there.

@@ -1,7 +1,7 @@
 """The portal's sessions with the hosted vault: each identity logged in, its token kept.
 
-A process holds the identities of its own credentials file and no others (web: web, issuer; worker: provisioner, rotator,
-revoker). Tokens are batch tokens of 15 minutes, kept in memory.
+A process holds the identities of its own credentials file and no others (web: web, issuer; worker: provisioner,
+rotator). Tokens are batch tokens of 15 minutes, kept in memory.
 """
 
 import threading

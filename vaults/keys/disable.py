@@ -80,12 +80,12 @@ def disable_kms(account: Account, *, days: int, actor: User) -> KmsAccount:
     return kms
 
 
-@vault_operation("vaults.disable")
+@vault_operation("vaults.disable", queue=Operation.Queue.WATCH)
 def delete_roles(operation: Operation) -> None:
     """Delete every role of an account whose KMS is disabled; nobody logs in with it any more."""
 
     def delete(recipient: Recipient) -> None:
-        ledger.refuse_foreign("revoker", recipient.mounts, recipient.pk, operation.account_id)
+        ledger.refuse_foreign("watch", recipient.mounts, recipient.pk, operation.account_id)
         calls.delete_role(recipient.mounts.logins, recipient.pk)
         now = timezone.now()
         gone = SecretId.objects.filter(recipient_id=recipient.pk, mount=recipient.mounts.logins, destroyed_at=None)

@@ -68,7 +68,6 @@ def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Op
         environment_id=atoms[0].attached_to_id if len(atoms) == 1 else None,
         title=f"New at-rest data keys for {what}",
         actor=actor,
-        queue=Operation.Queue.BULK,
         total=nodes,
     )
     Operation.objects.filter(pk=operation.pk).update(
@@ -80,7 +79,7 @@ def request_rekey(account: Account, atoms: Sequence[Atom], *, actor: User) -> Op
     return operation
 
 
-@handler(KIND, cancellable=True)
+@handler(KIND, queue=Operation.Queue.BULK, cancellable=True)
 def rekey(operation: Operation) -> None:
     """Wait until every enrolled container has reported it; cancelling ends the waiting, not the request."""
     wanted: Mapping[str, int] = operation.details["wanted"]

@@ -73,7 +73,6 @@ def _request(account_id: uuid.UUID, count: int) -> None:
         subject_id=account.pk,
         title=f"Retire {plural(count, 'unused data key')}",
         actor=None,
-        queue=Operation.Queue.BULK,
         total=count,
         exclusive_group=KEYS_GROUP,
     )
@@ -82,7 +81,7 @@ def _request(account_id: uuid.UUID, count: int) -> None:
     kms_audit.record(operation, "RETIRE", message, actor="portal", count=count)
 
 
-@vault_operation(KIND, cancellable=True)
+@vault_operation(KIND, queue=Operation.Queue.BULK, cancellable=True)
 def retire_keys(operation: Operation) -> None:
     """Take them out of their documents, a batch at a time; each is looked at once more right before."""
     keys = DataKey.objects.filter(recipient__account=operation.account_id)

@@ -44,7 +44,6 @@ def request_rotation(account: Account, recipients: Sequence[Recipient], *, actor
         environment_id=recipients[0].environment_id if len(ids) == 1 else None,
         title=f"Rotate the in-transit keys of {one}",
         actor=actor,
-        queue=Operation.Queue.BULK,
         total=max(DataKey.objects.stored().filter(recipient__in=ids).count(), 1),
         exclusive_group=KEYS_GROUP,
     )

@@ -34,7 +34,7 @@ WRITE_SECONDS = 0.25  # seconds
 AGAIN_SECONDS = 60  # after a late one was found: a runtime that has just read the old one has opened it by then
 
 
-@vault_operation(KIND, cancellable=True)
+@vault_operation(KIND, queue=Operation.Queue.BULK, cancellable=True)
 def rotate(operation: Operation) -> None:
     """Rotate, rewrap, wait until saves in flight have ended, read again, refuse earlier versions."""
     _refuse_shredded(operation)

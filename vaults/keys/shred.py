@@ -98,7 +98,6 @@ def _request(account: Account, actor: User | None, run_after: datetime | None) -
         subject_id=account.pk,
         title=f"Shred the keys of {recipients} environments and Atoms",
         actor=actor,
-        queue=Operation.Queue.SHRED,
         total=max(recipients, 1),
         exclusive_group=KEYS_GROUP,
         run_after=run_after,
@@ -143,7 +142,7 @@ def shred_again(account: Account) -> Operation:
 # -- doing --------------------------------------------------------------------------------------------------------------
 
 
-@vault_operation(SHRED)
+@vault_operation(SHRED, queue=Operation.Queue.SHRED)
 def shred(operation: Operation) -> None:
     """Destroy every key and document of the account, one recipient after the other, each with its proof."""
     _begin(operation)

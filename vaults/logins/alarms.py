@@ -70,7 +70,7 @@ def destroyed(alarm: LoginAlarm) -> None:
             return
         if alarm.account is not None:
             message = f"A login as {owner(alarm.mount, alarm.role)[1]} that nobody enrolled was destroyed"
-            kms_audit.record(alarm, "ALARM_DESTROYED", message, actor="revoker")
+            kms_audit.record(alarm, "ALARM_DESTROYED", message, actor="watch")
 
 
 def _lock(alarm: LoginAlarm) -> tuple[LoginAlarm, Account]:

@@ -41,13 +41,13 @@ def wrap_role_ids(operation: Operation) -> None:
     )
 
 
-@vault_operation("vaults.destroy_secret_ids")
+@vault_operation("vaults.destroy_secret_ids", queue=Operation.Queue.WATCH)
 def destroy_secret_ids(operation: Operation) -> None:
     """Destroy every superseded secret_id of an Atom."""
     _destroy(operation, SecretId.objects.filter(atom_id=operation.subject_id).exclude(superseded_at=None))
 
 
-@vault_operation("vaults.leave_environment")
+@vault_operation("vaults.leave_environment", queue=Operation.Queue.WATCH)
 def leave_environment(operation: Operation) -> None:
     """Destroy an Atom's secret_ids for environments it was attached to before its present attachment."""
     revision = Atom.objects.filter(pk=operation.subject_id).values_list("attachment_revision", flat=True).first()
@@ -56,7 +56,7 @@ def leave_environment(operation: Operation) -> None:
         _destroy(operation, issued.filter(attachment_revision__lt=revision))
 
 
-@vault_operation("vaults.forget_atom")
+@vault_operation("vaults.forget_atom", queue=Operation.Queue.WATCH)
 def forget_atom(operation: Operation) -> None:
     """Destroy every secret_id that was ever issued for a deleted Atom."""
     _destroy(operation, SecretId.objects.filter(atom_id=operation.subject_id))
@@ -73,7 +73,7 @@ def _destroy(operation: Operation, secret_ids: QuerySet[SecretId]) -> None:
         operation.progress(done)
 
 
-@vault_operation(alarms.DESTROY, admin=True)
+@vault_operation(alarms.DESTROY, queue=Operation.Queue.WATCH, admin=True)
 def destroy_login(operation: Operation) -> None:
     """Destroy a secret_id that nobody enrolled."""
     alarm = LoginAlarm.objects.select_related("account").filter(pk=operation.subject_id).first()

@@ -24,7 +24,7 @@ TOKENS_LIVE = timedelta(minutes=5)  # what ENVIRONMENT_ROLE and ATOM_ROLE give a
 Credential = tuple[str, str, str]  # mount, role, accessor
 
 
-@vault_operation(revocation.KIND)
+@vault_operation(revocation.KIND, queue=Operation.Queue.WATCH)
 def revoke_nodes(operation: Operation) -> None:
     """Destroy every secret_id of these nodes; only of such that are revoked, whatever the row says."""
     asked = [row["id"] for row in operation.details.get("nodes", [])]
@@ -96,7 +96,7 @@ def _finish(operation: Operation, atom: Atom, known: int, unknown: int) -> None:
         if noted:
             audit.record(
                 atom.account,
-                actor="revoker",
+                actor="watch",
                 type="as.atom",
                 action="REVOKED",
                 subject_id=atom.pk,

@@ -24,6 +24,7 @@ from atoms.models import Node
 from kmscore.vaultclient.answers import VaultError
 from kmscore.vaultclient.client import chunks
 from kmscore.vaultclient.mounts import ATOMS, ENVIRONMENTS
+from operations.models import Operation
 from operations.work import periodic
 from vaults import kms_audit
 from vaults.hosted import calls
@@ -32,7 +33,7 @@ from vaults.models import LoginAlarm, LoginWatch, Recipient, SecretId
 
 log = structlog.get_logger()
 
-EVERY = timedelta(seconds=20)  # so that a login is found within 60 s, whatever else the worker's clock does
+EVERY = timedelta(seconds=20)  # so that a login is found within 60 s, whatever else this process does
 OWN_SECONDS = 35.0  # and a turn, and the pause: within the same 60 s
 PAUSE_SECONDS = 2.0  # a secret_id is issued a moment before its row is written
 SETTLED = timedelta(minutes=10)  # by then the operation that destroys a secret_id has done so
@@ -68,7 +69,7 @@ class Scan:
     destroyed: int
 
 
-@periodic(EVERY.total_seconds())
+@periodic(EVERY.total_seconds(), Operation.Queue.WATCH)
 def scan_if_due() -> Scan | None:
     """A scan, unless one is under way or ended a moment ago; of a vault that fails the watch says since when."""
     now = timezone.now()  # what is in the future, nobody wrote who looked

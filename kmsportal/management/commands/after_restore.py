@@ -60,7 +60,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         restore = self._which(options)
-        use_credentials([options["credentials"] / name for name in ("web", "worker")])
+        use_credentials([options["credentials"] / name for name in ("web", "worker", "watch")])
         if restore.database:
             memory.forget()  # its rows are those of an earlier day, on the operator's word
         try:

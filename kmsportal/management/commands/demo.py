@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 # As which process a command runs; what people decide, their roles and passwords, is web's.
-PROCESS = {"backup": "backup", "sweep": "worker", "watch_logins": "worker"}
+PROCESS = {"backup": "backup", "sweep": "worker", "watch": "watch"}
 
 
 class Command(BaseCommand):
@@ -53,7 +53,8 @@ class Command(BaseCommand):
         try:
             ports = {name: int(number) for name, number in json.loads((place.var / "ports.json").read_text()).items()}
             openbao = OpenBao(place, ports["openbao"], ports["openbao_cluster"])
-            process = "shredder" if "--shred" in words else PROCESS.get(words[0], "web")
+            named = {"--shred": "shredder", "--watch": "watch"}
+            process = next((named[word] for word in words if word in named), PROCESS.get(words[0], "web"))
             environment = parts.environment(place, openbao, Valkey(place, ports["valkey"]), process)
         except (OSError, ValueError, KeyError):
             raise CommandError(f"{place.var} is not a stack's directory.") from None

@@ -340,7 +340,7 @@ MAY: dict[str, set[str]] = {
         ),
         *("read a document of a", "read a document of b", "read a document by the other kind's id"),
     },
-    "revoker": {
+    "watch": {
         "list roles",
         "list Atoms' roles",
         "list secret_ids",

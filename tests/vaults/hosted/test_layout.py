@@ -77,8 +77,8 @@ class TestRecipients:
         _, first = enrol(cast.tokens, recipient, "environments")
         _, second = enrol(cast.tokens, recipient, "environments")
         path = f"auth/environments/role/{recipient}/secret-id"
-        assert status(cast.tokens["revoker"], "POST", f"{path}-accessor/destroy", {"secret_id_accessor": first}) == 200
-        assert cast.tokens["revoker"].call("LIST", path)["data"]["keys"] == [second]
+        assert status(cast.tokens["watch"], "POST", f"{path}-accessor/destroy", {"secret_id_accessor": first}) == 200
+        assert cast.tokens["watch"].call("LIST", path)["data"]["keys"] == [second]
 
     def test_secret_id_metadata_cannot_pose_as_another_environment(self, cast: Cast) -> None:
         role = wrapped(cast.tokens["provisioner"], "GET", f"auth/environments/role/{B}/role-id", seconds=60)

@@ -129,7 +129,7 @@ def test_a_state_written_into_the_database_grants_nothing(stage: Stage) -> None:
         enable_kms(stage.account, actor=stage.alice)
 
 
-def test_the_revoker_cannot_read_what_it_cuts_off(stage: Stage) -> None:
+def test_the_watch_cannot_read_what_it_cuts_off(stage: Stage) -> None:
     save(stage, password="unread")
     for call in (
         ("GET", f"/v1/datakeys/data/{stage.production.pk}/0"),
@@ -137,7 +137,7 @@ def test_the_revoker_cannot_read_what_it_cuts_off(stage: Stage) -> None:
         ("POST", f"/v1/intransit/decrypt/{stage.production.pk}"),
     ):
         with pytest.raises(VaultRefused) as refused:
-            as_identity("revoker", lambda client, call=call: client.adapter.request(*call))
+            as_identity("watch", lambda client, call=call: client.adapter.request(*call))
         assert refused.value.status == 403
 
 

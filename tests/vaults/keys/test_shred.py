@@ -47,7 +47,7 @@ def second_administrator(stage: Stage) -> User:
 def settle(*queues: str) -> None:
     for _ in range(4):
         leases_end()
-        sweep(queues=queues or ("interactive", "bulk"))
+        sweep(queues=queues or ("interactive", "bulk", "watch"))
 
 
 def disabled(stage: Stage) -> KmsAccount:
@@ -182,9 +182,7 @@ def test_a_grace_period_shortened_in_the_database_destroys_nothing(stage: Stage,
     shredding_asked = Operation.objects.filter(kind="vaults.shred")
     shred.ask_for_what_is_due()
     assert not shredding_asked.exists()
-    operations.request(
-        "vaults.shred", account=stage.account, subject_id=stage.account.pk, title="forged", actor=None, queue="shred"
-    )
+    operations.request("vaults.shred", account=stage.account, subject_id=stage.account.pk, title="forged", actor=None)
     settle("shred")
     assert shredding_asked.get().error_code == "record_forged"
     assert key_exists(hosted_vault, recipient_of(stage.production))

@@ -29,7 +29,7 @@ from vaults.keys.rotation import request_rotation_of_all
 from vaults.models import Recipient
 
 pytestmark = pytest.mark.django_db(transaction=True)
-ALL = ("interactive", "bulk", "shred")
+ALL = ("interactive", "bulk", "watch", "shred")
 
 
 def turns(count: int = 6) -> None:
@@ -190,7 +190,7 @@ def test_the_whole_life_of_keys_without_a_queue(enrolled: Container, hosted_vaul
         sweep_command(portal, "worker")
         assert is_rotated(stage, hosted_vault)
         assert alice.post(f"{account}disable/", {"days": "30", "code": stage.account.code}).status_code == 302
-        sweep_command(portal, "worker")
+        sweep_command(portal, "watch", "--watch")
         assert is_disabled(stage, hosted_vault)
         assert alice.post(f"{account}enable/", {}).status_code == 302
         sweep_command(portal, "worker")

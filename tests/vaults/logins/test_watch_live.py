@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from accounts.models import AuditEntry
+from atoms.models import Node
+from atoms.revocation import revoke_node
+from kmscore.vaultclient.answers import VaultRefused
 from kmscore.vaultclient.client import Vault
+from kmsruntime.disk import credentials
 from tests.by_hand import wrapped
 from tests.conftest import HostedVault
 from tests.kmsruntime.container import Container, save
@@ -74,3 +78,20 @@ def forge(vault: HostedVault, environment: str) -> tuple[Vault, str]:
     wrapping = wrapped(issuer, "POST", f"{role}/secret-id", {"metadata": '{"node": "forged"}'}, seconds=60)
     secret_id = server.unwrap_response(wrapping.token)["secret_id"]
     return server.with_token(server.login("environments", role_id, secret_id).token), wrapping.accessor
+
+
+def test_a_revoked_machine_loses_its_logins_within_seconds_without_queue_and_worker(
+    portal: LivePortal, tmp_path: Path
+) -> None:
+    """Only the watch can, and nobody has to tell it."""
+    stage = portal.stage
+    machine = Container(portal, tmp_path / "container").enrol()
+    login = credentials.read_atom(machine.home).login
+    portal.kill("worker")
+    try:
+        revoke_node(Node.objects.get(atom=stage.atom), actor=stage.alice)
+        until(lambda: SecretId.objects.exclude(destroyed_at=None).count() == 2, 5)
+        with pytest.raises(VaultRefused):
+            Vault(portal.vault_address).login(login.mount, login.role_id, login.secret_id)
+    finally:
+        portal.work()
