@@ -59,6 +59,8 @@ class EnvironmentRolesForm(forms.Form):
         "Administrators always do.",
     )
 
+    seen_by = forms.CharField(required=False, widget=forms.HiddenInput)  # as the page showed it; none is of no page
+
     def __init__(self, *args: Any, roles: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         genuine = [role.pk for role in roles if role.has_valid_signature()]  # of a changed one nobody knows which it is

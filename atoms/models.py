@@ -70,6 +70,11 @@ class Environment(SignedModel):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def seen_by(self) -> str:
+        """Its roles as one text, never empty: what a page shows and sends back, so that no newer choice is overwritten."""
+        return " ".join(self.roles) or "everybody"
+
     def is_seen_by(self, membership: Membership) -> bool:
         """By what is signed, whatever the database was asked."""
         if not self.has_valid_signature() or self.account_id != membership.account_id:

@@ -140,7 +140,8 @@ def status(client: Client, route: str, url: str) -> int:
     if route not in POST_ONLY:
         return client.get(url).status_code
     code = client.post(url).status_code
-    return 200 if code == 302 and client.session.get("_auth_user_id") else code
+    # 409: a choice of roles that does not say what it saw is stale, whoever makes it.
+    return 200 if code in (302, 409) and client.session.get("_auth_user_id") else code
 
 
 def test_every_route_has_a_row() -> None:
