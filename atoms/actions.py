@@ -242,8 +242,7 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
     locked = _locked(atom)
     if not has_free_node(locked):
         raise NoFreeNode(f"{atom.name} has its node. Revoke that one first, or make a Molecule for several nodes.")
-    for other in list(atom.installer_tokens.open().select_for_update(no_key=True)):
-        withdraw_installer_token(other, actor=actor)
+    withdraw_open_tokens(atom, actor=actor)
     token = InstallerToken.new_token(atom.type)
     row = InstallerToken(
         account_id=atom.account_id,
@@ -264,6 +263,16 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
         f"Installer token for {atom.name} made, valid {minutes} minutes",
     )
     return row, token
+
+
+@transaction.atomic
+def withdraw_open_tokens(atom: Atom, *, actor: User) -> int:
+    """Withdraw what an Atom has of unused installer tokens, which is one at most. Returns how many."""
+    _locked(atom)
+    tokens = list(atom.installer_tokens.open().select_for_update(no_key=True))
+    for token in tokens:
+        withdraw_installer_token(token, actor=actor)
+    return len(tokens)
 
 
 @transaction.atomic

@@ -33,6 +33,7 @@ ROUTES = {
     "atoms:atom_detach": EDIT,
     "atoms:atom_delete": EDIT,
     "atoms:atom_install": EDIT,
+    "atoms:token_withdraw": EDIT,
     "atoms:node_revoke": EDIT,
     "atoms:atom_revoke": EDIT,
     "atoms:revocation": READ,
@@ -78,6 +79,7 @@ POST_ONLY = {
     "atoms:atom_rename",
     "atoms:environment_rename",
     "atoms:environment_roles",
+    "atoms:token_withdraw",
     "vaults:kms_check",
     "vaults:rotation_schedule",
 }
