@@ -169,6 +169,7 @@ class TreeFilterForm(forms.Form):
             (Atom.Status.ONLINE, "Online"),
             (Atom.Status.OFFLINE, "Offline"),
             (Atom.Status.WARNING, "Cluster issues"),
+            (Atom.Status.REVOKED, "Revoked"),
             (Atom.Status.UNKNOWN, "Never seen"),
         ],
     )

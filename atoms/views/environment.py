@@ -54,7 +54,7 @@ def environment_detail(request: AccountRequest, environment_id: object) -> HttpR
 def _details(request: AccountRequest, environment: Environment) -> dict[str, object]:
     initial = {"roles": environment.roles, "seen_by": environment.seen_by}
     return {
-        "attached": environment.atoms.select_related("attached_by").prefetch_related("nodes"),
+        "attached": environment.atoms.with_last_revoked().select_related("attached_by").prefetch_related("nodes"),
         "rename_form": EnvironmentRenameForm(instance=environment, account=request.account),
         "roles_form": EnvironmentRolesForm(roles=_roles(request), initial=initial),
         "operations": Operation.objects.filter(account=request.account).about(environment.pk).unfinished(),
