@@ -11,6 +11,7 @@ from django.utils import timezone
 from atoms.models import Atom, Node, NodeCredential, token_hash
 from atoms.revocation import revoke_all_nodes, revoke_node
 from tests.conftest import Stage
+from vaults.models import ContainerReport
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -81,3 +82,12 @@ def test_the_tree_asks_no_query_more_for_it(stage: Stage) -> None:
     for atom in (stage.atom, stage.second):
         revoke_node(enrolled(atom), actor=stage.alice)
     assert queries() == before
+
+
+def test_a_container_that_holds_plain_entries_only_is_not_said_to_hold_nothing(stage: Stage) -> None:
+    silent, plain = enrolled(stage.atom, "silent"), enrolled(stage.atom, "plain")
+    ContainerReport.objects.create(node=plain, reported_at=timezone.now(), values=0)
+    for route in ("atoms:atom_detach", "atoms:atom_attach", "atoms:atom_delete"):
+        text = page(stage, route)
+        assert f'<span class="mono">{plain}</span> holds no encrypted values by its last report' in text, route
+        assert f'<span class="mono">{silent}</span> never reported that it holds anything' in text, route
