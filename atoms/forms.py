@@ -84,12 +84,15 @@ class EnvironmentField(forms.ChoiceField):
     """Environments by the names that are signed, since people choose by them: what was changed past the portal is not offered."""
 
     def offer(self, environments: Iterable[Environment], membership: Membership) -> None:
-        self._offered = {str(one.pk): one for one in environments if one.is_seen_by(membership)}
-        nowhere = [] if self.required else [("", "Unattached")]
-        self.choices = [*nowhere, *((pk, one.name) for pk, one in self._offered.items())]
+        self.offered = {str(one.pk): one for one in environments if one.is_seen_by(membership)}
+        first = (
+            "",
+            "Choose…" if self.required else "Unattached",
+        )  # a grant is nobody's first choice: Enter alone makes none
+        self.choices = [first, *((pk, one.name) for pk, one in self.offered.items())]
 
     def clean(self, value: Any) -> Environment | None:
-        return self._offered.get(str(super().clean(value)))
+        return self.offered.get(str(super().clean(value)))
 
 
 class AtomForm(NamedForm):
