@@ -3,12 +3,18 @@
 from django.db import transaction
 
 from accounts import audit
+from accounts.access import is_administrator
 from accounts.models import Account, Membership, Role, SupportStaff, User
-from accounts.rows import by_clock
+from accounts.privileges import ADMINISTRATOR
+from accounts.rows import by_clock, lock_in_order
 
 
 class UnknownRole(Exception):
     """The role is not one of this account's."""
+
+
+class LastAdministrator(Exception):
+    """The account would have no Administrator any more, and nobody who decides what only one may."""
 
 
 @transaction.atomic
@@ -25,12 +31,18 @@ def create_account(name: str, *, code: str | None = None, actor: User | str) -> 
 
 @transaction.atomic
 def add_member(account: Account, user: User, roles: list[Role], *, actor: User | str) -> Membership:
-    """Make a user a member with these roles, or set a member's roles to exactly these. Raises UnknownRole, RowTampered."""
+    """Make a user a member with these roles, or set a member's roles to exactly these.
+
+    Raises UnknownRole, LastAdministrator, RowTampered.
+    """
     if any(role.account_id not in (None, account.pk) for role in roles):
         raise UnknownRole("A role of another account cannot be given here.")
     for row in (account, user, *roles):
         row.verified()
+    lock_in_order(Account.objects.filter(pk=account.pk))  # of two that take each other's role, one is the last
     membership = Membership.objects.filter(account=account, user=user).first()
+    if membership is not None and not any(role.pk == ADMINISTRATOR for role in roles) and _is_last(membership):
+        raise LastAdministrator(f"{user.email} is the only Administrator of {account.code}: make another one first.")
     if membership is not None and not membership.has_valid_signature():
         membership.delete()  # nothing that it says is taken over
         membership = None
@@ -49,6 +61,12 @@ def add_member(account: Account, user: User, roles: list[Role], *, actor: User |
         message=f"{user.email} is a member with {names}",
     )
     return membership
+
+
+def _is_last(membership: Membership) -> bool:
+    """Whether this is the only Administrator of its account who may sign in."""
+    others = Membership.objects.filter(account=membership.account_id, user__is_active=True).exclude(pk=membership.pk)
+    return is_administrator(membership) and not any(map(is_administrator, others))
 
 
 @transaction.atomic

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import audit, quota
-from accounts.models import Account, Role, User
+from accounts.models import Account, AuditEntry, Role, User
 from atoms.models import Atom, Environment, InstallerToken, Node, token_hash
 from atoms.revocation import revoke_node
 from operations import actions as operations
@@ -20,6 +20,14 @@ class EnvironmentInUse(Exception):
 
 class EnvironmentChanged(Exception):
     """The environment was saved meanwhile: it holds something else than was confirmed."""
+
+
+class RolesChanged(Exception):
+    """Who sees the environment was changed meanwhile; nothing was written. `edit`: by whom and when, where that is known."""
+
+    def __init__(self, edit: AuditEntry | None) -> None:
+        super().__init__("The roles with access were changed meanwhile.")
+        self.edit = edit
 
 
 class NoFreeNode(Exception):
@@ -74,8 +82,16 @@ def delete_environment(environment: Environment, *, expected_revision: int, acto
 
 
 @transaction.atomic
-def set_environment_roles(environment: Environment, roles: list[Role], *, actor: User) -> None:
-    """Limit who sees the environment to members with one of these roles (and Administrators); none means everybody."""
+def set_environment_roles(
+    environment: Environment, roles: list[Role], *, expected: str | None = None, actor: User
+) -> None:
+    """Limit who sees the environment to members with one of these roles (and Administrators); none means everybody.
+
+    expected: Environment.seen_by as it was when this was decided, None when nobody asks. Raises RolesChanged.
+    """
+    locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
+    if expected not in (None, locked.seen_by):
+        raise RolesChanged(_last_choice_of_roles(environment))
     environment.roles = sorted(str(role.pk) for role in roles)
     environment.save(update_fields=["roles"])
     names = ", ".join(role.name for role in roles) or "every member"
@@ -88,6 +104,11 @@ def set_environment_roles(environment: Environment, roles: list[Role], *, actor:
         f"{environment.name} is seen by {names}",
         "ROLE",
     )
+
+
+def _last_choice_of_roles(environment: Environment) -> AuditEntry | None:
+    entries = environment.account.audit_entries.filter(type="as.environment", modifier="ROLE")
+    return entries.filter(subject_id=str(environment.pk)).first()
 
 
 # -- Atoms --------------------------------------------------------------------------------------------------------------
@@ -221,8 +242,7 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
     locked = _locked(atom)
     if not has_free_node(locked):
         raise NoFreeNode(f"{atom.name} has its node. Revoke that one first, or make a Molecule for several nodes.")
-    for other in list(atom.installer_tokens.open().select_for_update(no_key=True)):
-        withdraw_installer_token(other, actor=actor)
+    withdraw_open_tokens(atom, actor=actor)
     token = InstallerToken.new_token(atom.type)
     row = InstallerToken(
         account_id=atom.account_id,
@@ -243,6 +263,16 @@ def create_installer_token(atom: Atom, *, minutes: int, actor: User) -> tuple[In
         f"Installer token for {atom.name} made, valid {minutes} minutes",
     )
     return row, token
+
+
+@transaction.atomic
+def withdraw_open_tokens(atom: Atom, *, actor: User) -> int:
+    """Withdraw what an Atom has of unused installer tokens, which is one at most. Returns how many."""
+    _locked(atom)
+    tokens = list(atom.installer_tokens.open().select_for_update(no_key=True))
+    for token in tokens:
+        withdraw_installer_token(token, actor=actor)
+    return len(tokens)
 
 
 @transaction.atomic

@@ -59,6 +59,8 @@ class EnvironmentRolesForm(forms.Form):
         "Administrators always do.",
     )
 
+    seen_by = forms.CharField(required=False, widget=forms.HiddenInput)  # as the page showed it; none is of no page
+
     def __init__(self, *args: Any, roles: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         genuine = [role.pk for role in roles if role.has_valid_signature()]  # of a changed one nobody knows which it is
@@ -82,12 +84,15 @@ class EnvironmentField(forms.ChoiceField):
     """Environments by the names that are signed, since people choose by them: what was changed past the portal is not offered."""
 
     def offer(self, environments: Iterable[Environment], membership: Membership) -> None:
-        self._offered = {str(one.pk): one for one in environments if one.is_seen_by(membership)}
-        nowhere = [] if self.required else [("", "Unattached")]
-        self.choices = [*nowhere, *((pk, one.name) for pk, one in self._offered.items())]
+        self.offered = {str(one.pk): one for one in environments if one.is_seen_by(membership)}
+        first = (
+            "",
+            "Choose…" if self.required else "Unattached",
+        )  # a grant is nobody's first choice: Enter alone makes none
+        self.choices = [first, *((pk, one.name) for pk, one in self.offered.items())]
 
     def clean(self, value: Any) -> Environment | None:
-        return self._offered.get(str(super().clean(value)))
+        return self.offered.get(str(super().clean(value)))
 
 
 class AtomForm(NamedForm):
@@ -167,6 +172,7 @@ class TreeFilterForm(forms.Form):
             (Atom.Status.ONLINE, "Online"),
             (Atom.Status.OFFLINE, "Offline"),
             (Atom.Status.WARNING, "Cluster issues"),
+            (Atom.Status.REVOKED, "Revoked"),
             (Atom.Status.UNKNOWN, "Never seen"),
         ],
     )

@@ -3,13 +3,15 @@
 import hashlib
 import secrets
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from accounts.access import genuine_roles, is_administrator
 from accounts.models import Account, Membership, User
@@ -70,6 +72,11 @@ class Environment(SignedModel):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def seen_by(self) -> str:
+        """Its roles as one text, never empty: what a page shows and sends back, so that no newer choice is overwritten."""
+        return " ".join(self.roles) or "everybody"
+
     def is_seen_by(self, membership: Membership) -> bool:
         """By what is signed, whatever the database was asked."""
         if not self.has_valid_signature() or self.account_id != membership.account_id:
@@ -78,12 +85,22 @@ class Environment(SignedModel):
         return not self.roles or not held.isdisjoint(self.roles) or is_administrator(membership)
 
 
+def _revocations(atom_id: Any) -> "models.QuerySet[RevokedCredential, datetime]":
+    """When machines of an Atom that had enrolled were cut off, newest first."""
+    enrolled = RevokedCredential.objects.filter(node__atom=atom_id).exclude(node__enrolled_at=None)
+    return enrolled.order_by("-revoked_at").values_list("revoked_at", flat=True)
+
+
 class AtomQuerySet(models.QuerySet["Atom"]):
     def visible_to(self, membership: Membership) -> "AtomQuerySet":
         """Unattached Atoms, and those of environments the member sees."""
         environments = Environment.objects.visible_to(membership)
         atoms = self.filter(account=membership.account_id)
         return atoms.filter(Q(attached_to=None) | Q(attached_to__in=environments))
+
+    def with_last_revoked(self) -> "AtomQuerySet":
+        """So that a list asks no query more for each Atom's status."""
+        return self.annotate(last_revoked_at=Subquery(_revocations(OuterRef("pk"))[:1]))
 
 
 class Atom(SignedModel):
@@ -106,6 +123,7 @@ class Atom(SignedModel):
         ONLINE = "ONLINE", "Online"
         WARNING = "WARNING", "Cluster issues"
         OFFLINE = "OFFLINE", "Offline"
+        REVOKED = "REVOKED", "Revoked"
 
     account = models.ForeignKey(Account, models.CASCADE, related_name="atoms")
     name = models.CharField(max_length=80)
@@ -143,12 +161,17 @@ class Atom(SignedModel):
         place = self.verified().attached_to
         return place.verified(pk=self.attached_to_id, account_id=self.account_id) if place else None
 
+    @cached_property
+    def last_revoked_at(self) -> datetime | None:
+        """When a machine that had enrolled was last cut off."""
+        return _revocations(self.pk).first()
+
     def status(self) -> "Atom.Status":
-        """From the nodes' last contact (prefetched as `nodes` where lists are shown)."""
+        """From the nodes' last contact (prefetched as `nodes` where lists are shown); without any, whether it ever had one."""
         nodes = [node for node in self.nodes.all() if node.state == Node.State.ENROLLED]
         online = [node for node in nodes if node.is_online]
         if not nodes:
-            return self.Status.UNKNOWN
+            return self.Status.REVOKED if self.last_revoked_at else self.Status.UNKNOWN
         if not online:
             return self.Status.OFFLINE
         return self.Status.ONLINE if len(online) == len(nodes) else self.Status.WARNING

@@ -67,7 +67,7 @@ def atom_tree(request: AccountRequest, selected: Any = None) -> dict[str, Any]:
     kind, status = wanted.get("type"), wanted.get("status")
     (note,) = _notes
     enrolled = Node.objects.filter(state=Node.State.ENROLLED).select_related(*note.node_relations)
-    atoms = Atom.objects.visible_to(request.membership).select_related(*note.atom_relations)
+    atoms = Atom.objects.visible_to(request.membership).with_last_revoked().select_related(*note.atom_relations)
     branches = {env.pk: Branch(env) for env in Environment.objects.visible_to(request.membership)}
     unattached = Branch(None)
     shown = 0

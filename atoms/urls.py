@@ -17,6 +17,7 @@ urlpatterns = [
     path(_atom + "detach/", atom.atom_detach, name="atom_detach"),
     path(_atom + "delete/", atom.atom_delete, name="atom_delete"),
     path(_atom + "installation/", install.atom_install, name="atom_install"),
+    path(_atom + "installation/withdraw/", install.token_withdraw, name="token_withdraw"),
     path(_atom + "nodes/", install.atom_nodes, name="atom_nodes"),
     path(_atom + "nodes/<uuid:node_id>/revoke/", revoke.node_revoke, name="node_revoke"),
     path(_atom + "revoke/", revoke.atom_revoke, name="atom_revoke"),

@@ -138,6 +138,7 @@ def save_connection(
     renamed = connection is not None and connection.name != name
     target = connection or Connection(account=account)
     target.name = name
+    touched = sum(_differs(existing.get(spec.id) if spec.id else None, spec) for spec in fields) + len(set(deleted))
     wanted = [_field(target, existing, spec, position) for position, spec in enumerate(fields)]
     unmentioned = existing.keys() - {field.pk for field in wanted} - set(deleted)
 
@@ -161,7 +162,7 @@ def save_connection(
             type="as.component",
             action="UPDATE" if connection else "ADD",
             subject_id=target.pk,
-            message=f"Connection {name} {'changed' if connection else 'created'}: {len(wanted) + len(unmentioned)} fields",
+            message=f"Connection {name} {'changed' if connection else 'created'}{_fields(touched)}",
             properties={"version": target.version},
         )
 
@@ -240,6 +241,19 @@ def _field(connection: Connection, existing: dict[uuid.UUID, Field], spec: Field
     field.label, field.extensible, field.position = spec.label, spec.extensible, position
     field.component_value = "" if field.encrypted else spec.component_value
     return field
+
+
+def _differs(field: Field | None, spec: FieldSpec) -> bool:
+    """Whether a field is new or becomes another one; that others come before it now is none of it."""
+    if field is None:
+        return True
+    component_value = "" if field.encrypted else spec.component_value
+    was = (field.label, field.extensible, field.component_value)
+    return was != (spec.label, spec.extensible, component_value)
+
+
+def _fields(count: int) -> str:
+    return f": {count} field{'' if count == 1 else 's'}" if count else ""
 
 
 class _SavedMeanwhile(Exception):

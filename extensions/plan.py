@@ -128,7 +128,8 @@ class Plan:
 
     def touched(self) -> list[list[str]]:
         """For the audit log and the conflict page: [connection or "", label, what happened]; never a value."""
-        rows = [[h.name, h.label, _deed(h)] for h in self.written.values()]
+        first = self.revision == 1  # it also writes what every field stands at, which nobody touched
+        rows = [[h.name, h.label, _deed(h)] for path, h in self.written.items() if not first or path in self.asked]
         removed = [(path, h.name, h.label) for path, h in self.removed.items()]
         removed += [(path, "", path[-1]) for path in sorted(self.let_go - self.removed.keys() - self.written.keys())]
         return rows + [[name, label, "let go" if path in self.let_go else "cleared"] for path, name, label in removed]

@@ -86,6 +86,12 @@
   };
   const at = () => new Date(Date.now() + skew).toISOString().slice(11, 19) + " UTC";
   const lost = (detail, what) => network(isPoll(detail) ? `${what} This page shows what was true before ${at()}; it goes on trying.` : `${what} Nothing was confirmed as saved. Check and try again.`, detail);
+  const gone = (detail) => {  // for good: what was polled is asked for no more, and no other poll's answer takes the line away
+    network(`This no longer exists, or you may no longer see it.${isPoll(detail) ? "" : " Nothing was saved."}`, detail);
+    if (!isPoll(detail)) return;
+    $("#network")?.setAttribute("data-by", "gone");
+    document.getElementById(detail.requestConfig.elt.id)?.removeAttribute("data-poll");
+  };
   on("htmx:sendError", ({ detail }) => lost(detail, "The portal does not answer."));
   on("htmx:timeout", ({ detail }) => lost(detail, "The portal took too long to answer."));
   on("htmx:responseError", ({ detail }) => {
@@ -95,7 +101,7 @@
       network("Nothing was saved: this page is from before you signed in again. Send it once more.", detail);
     }
     else if (status === 401 || status === 403) network(status === 401 ? "Your session has ended. Nothing was saved. Sign in again in a new tab, then go on here." : "The portal refused: you were signed out, or your roles do not allow this. Nothing was saved.", detail, true);
-    else if (status === 404) network("This no longer exists, or you may no longer see it. Nothing was saved.", detail);
+    else if (status === 404) gone(detail);
     else if (status === 429) network("Too many requests. Wait a minute and try again. Nothing was saved.", detail);
     else lost(detail, `The portal failed to answer (${status}).`);
   });

@@ -52,6 +52,7 @@ def _details(request: AccountRequest, atom: Atom) -> dict[str, object]:
     return {
         "nodes": nodes,
         "status": atom.status(),
+        "open_token": atom.installer_tokens.open().first(),
         "receipts": receipts_of(atom),
         "operations": Operation.objects.filter(account=request.account).about(atom.pk).unfinished(),
         "rename_form": AtomRenameForm(instance=atom, account=request.account),

@@ -2,7 +2,7 @@
 
 from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -52,15 +52,16 @@ def environment_detail(request: AccountRequest, environment_id: object) -> HttpR
 
 
 def _details(request: AccountRequest, environment: Environment) -> dict[str, object]:
+    initial = {"roles": environment.roles, "seen_by": environment.seen_by}
     return {
-        "attached": environment.atoms.select_related("attached_by").prefetch_related("nodes"),
+        "attached": environment.atoms.with_last_revoked().select_related("attached_by").prefetch_related("nodes"),
         "rename_form": EnvironmentRenameForm(instance=environment, account=request.account),
-        "roles_form": EnvironmentRolesForm(roles=_roles(request), initial={"roles": environment.roles}),
+        "roles_form": EnvironmentRolesForm(roles=_roles(request), initial=initial),
         "operations": Operation.objects.filter(account=request.account).about(environment.pk).unfinished(),
     }
 
 
-def _roles(request: AccountRequest) -> object:
+def _roles(request: AccountRequest) -> QuerySet[Role]:
     return Role.objects.filter(Q(account=None) | Q(account=request.account)).order_by("name")
 
 
@@ -85,14 +86,36 @@ def environment_rename(request: AccountRequest, environment_id: object) -> HttpR
 def environment_roles(request: AccountRequest, environment_id: object) -> HttpResponse:
     environment = find_environment(request, environment_id)
     form = EnvironmentRolesForm(request.POST, roles=_roles(request))
+    changed: dict[str, object] = {}
     if form.is_valid():
-        actions.set_environment_roles(environment, list(form.cleaned_data["roles"]), actor=request.user)
+        try:
+            actions.set_environment_roles(
+                environment,
+                list(form.cleaned_data["roles"]),
+                expected=form.cleaned_data["seen_by"],
+                actor=request.user,
+            )
+        except actions.RolesChanged as stale:
+            environment = find_environment(request, environment_id)
+            ticked = [role.pk for role in form.cleaned_data["roles"]]
+            # The roles as they are stand beside the form now: the next save knows of them.
+            initial = {"roles": ticked, "seen_by": environment.seen_by}
+            form = EnvironmentRolesForm(roles=_roles(request), initial=initial)
+            changed = {"stale": stale, "roles_now": _roles(request).filter(pk__in=environment.roles)}
+        else:
+            return _roles_saved(request, environment)
+    context = environment_page(request, environment, "properties") | _details(request, environment)
+    context |= {"roles_form": form} | changed
+    return render(request, "atoms/environment_detail.html", context, status=409 if changed else 200)
+
+
+def _roles_saved(request: AccountRequest, environment: Environment) -> HttpResponse:
+    if environment.is_seen_by(request.membership):
         messages.success(request, "Roles with access saved.")
         return redirect("atoms:environment_detail", request.account.code, environment.pk)
-    context = (
-        environment_page(request, environment, "properties") | _details(request, environment) | {"roles_form": form}
-    )
-    return render(request, "atoms/environment_detail.html", context)
+    gone = "You have none of them, so you do not see it any more; an Administrator does."
+    messages.success(request, f"Roles with access to {environment.name} saved. {gone}")
+    return redirect("atoms:atom_management", request.account.code)
 
 
 @require_http_methods(["GET", "POST"])

@@ -2,6 +2,7 @@
 
 from allauth.account.decorators import reauthentication_required
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -11,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import AccountRequest, account_member
 from accounts.fragments import fragment
+from accounts.post_only import post_only
 from accounts.privileges import READ, Privilege
 from atoms import actions, shown_token, wheel
 from atoms.forms import AtomForm, InstallerTokenForm
@@ -58,10 +60,7 @@ def _created(request: AccountRequest, atom: Atom, minutes: int) -> HttpResponse:
 @reauthentication_required
 def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
     """Make an installer token for one node, and show it for a while (atoms/shown_token.py)."""
-    atom = find_atom(request, atom_id)
-    if atom.environment is not None and not request.may(Privilege.ATOM_ATTACHMENT):
-        # A machine that enrols here reads what the environment holds: that grant is the attachment's.
-        raise PermissionDenied("Bringing a machine to an attached Atom needs the privilege Atom Attachment.")
+    atom = _find_atom(request, atom_id)
     form = InstallerTokenForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -73,6 +72,26 @@ def atom_install(request: AccountRequest, atom_id: object) -> HttpResponse:
             shown_token.keep(request, response, *made)
             return response
     return _installation(request, atom, form)
+
+
+def _find_atom(request: AccountRequest, atom_id: object) -> Atom:
+    atom = find_atom(request, atom_id)
+    if atom.environment is not None and not request.may(Privilege.ATOM_ATTACHMENT):
+        # A machine that enrols here reads what the environment holds: that grant is the attachment's.
+        raise PermissionDenied("Bringing a machine to an attached Atom needs the privilege Atom Attachment.")
+    return atom
+
+
+@post_only("atoms:atom_install")
+@account_member(Privilege.ATOM_MANAGEMENT)
+def token_withdraw(request: AccountRequest, atom_id: object) -> HttpResponse:
+    """End the open installer token, whoever made it and wherever."""
+    atom = _find_atom(request, atom_id)
+    if actions.withdraw_open_tokens(atom, actor=request.user):
+        messages.success(request, "The installer token is withdrawn: no machine enrols with it.")
+    else:
+        messages.warning(request, "No installer token was open any more: it was used, withdrawn or had expired.")
+    return redirect("atoms:atom_install", request.account.code, atom.pk)
 
 
 def _installation(request: AccountRequest, atom: Atom, form: InstallerTokenForm) -> HttpResponse:

@@ -149,8 +149,8 @@ class AtomPage(SupportPage):
     leads_to = ("atoms.node", "vaults.kmssettings", *BY_SUBJECT)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Atom]:
-        rows = super().get_queryset(request).select_related("account", "created_by", "attached_to")
-        return rows.prefetch_related("nodes")
+        rows = Atom.objects.with_last_revoked().filter(pk__in=super().get_queryset(request).values("pk"))
+        return rows.select_related("account", "created_by", "attached_to").prefetch_related("nodes")
 
     @admin.display(description="attached to")
     def environment(self, atom: Atom) -> str:

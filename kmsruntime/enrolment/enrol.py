@@ -83,7 +83,8 @@ def _already(home: Home, enrolled: AtomCredentials, installer_token: str, given:
     if enrolled.installer != fingerprint(installer_token):
         raise EnrolmentRefused(
             "already_enrolled",
-            f"{home.directory} is enrolled as a node of {enrolled.atom_name}; enrol another one with another --dir.",
+            f"{home.directory} is enrolled as a node of {enrolled.atom_name}. Enrol another one with another --dir; "
+            "if this one was revoked, remove the directory or move it away first, for nothing in its store is of use then.",
         )
     refuse_others(home.directory, home.read_config(), given)
     return enrolled

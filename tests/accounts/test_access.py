@@ -1,5 +1,7 @@
 """Access-granting rows bear the portal's signature; those written past it grant nothing."""
 
+from html import unescape
+
 import pytest
 from django.db import models
 from django.utils import timezone
@@ -98,3 +100,13 @@ def test_environment_roles_limit_who_sees_an_environment(stage: Stage) -> None:
     Environment.objects.filter(pk=stage.production.pk).update(roles=held)
     assert {env.name for env in Environment.objects.visible_to(bob)} == {"Test"}, "a role slipped into the row"
     assert {env.name for env in Environment.objects.visible_to(alice)} == {"Production", "Test"}
+
+
+def test_who_lacks_a_role_or_an_account_is_sent_to_whoever_can_give_it(cast: Cast) -> None:
+    bob = cast.client("bob")
+    refused = " ".join(bob.get(f"/accounts/{cast.account.code}/environments/new/").content.decode().split())
+    assert "The portal's operator can give you a role that has it." in unescape(refused)
+    Membership.objects.get(user=cast.bob).delete()
+    nowhere = " ".join(bob.get("/").content.decode().split())
+    assert "Ask the portal's operator to make <b>bob@example.com</b> a member" in unescape(nowhere)
+    assert "dministrator of" not in refused + nowhere

@@ -62,7 +62,9 @@ def test_the_page_offers_the_other_environments_by_name(stage: Stage) -> None:
     alice = stage.cast.client("alice")
     page = reverse("atoms:atom_attach", args=[stage.account.code, stage.atom.pk])
     shown = alice.get(page).content.decode()
-    assert f'<option value="{stage.test.pk}">Test</option>' in shown.replace(" selected", "")
+    assert f'<option value="{stage.test.pk}">Test</option>' in shown, "and chooses none of them"
+    assert '<option value="" selected>Choose…</option>' in shown
+    assert alice.post(page, {"environment": ""}).status_code == 200, "Enter alone grants nothing"
     assert str(stage.production.pk) not in shown.partition("<form")[2].partition("</form>")[0]
     assert alice.post(page, {"environment": str(stage.test.pk)}).status_code == 302
     assert stage.atom.__class__.objects.get(pk=stage.atom.pk).attached_to_id == stage.test.pk

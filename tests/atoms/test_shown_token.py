@@ -13,8 +13,11 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts import actions as accounts
+from accounts.models import Role
 from atoms import actions as atoms
 from atoms.models import Atom, InstallerToken
+from kmsportal.templatetags.portal import absolute
 from tests.atomapi.test_enrol import enrolled_with
 from tests.conftest import PASSWORD, HostedVault, Stage, client_of
 
@@ -162,6 +165,31 @@ def test_a_withdrawn_token_is_not_shown_any_more(stage: Stage) -> None:
     client, _ = made(stage)
     atoms.withdraw_installer_token(InstallerToken.objects.get(), actor=stage.alice)
     assert token_on(client, url_of(stage)) == ""
+
+
+def test_an_open_token_can_be_withdrawn_from_any_session(stage: Stage) -> None:
+    client, token = made(stage)
+    again = client_of(stage.alice)
+    page = reverse("atoms:atom_detail", args=[stage.account.code, stage.atom.pk])
+    withdraw = reverse("atoms:token_withdraw", args=[stage.account.code, stage.atom.pk])
+    until = absolute(InstallerToken.objects.get().expires_at)
+    assert f"Open: one machine may enrol with it until {until}" in again.get(page).content.decode()
+    assert f'action="{withdraw}"' in client.get(url_of(stage)).content.decode()
+    assert f'action="{withdraw}"' in again.get(url_of(stage)).content.decode()
+    assert "is withdrawn: no machine enrols" in again.post(withdraw, follow=True).content.decode()
+    assert InstallerToken.objects.get().withdrawn_at is not None
+    assert token_on(client, url_of(stage)) == ""
+    assert "Open: one machine" not in again.get(page).content.decode()
+    assert "withdrawn" in stage.account.audit_entries.filter(type="as.installer")[0].message
+    assert "No installer token was open any more" in again.post(withdraw, follow=True).content.decode()
+
+
+def test_whoever_may_make_no_token_withdraws_none(stage: Stage) -> None:
+    made(stage)
+    accounts.add_member(stage.account, stage.cast.bob, [Role.objects.get(name="Production Support")], actor=stage.alice)
+    withdraw = reverse("atoms:token_withdraw", args=[stage.account.code, stage.atom.pk])
+    assert stage.cast.client("bob").post(withdraw).status_code == 403
+    assert InstallerToken.objects.get().is_open
 
 
 def test_a_spent_token_is_not_shown_any_more_and_leaves_the_browser(stage: Stage, hosted_vault: HostedVault) -> None:

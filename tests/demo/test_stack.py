@@ -7,6 +7,8 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from accounts.keyring import PROCESSES, read_signing_keys
 from kmscore.vaultclient.client import Vault
-from tests.demo.running import PARTS, Stack, group_lives
+from tests.demo.running import PARTS, ROOT, Stack, group_lives
 from tests.servers import free_port
 from vaults.hosted.credentials import HELD, read_credentials
 
@@ -41,6 +43,12 @@ def stop(running: Stack) -> None:
         running.interrupt()
     if any(group_lives(pid) for pid in running.groups()):
         Stack(running.var, running.port).wait_running().interrupt()
+
+
+def manage(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"KMS_MODE": "demo"}
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def again(stack: Stack) -> Stack:
@@ -192,6 +200,21 @@ class TestStopping:
         groups = early.groups()
         assert early.interrupt() == 0
         assert not any(group_lives(pid) for pid in groups)
+
+
+class TestRestoring:
+    def test_what_restore_says_comes_next_works_as_it_is_printed(self, stack: Stack, tmp_path: Path) -> None:
+        kept = tmp_path / "back ups"
+        assert manage("demo", "--var", str(stack.var), "--manage", "backup", "--to", str(kept)).returncode == 0
+        stack.interrupt()
+        done = manage("restore", "--from", str(next(kept.iterdir())), "--var", str(stack.var), "--yes")
+        assert done.returncode == 0, done.stderr
+        again(stack)
+        line = next(line for line in done.stdout.splitlines() if "after_restore" in line)
+        bare = {name: value for name, value in os.environ.items() if not name.startswith("KMS_")}
+        told = subprocess.run(line, shell=True, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=120)  # noqa: S602
+        assert told.returncode == 0, told.stderr
+        assert stack.is_ready()
 
 
 class TestBrokenStarts:

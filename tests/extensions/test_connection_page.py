@@ -19,7 +19,7 @@ from extensions.models import Connection, ExtensionValue, Field
 from extensions.plan import FieldChange
 from extensions.secret import Secret
 from tests.conftest import HostedVault, Stage
-from tests.extensions.test_connections import edit, specs
+from tests.extensions.test_connections import changed, edit, specs
 from tests.extensions.test_save_extensions import save
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -67,7 +67,7 @@ def test_a_stale_page_saves_nothing_and_says_who_was_first(stage: Stage, hosted_
     assert answer.status_code == 409
     assert "Orders database was changed meanwhile" in text
     assert "alice@example.com" in text
-    assert "Connection Orders database changed: 6 fields" in text
+    assert "Connection Orders database changed: 1 field<" in text
     assert "Connection Orders database created" not in text
     assert 'value="Typed by the second"' in text
     assert Connection.objects.get().name == "Orders database"
@@ -321,3 +321,17 @@ def test_a_connection_that_was_changed_past_the_portal_can_be_deleted(stage: Sta
     path = reverse("extensions:environment_extensions", args=[stage.account.code, stage.production.pk])
     assert alice.get(path).status_code == 200
     assert not ExtensionValue.objects.exists()
+
+
+def test_the_audit_log_counts_the_fields_that_were_changed(stage: Stage) -> None:
+    def said() -> str:
+        return stage.account.audit_entries.filter(type="as.component")[0].message
+
+    assert said() == "Connection Orders database created: 5 fields"
+    fields = specs(stage)
+    edit(stage, fields | {"host": changed(fields["host"], component_value="db2.example.com")})
+    assert said() == "Connection Orders database changed: 1 field"
+    edit(stage, {key: spec for key, spec in specs(stage).items() if key != "internal"})
+    assert said() == "Connection Orders database changed: 1 field"
+    edit(stage, specs(stage), "Orders")
+    assert said() == "Connection Orders changed"

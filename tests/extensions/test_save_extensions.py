@@ -127,3 +127,13 @@ def test_a_persons_address_that_was_changed_past_the_portal_is_not_kept_in_the_l
     actor = User.objects.get(pk=stage.alice.pk)
     save_extensions(stage.production, [], [PropertyChange("region", "eu")], expected_revision=0, actor=actor)
     assert "evil" not in EnvironmentManifest.objects.get(environment=stage.production).listed
+
+
+def test_the_first_save_names_what_was_changed_and_not_every_field(stage: Stage, hosted_vault: HostedVault) -> None:
+    changes = [
+        FieldChange(stage.field("password"), "secret", Secret("canary")),
+        FieldChange(stage.field("user"), "plain", "orders"),
+    ]
+    assert save_extensions(stage.production, changes, expected_revision=0, actor=stage.alice).changed == 2
+    told = AuditEntry.objects.filter(type="as.extensions")[0].properties["fields"]
+    assert sorted(told) == [["Orders database", "Password", "new secret"], ["Orders database", "User", "new value"]]

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts import audit
-from accounts.access import genuine_roles
+from accounts.access import genuine_roles, is_administrator
 from accounts.models import Account, Membership, User
 from accounts.privileges import ADMINISTRATOR
 from tests.conftest import Cast
@@ -78,3 +78,24 @@ def test_an_unknown_role_names_the_known_ones(cast: Cast, monkeypatch: pytest.Mo
 def test_a_role_of_another_account_is_unknown(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CommandError, match="no role Readers"):
         run(monkeypatch, "add_member", cast.other.code, "bob@example.com", "--role", "Readers")
+
+
+def test_an_account_keeps_an_administrator(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, own = cast.account.code, "alice@example.com"
+    with pytest.raises(CommandError, match="the only Administrator of .*make another one first"):
+        run(monkeypatch, "add_member", code, own, "--role", "Support")
+    run(monkeypatch, "add_member", code, own, "--role", "Support", "--role", "Administrator")
+    run(monkeypatch, "add_member", code, "bob@example.com", "--role", "Administrator")
+    run(monkeypatch, "add_member", code, own, "--role", "Support")
+    assert not is_administrator(Membership.objects.get(account=cast.account, user=cast.alice))
+
+
+def test_an_administrator_who_may_not_sign_in_is_none_to_be_left_with(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, "add_member", cast.account.code, "bob@example.com", "--role", "Administrator")
+    bob = User.objects.get(email="bob@example.com")
+    bob.is_active = False
+    bob.save(update_fields=["is_active"])
+    with pytest.raises(CommandError, match="the only Administrator"):
+        run(monkeypatch, "add_member", cast.account.code, "alice@example.com", "--role", "Support")

@@ -65,12 +65,13 @@ def disable_kms(account: Account, *, days: int, actor: User) -> KmsAccount:
         raise Refused("not_active", "Only an active Key Management Service can be disabled.")
     now = timezone.now()
     set_state(kms, KmsAccount.State.DISABLED, actor, ends_at=now + timedelta(days=days))
-    recipients = kms.account.recipients.count()
+    recipients, here = kms.account.recipients.count(), _recipients_here(kms.account)
+    deleted = f", and of {recipients - here} deleted" if recipients > here else ""
     operations.request(
         "vaults.disable",
         account=account,
         subject_id=account.pk,
-        title=f"Delete the roles of {recipients} environments and Atoms",
+        title=f"Delete the roles of {here} environments and Atoms{deleted}",
         actor=actor,
         total=max(recipients, 1),
         exclusive_group=KEYS_GROUP,
@@ -78,6 +79,12 @@ def disable_kms(account: Account, *, days: int, actor: User) -> KmsAccount:
     message = f"Key Management Service disabled; its keys are kept until {kms.ends_at:%d %B %Y, %H:%M} UTC"
     kms_audit.record(account, "DISABLE", message, ends_at=str(kms.ends_at), recipients=recipients, actor=actor)
     return kms
+
+
+def _recipients_here(account: Account) -> int:
+    """How many of them are environments and Atoms still; a deleted one keeps its role in the vault until here."""
+    places = Q(pk__in=account.environments.values("pk")) | Q(pk__in=account.atoms.values("pk"))
+    return account.recipients.filter(places).count()
 
 
 @vault_operation("vaults.disable", queue=Operation.Queue.WATCH)

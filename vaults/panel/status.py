@@ -179,6 +179,9 @@ def _status(atom: Atom, environment: Environment | None, nodes: list[Node], chec
     enrolled = [node for node in nodes if node.state == Node.State.ENROLLED]
     if not enrolled:
         mend = "Make an installer token under Installation and run the lines shown there."
+        if atom.last_revoked_at:
+            sentence = "No container is enrolled now: the last one was revoked."
+            return Status("info", "No container", sentence, atom.last_revoked_at, mend)
         return Status("info", "No container", "No container has enrolled yet.", atom.created_at, mend)
     pending = _pending_status(settings, enrolled, checks)
     if pending is not None:

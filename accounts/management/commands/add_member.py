@@ -31,6 +31,9 @@ class Command(BaseCommand):
                 actions.add_member(account, user, roles, actor="operator")
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
+        except actions.LastAdministrator as refused:
+            mend = f"manage.py add_member {account.code} EMAIL --role Administrator"
+            raise CommandError(f"{refused} ({mend}) Nothing was changed.") from None
         self.stdout.write(f"{user.email} is a member of {account.code} with {', '.join(map(str, roles))}.")
 
     def _role(self, account: Account, name: str) -> Role:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -138,10 +139,20 @@ def _apply(
     return vault, tuple(variable for _, variable in sorted(rules.variables, key=lambda one: one[0]))
 
 
+def _is_wide_text(content: bytes) -> bool:
+    """Whether it is text of two or four bytes a character, and not a program, a picture or an archive."""
+    marked = content.startswith(_WIDE)
+    for encoding in ("utf-32", "utf-16") if marked else ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+        with suppress(UnicodeDecodeError):
+            if "".join(content.decode(encoding).split()).isprintable():
+                return True
+    return False
+
+
 def _decode(content: bytes, is_yaml: bool, remarks: Remarks) -> tuple[str, FileRefused | None]:
     """The file's text without its byte order mark, or what can be shown of it and why it cannot be read."""
     if content.startswith(_WIDE) or content[1:2] == b"\0" or content[:1] == b"\0":
-        return "", FileRefused("encoding_utf16", WHOLE_FILE)
+        return "", FileRefused("encoding_utf16" if _is_wide_text(content) else "binary", WHOLE_FILE)
     if content.startswith(_BOM):
         content = content.removeprefix(_BOM)
         remarks.say("bom" if is_yaml else "bom_in_properties", 0)

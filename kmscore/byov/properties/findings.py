@@ -52,6 +52,11 @@ SENTENCES: Final[dict[str, tuple[Severity, str, str]]] = {
     "too_large": ("error", "The file is larger than 16 KiB.", "Keep only what stands under spring.cloud.vault."),
     "encoding": ("error", "The file is not UTF-8 text.", "Save it as UTF-8."),
     "encoding_utf16": ("error", "The file is UTF-16 or UTF-32 text.", "Save it as UTF-8 without a byte order mark."),
+    "binary": (
+        "error",
+        "The file is not a text file.",
+        "Choose the properties file itself: YAML or .properties, as UTF-8.",
+    ),
     "not_text": ("error", "The file holds a character that no text has.", "Remove it, or write the file anew."),
     "bom": ("note", "The file begins with a byte order mark, which is skipped.", "Save it as UTF-8 without one."),
     "bom_in_properties": (

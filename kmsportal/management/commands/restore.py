@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser
@@ -17,10 +19,10 @@ from django.db import connections
 from accounts import memory
 from kmsportal.backups import database, record, restored
 
-NEXT = "Next, before containers and people come back: manage.py after_restore --credentials DIR"
+NEXT = "Next, before containers and people come back: manage.py after_restore --credentials DIR --from {source}"
 NEXT_OF_A_STACK = """\
-Next, at once when it runs again:
-  manage.py demo --var {var} --manage after_restore --credentials {var}/credentials"""
+Next, start the stack again, and at once when it runs, in another terminal:
+  KMS_MODE=demo {manage} demo --var {var} --manage after_restore --credentials {var}/credentials --from {source}"""
 EXTERNAL = """\
 The vault is not run by this program. With a token that may do it, on the vault's cluster:
   bao operator raft snapshot restore -force {file}
@@ -52,7 +54,12 @@ class Command(BaseCommand):
             raise CommandError(str(refused)) from None
         except OSError as error:
             raise CommandError(f"{error.filename or source}: {error.strerror}.") from None
-        self.stdout.write(NEXT_OF_A_STACK.format(var=options["var"]) if options["var"] else NEXT)
+        var = options["var"]
+        words = {
+            "manage": shlex.join([sys.executable, str(settings.BASE_DIR / "manage.py")]),
+            "source": _quoted(source),
+        }
+        self.stdout.write(NEXT_OF_A_STACK.format(var=_quoted(var), **words) if var else NEXT.format(**words))
 
     def _parts(self, backup: record.BackupRecord, only: str | None) -> list[str]:
         held = [
@@ -110,6 +117,11 @@ class Command(BaseCommand):
 
     def _tell_database(self, kept: Path | None) -> None:
         self.stdout.write("The database is put back." + (f" The one before is kept as {kept}." if kept else ""))
+
+
+def _quoted(path: Path) -> str:
+    """For a shell, wherever that stands."""
+    return shlex.quote(str(path.absolute()))
 
 
 def _addresses(var: Path | None) -> set[str]:

@@ -76,7 +76,7 @@ def test_a_vault_is_read_only_when_nothing_is_an_error(name: str) -> None:
 
 def test_every_sentence_is_said_about_some_file() -> None:
     said = {one.code for name in FILES for one in read(name).findings}
-    made = {"too_large", "encoding_utf16", "not_text", "too_many_nodes"}  # by test_properties_limits
+    made = {"too_large", "encoding_utf16", "binary", "not_text", "too_many_nodes"}  # by test_properties_limits
     assert set(findings.SENTENCES) - said - made == {"unreadable"}
 
 

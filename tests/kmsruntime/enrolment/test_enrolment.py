@@ -100,6 +100,7 @@ def test_the_same_token_again_changes_nothing(container: Container) -> None:
 def test_another_token_in_an_enrolled_directory_is_refused(enrolled: Container) -> None:
     done = enrolled.enrol_with("atom-00000000-0000-4000-8000-000000000000")
     assert (done.returncode, "[already_enrolled]" in done.stderr) == (68, True)
+    assert "if this one was revoked, remove the directory or move it away first" in done.stderr
 
 
 OWN_VAULT, VARIABLE = ("--allow-vault", "https://own.example"), ("--allow-env", "OWN_TOKEN")

@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.rows import RowTampered
+from atoms import actions as atoms
 from kmscore.refused import Refused
 from kmscore.vaultclient.answers import VaultRefused
 from kmsruntime.errors import RuntimeProblem
@@ -48,6 +49,15 @@ def test_disabling_deletes_the_roles_and_nothing_else(stage: Stage, hosted_vault
     assert hosted_vault.root.read_document("datakeys", f"{stage.production.pk}/0") == before
     assert calls.key_versions(recipient_of(stage.production)).latest == 1
     assert not SecretId.objects.filter(destroyed_at=None).exists()
+
+
+def test_what_is_to_be_deleted_does_not_count_a_deleted_environment_as_one(stage: Stage) -> None:
+    atoms.delete_environment(stage.test, expected_revision=0, actor=stage.alice)
+    disable_kms(stage.account, days=30, actor=stage.alice)
+    asked = Operation.objects.get(kind="vaults.disable")
+    assert asked.title == "Delete the roles of 3 environments and Atoms, and of 1 deleted"
+    settle()
+    assert roles(stage) == set(), "the role of a deleted one ends here, too"
 
 
 def test_while_disabled_new_values_are_refused_with_the_reason(stage: Stage) -> None:
