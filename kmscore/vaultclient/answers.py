@@ -139,11 +139,14 @@ def token_of(data: Mapping[str, Any], name: str) -> str:
     return found
 
 
+_LAST_MOMENT: Final = 253_402_300_799  # of the year 9999, UTC: a later one cannot be shown
+
+
 def moment_of(data: Mapping[str, Any], name: str) -> int:
     """A moment within an object, in seconds since 1970. One without a time zone would be read in this machine's."""
     try:
         found = datetime.fromisoformat(text_of(data, name)[:_MOMENT_CHARACTERS])
-        if found.tzinfo is not None and (seconds := int(found.timestamp())) >= 0:
+        if found.tzinfo is not None and 0 <= (seconds := int(found.timestamp())) <= _LAST_MOMENT:
             return seconds
     except (ValueError, OverflowError):
         pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
@@ -17,7 +18,10 @@ _Job = tuple["Future[Any]", Callable[[], Any]]
 
 
 class Helpers:
-    """At most so many threads, each begun when there is work for it. A context: left in any usual way, all work is done."""
+    """At most so many threads, each begun when there is work for it; where none can be begun, the work is done here.
+
+    A context: left in any usual way, all work is done.
+    """
 
     def __init__(self, most: int) -> None:
         self._most: Final = most
@@ -28,11 +32,16 @@ class Helpers:
     def submit(self, call: Callable[..., Result], *given: Any) -> Future[Result]:
         """Have it called beside us; whatever it raises comes with the result."""
         future: Future[Result] = Future()
-        self._futures.append(future)
-        self._jobs.put((future, lambda: call(*given)))
+        job = (future, lambda: call(*given))
         if self._threads < self._most:
-            self._threads += 1
-            threading.Thread(target=self._help, name="helper", daemon=True).start()
+            with suppress(RuntimeError):  # this machine has no more just now
+                threading.Thread(target=self._help, name="helper", daemon=True).start()
+                self._threads += 1
+        if not self._threads:
+            _do(job)
+            return future
+        self._futures.append(future)
+        self._jobs.put(job)
         return future
 
     def __enter__(self) -> Helpers:
@@ -46,8 +55,12 @@ class Helpers:
 
     def _help(self) -> None:
         while (job := self._jobs.get()) is not None:
-            future, call = job
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 it is raised where the result is asked for
-                future.set_exception(error)
+            _do(job)
+
+
+def _do(job: _Job) -> None:
+    future, call = job
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 it is raised where the result is asked for
+        future.set_exception(error)

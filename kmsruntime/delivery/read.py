@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from kmscore.sealed.manifest import Path
 from kmsruntime.errors import DeliveryRefused
-from kmsruntime.remote.fields import number, text, uuid_text
+from kmsruntime.remote.fields import number, small_number, text, uuid_text
 
 FORMAT: Final = 1
 
@@ -68,9 +68,9 @@ def _read(document: Mapping[str, Any]) -> Delivery:
     return Delivery(
         account=uuid_text(document["account"]),
         atom=uuid_text(document["atom"]["id"]),
-        attachment_revision=number(document["attachment_revision"]),
-        settings_revision=number(document["settings_revision"]),
-        rekey_revision=number(document.get("rekey_revision", 0)),
+        attachment_revision=small_number(document["attachment_revision"]),
+        settings_revision=small_number(document["settings_revision"]),
+        rekey_revision=small_number(document.get("rekey_revision", 0)),
         environment="" if environment is None else uuid_text(environment["id"]),
         environment_name="" if environment is None else text(environment["name"]),
         revision=revision,

@@ -62,8 +62,13 @@ def begin(home: Home, config: Config, installer_token: str) -> Handover | AtomCr
     """
     journal = read_journal(home)
     enrolled = credentials.read_atom(home) if home.atom.exists() else None
-    if enrolled is not None and (journal is None or journal.purpose != "installation"):
-        return _already(home, enrolled, installer_token, config)
+    if enrolled is not None:
+        already = _already(home, enrolled, installer_token, config)
+        if journal is None or journal.purpose != "installation":
+            return already
+        # Killed after it had put the result in its place: there is only the journal's end left to do.
+        known = home.read_config()
+        return Handover(Portal(known.portal, known.portal_ca), hosted_vault(known), journal, installer_token)
     config = united(home.read_config() if home.config.exists() else None, config)
     KeyFile(home.key_path(config)).try_out()  # before the portal hears of the token, which would be spent for nothing
     home.write_config(config)
@@ -215,7 +220,8 @@ def _refuse_another(home: Home, journal: Journal) -> None:
     if delivery is None or not home.atom.exists():
         return
     known = credentials.read_atom(home)
-    if (known.account, known.account_code, known.atom) != (delivery.account, delivery.account_code, delivery.atom):
+    who = (known.account, known.account_code, known.atom, known.node)
+    if who != (delivery.account, delivery.account_code, delivery.atom, delivery.node):
         files.remove(home.handover)
         sentence = "The portal handed over the credentials of another Atom or account; they were not taken."
         raise EnrolmentRefused("atom_changed", sentence)

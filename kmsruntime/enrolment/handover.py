@@ -24,7 +24,7 @@ from kmsruntime.errors import (
     PortalRefused,
     RuntimeProblem,
 )
-from kmsruntime.remote.fields import account_code, number, text, token, uuid_text
+from kmsruntime.remote.fields import account_code, number, small_number, text, token, uuid_text
 from kmsruntime.remote.hosted_vault import vault_errors
 from kmsruntime.remote.portal import Portal
 
@@ -261,7 +261,7 @@ def _delivery(document: dict[str, Any]) -> HandoverDelivery:
         atom_type=text(atom["type"]),
         environment="" if environment is None else uuid_text(environment["id"]),
         environment_name="" if environment is None else text(environment["name"]),
-        attachment_revision=number(document["attachment_revision"]),
+        attachment_revision=small_number(document["attachment_revision"]),
     )
 
 

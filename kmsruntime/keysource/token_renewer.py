@@ -89,8 +89,8 @@ class TokenRenewer:
         now = time.monotonic()
         # Another's token says nothing of the one before; and what is not allowed any more gets none.
         is_another = (self._revision, self._allowed) != (header.settings_revision, self._sources.allowed())
-        if is_another or (self._session is None and now >= self._again):
-            self._begin(header.settings_revision)
+        if (is_another or (self._session is None and now >= self._again)) and self._begin(header.settings_revision):
+            return True
         with self._changed:
             found, failed, self._failed = self._found, self._failed, ""
         if failed:
@@ -118,7 +118,8 @@ class TokenRenewer:
         self._hand_over(None)
         self._told = None
 
-    def _begin(self, revision: int) -> None:
+    def _begin(self, revision: int) -> bool:
+        """Whether there is something that people should see already."""
         self._begin_again_later()
         self._revision, self._allowed = revision, self._sources.allowed()
         try:
@@ -128,8 +129,11 @@ class TokenRenewer:
                 self._hand_over(TokenSession(vault, customer.file.lifecycle))
         except CustomerVaultMisconfigured as problem:
             self._fail(f"Your own vault's token is not renewed: {problem.sentence} [{problem.code}]")
+            before, self.facts = self.facts, TokenSession.no_facts(problem.code)
+            return self.facts != before
         except RuntimeProblem:
-            return  # a sync meets the same trouble and says it
+            pass  # a sync meets the same trouble and says it
+        return False
 
     # -- between the two threads -----------------------------------------------------------------------------------
 

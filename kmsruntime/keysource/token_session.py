@@ -31,6 +31,10 @@ from kmscore.vaultclient.client import Vault
 MOST_WAIT: Final = 60.0
 LOOK_SECONDS: Final = 300.0  # between two looks at a token that is renewed later, or never
 JITTER: Final = 0.2
+_FACTS: Final = (
+    *("ttl", "period", "ends", "because", "certain", "renews_every", "next_renewal", "looked_up_at", "renewed_at"),
+    *("problem", "dropped"),
+)
 LIVES: Final = ("", "token_lookup_denied", "token_use_limited", "renewal_denied")  # problems of one that opens a store
 
 
@@ -90,6 +94,11 @@ class TokenSession:
     def _is_only_to_be_seen(self) -> bool:
         now = self._ticks()
         return self._look is not None and now >= self._look and not (self._due is not None and now >= self._due)
+
+    @staticmethod
+    def no_facts(problem: str) -> dict[str, Any]:
+        """As `facts`, of a token that is not used: nothing is known of it but why."""
+        return dict.fromkeys(_FACTS) | {"because": "", "certain": False, "problem": problem, "dropped": False}
 
     def facts(self) -> dict[str, Any]:
         """For the report: ttl, period, renews_every in seconds; the moments in seconds since 1970; None for unknown or none.

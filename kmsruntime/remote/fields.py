@@ -19,6 +19,13 @@ def number(found: Any) -> int:
     return found
 
 
+def small_number(found: Any) -> int:
+    """A whole number that a column of the portal's keeps: a larger one would have each report refused."""
+    if number(found) >= 1 << 31:
+        raise ValueError
+    return int(found)
+
+
 def text(found: Any) -> str:
     """A text, which may be empty."""
     if type(found) is not str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -17,20 +17,20 @@ from kmscore.vaultclient.client import Vault
 from kmscore.wording import plural
 from kmsruntime.disk import credentials
 from kmsruntime.disk.credentials import VaultLogin
-from kmsruntime.disk.home import Home
 from kmsruntime.disk.journal import read_journal
 from kmsruntime.errors import Intrusion, printable
-from kmsruntime.remote.hosted_vault import log_in, vault_errors
+from kmsruntime.remote.hosted_vault import log_in, log_in_as_atom, vault_errors
 
 if TYPE_CHECKING:
     from kmsruntime.container import Container
 
-Whose = Literal["own", "ending", "other", "foreign"]
+Whose = Literal["own", "coming", "ending", "other", "foreign"]
 ENDING_SECONDS: Final = (
     600  # the former login of a renewal is destroyed within seconds; a worker that is away takes longer
 )
 _WORDS: Final[dict[Whose, str]] = {
     "own": "this container",
+    "coming": "this container, a login that it is taking just now",
     "ending": "this container, its former login, which is being destroyed",
     "other": "",
     "foreign": "NOT THIS CONTAINER, though it has its name",
@@ -89,28 +89,23 @@ def readers(container: Container) -> Readers:
     """
     atom, half = credentials.read_atom(container.home), container.sealed_state.environment()
     held = [login for login in (atom.login, atom.next_login, half.login) if login is not None]
-    own = {login.accessor for login in held} | set(_under_way(container.home))
+    own, is_taking = {login.accessor for login in held}, read_journal(container.home) is not None
     with vault_errors():
         now = container.hosted.server_time()
 
-        def role(login: VaultLogin, name: str) -> Role:
-            vault = log_in(container.hosted, login)
-            found = tuple(
-                _reader(accessor, entry, own, atom.node, login, now) for accessor, entry in _listed(vault, login)
-            )
-            return Role(login.mount, login.recipient, name, found)
+        def role(vault: Vault, login: VaultLogin, name: str) -> Role:
+            found = (_reader(accessor, entry, own, atom.node, login, now) for accessor, entry in _listed(vault, login))
+            return Role(login.mount, login.recipient, name, tuple(map(known, found)))
 
-        roles = [role(atom.login, atom.atom_name)]
+        def known(reader: Reader) -> Reader:
+            """The vault has made it already, and this container has not opened it yet."""
+            is_new = reader.whose == "foreign" and is_taking and now - reader.since < ENDING_SECONDS
+            return replace(reader, whose="coming") if is_new else reader
+
+        roles = [role(log_in_as_atom(container.hosted, atom), atom.login, atom.atom_name)]
         if half.login is not None:
-            roles.insert(0, role(half.login, half.environment_name))
+            roles.insert(0, role(log_in(container.hosted, half.login), half.login, half.environment_name))
     return Readers(tuple(roles))
-
-
-def _under_way(home: Home) -> Iterator[str]:
-    """Accessors of a hand-over that is not finished."""
-    journal = read_journal(home)
-    for grant in journal.grants if journal else ():
-        yield grant.secret_id.accessor
 
 
 def _listed(vault: Vault, login: VaultLogin) -> Iterator[tuple[str, dict[str, Any]]]:
