@@ -48,7 +48,7 @@ def record(
         if unknown.seq == genuine + entries.filter(seq__gt=genuine).count():
             last = unknown  # perhaps by a key whose listing this process has not read yet; a forged one is told of by its place
     written, previous = (last.seq, last.link()) if last else (0, FIRST)
-    name = f"audit-{account.pk.hex}"
+    name = _name_of(account)
     if memory.newest(name) > written:  # the gap stays, for whoever reads the log
         log.error("audit_log_cut_off", account=str(account.pk), seq=written)
     seq = max(written, memory.newest(name)) + 1
@@ -72,6 +72,15 @@ def record(
     entry.signature = signing.sign(signing.own_process(), entry.signed_bytes())
     entry.save(force_insert=True)
     return entry
+
+
+def newest_seen(account: Account) -> int:
+    """The highest number that this process has seen an entry written with."""
+    return memory.newest(_name_of(account))
+
+
+def _name_of(account: Account) -> str:
+    return f"audit-{account.pk.hex}"
 
 
 def first_broken(account: Account) -> int | None:

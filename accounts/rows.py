@@ -126,7 +126,7 @@ class SignedModel(UuidModel):
             as_loaded._loaded_at = self._loaded_at
             as_loaded.verified()
         stored = type(self)._base_manager.select_for_update(no_key=True).filter(pk=self.pk).first()
-        if stored is None or not stored.is_newest():
+        if stored is None or stored.pk != self.pk or not stored.is_newest():
             raise _tampered(self)
         changed = {name for name in self.SIGNED if name not in loaded or getattr(self, name) != loaded[name]}
         written = changed if fields is None else set(fields)

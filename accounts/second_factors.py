@@ -31,7 +31,7 @@ class SecondFactorAdapter(DefaultMFAAdapter):
         """By the person's signed row, whatever rows of factors are there just now. Raises RowTampered."""
         from accounts.models import User  # settings name this module before models are there
 
-        held = set(User.objects.get(pk=user.pk).verified().factors)
+        held = set(User.objects.get(pk=user.pk).verified(pk=user.pk).factors)
         return bool(held & {str(kind) for kind in types or app_settings.SUPPORTED_TYPES})
 
     def encrypt(self, text: str) -> str:

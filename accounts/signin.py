@@ -40,7 +40,7 @@ class _SignedFactors(second_factor.BaseAuthenticateForm):
         """As the library's, with the very factors that were judged."""
         clear_limit = check_rate_limit(self.user)
         code = str(self.cleaned_data["code"])
-        factors = credentials.factors_of(User.objects.get(pk=self.user.pk))
+        factors = credentials.factors_of(User.objects.get(pk=self.user.pk).verified(pk=self.user.pk))
         factors.sort(key=lambda factor: factor.type != factor.Type.TOTP)  # a failure is told of that one
         for factor in factors:
             if factor.wrap().validate_code(code):
@@ -82,7 +82,7 @@ class PortalAccountAdapter(DefaultAccountAdapter):
 
     def set_password(self, user: User, password: str) -> None:
         """Raises RowTampered, so that nothing is signed anew that was not signed before."""
-        super().set_password(credentials.verify(User.objects.get(pk=user.pk)), password)
+        super().set_password(credentials.verify(User.objects.get(pk=user.pk).verified(pk=user.pk)), password)
         user.refresh_from_db()
 
     def is_reauthentication_required(self, *, app: str, **kwargs: object) -> bool:

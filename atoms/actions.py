@@ -70,7 +70,7 @@ def delete_environment(environment: Environment, *, expected_revision: int, acto
 
     Raises EnvironmentInUse while Atoms are attached, EnvironmentChanged when it is at another revision.
     """
-    locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
+    locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk).verified(pk=environment.pk)
     if locked.extensions_revision != expected_revision:
         raise EnvironmentChanged
     _audit(
@@ -79,6 +79,7 @@ def delete_environment(environment: Environment, *, expected_revision: int, acto
     if locked.atoms.exists():  # asked under the account's lock, under which Atoms are made with an environment
         raise EnvironmentInUse("Detach its Atoms first.")
     locked.delete()
+    Environment.end(environment.pk)
 
 
 @transaction.atomic
@@ -89,12 +90,12 @@ def set_environment_roles(
 
     expected: Environment.seen_by as it was when this was decided, None when nobody asks. Raises RolesChanged.
     """
-    locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
+    locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk).verified(pk=environment.pk)
     if expected not in (None, locked.seen_by):
         raise RolesChanged(_last_choice_of_roles(environment))
     environment.roles = sorted(str(role.pk) for role in roles)
     environment.save(update_fields=["roles"])
-    names = ", ".join(role.name for role in roles) or "every member"
+    names = ", ".join(map(str, roles)) or "every member"
     _audit(
         environment.account,
         actor,

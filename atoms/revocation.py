@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
+from accounts.rows import RowTampered
 from atoms.models import Atom, InstallerToken, Node, NodeCredential, RevokedCredential
 from operations import actions as operations
 from operations.models import Operation
@@ -93,6 +94,8 @@ def _refuse(nodes: list[Node], tokens: Q) -> None:
     known = NodeCredential.objects.filter(node__in=nodes)
     hashes = known.values_list("node_id", "token_hash")
     RevokedCredential.objects.bulk_create(RevokedCredential(node_id=pk, token_hash=value) for pk, value in hashes)
+    if any(row.has_valid_signature() and row.atom_id != row.node.atom_id for row in known.select_related("node")):
+        raise RowTampered("A node was moved to another Atom past the portal.")
     known.delete()
     for node, kind in product(nodes, NodeCredential.Kind.values):
         NodeCredential.end(NodeCredential.id_of(node.pk, kind))

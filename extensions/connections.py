@@ -181,7 +181,8 @@ def delete_connection(connection: Connection, *, consent: Consent = Consent(), a
 
     def write() -> None:
         Connection.objects.filter(pk=connection.pk).delete()
-        Connection.end(connection.pk)
+        if connection.has_valid_signature():  # another's could have been moved here
+            Connection.end(connection.pk)
         audit.record(
             account,
             actor=actor,

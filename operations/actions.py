@@ -65,37 +65,39 @@ def cancel(operation: Operation, *, actor: User) -> None:
 
     Raises Refused: operation_ended, not_cancellable.
     """
-    locked = (
-        Operation.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=operation.pk)
-    )
-    if locked.is_finished:
+    found = locked(operation)
+    if found.is_finished:
         raise Refused("operation_ended", "It has ended already.")
-    if not is_cancellable(locked):
+    if not is_cancellable(found):
         sentence = "Work of this kind is short, or must not stay half done; it cannot be cancelled."
         raise Refused("not_cancellable", sentence)
-    if locked.cancel_asked_at is not None:
+    if found.cancel_asked_at is not None:
         return
-    Operation.objects.filter(pk=locked.pk).update(cancel_asked_at=timezone.now(), run_after=timezone.now())
-    _audit(locked, actor, "CANCEL", f"Cancelling was asked for: {locked.title}")
-    publish_on_commit(locked)
+    Operation.objects.filter(pk=found.pk).update(cancel_asked_at=timezone.now(), run_after=timezone.now())
+    _audit(found, actor, "CANCEL", f"Cancelling was asked for: {found.title}")
+    publish_on_commit(found)
 
 
 @transaction.atomic
 def resume(operation: Operation, *, actor: User) -> None:
     """Take up a failed or cancelled operation where it stopped. Raises Refused: not_resumable; RowTampered."""
-    locked = (
-        Operation.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=operation.pk)
-    )
-    if not is_resumable(locked):
+    found = locked(operation)
+    if not is_resumable(found):
         sentence = "Only what failed or was cancelled can be resumed; what was taken back is asked for again."
         raise Refused("not_resumable", sentence)
-    locked.state, locked.run_after = Operation.State.PENDING, timezone.now()
-    locked.current_until, locked.taken_up = locked.run_after + CURRENT, b""
-    locked.cancel_asked_at = locked.finished_at = locked.concluded_at = None
-    locked.troubles, locked.error_code, locked.error_sentence = 0, "", ""
-    locked.save(update_fields=RESUMED)
-    _audit(locked, actor, "RESUME", f"Taken up again: {locked.title}")
-    publish_on_commit(locked)
+    found.state, found.run_after = Operation.State.PENDING, timezone.now()
+    found.current_until, found.taken_up = found.run_after + CURRENT, b""
+    found.cancel_asked_at = found.finished_at = found.concluded_at = None
+    found.troubles, found.error_code, found.error_sentence = 0, "", ""
+    found.save(update_fields=RESUMED)
+    _audit(found, actor, "RESUME", f"Taken up again: {found.title}")
+    publish_on_commit(found)
+
+
+def locked(operation: Operation) -> Operation:
+    """As it stands there by now, until the transaction ends: the very one that was found. Raises RowTampered."""
+    rows = Operation.objects.select_for_update(of=("self",), no_key=True).select_related("account")
+    return rows.get(pk=operation.pk).verified(pk=operation.pk, account_id=operation.account_id)
 
 
 def _audit(operation: Operation, actor: User, action: str, message: str) -> None:

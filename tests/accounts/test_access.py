@@ -44,6 +44,7 @@ def test_every_access_granting_table_is_signed() -> None:
         "vaults.SecretId",
         "vaults.ShredApproval",
         "vaults.ShredCertificate",
+        "vaults.ShredProof",
     }
 
 

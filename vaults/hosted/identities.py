@@ -186,6 +186,9 @@ def _shredder() -> Paths:
     for mount in KEYS:
         paths[f"{mount}/keys/+/config"] = {"capabilities": ["update"], **_pinned(ALLOW_DELETION)}
         paths[f"{mount}/keys/+"] = {"capabilities": ["delete"]}
+    # All of an account's keys, whatever the rows name: nobody certifies what was not destroyed.
+    for kind in ("atoms", "environments"):
+        paths[f"{AUTHORITY}/metadata/{kind}"] = {"capabilities": ["list"]}
     return paths | _LEDGER
 
 

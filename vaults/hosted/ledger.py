@@ -10,12 +10,13 @@ atoms/<id>         {account}: as an environment's
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from hvac import Client
 
 from kmscore.refused import Refused
-from kmscore.vaultclient.answers import VaultMisconfigured, VaultRefused, member_of
+from kmscore.vaultclient.answers import VaultMisconfigured, VaultRefused, list_of, member_of
 from kmscore.vaultclient.mounts import AUTHORITY, OF_ATOMS, RecipientMounts
 from vaults.hosted.sessions import as_identity
 
@@ -77,6 +78,27 @@ def refuse_foreign(identity: str, mounts: RecipientMounts, recipient: object, ac
     if document is None or document.members.get("account") != str(account):
         sentence = f"The vault's ledger does not have {recipient} as this account's: nothing was done with its keys."
         raise ForeignRecipient("recipient_foreign", sentence)
+
+
+def recipients_of(identity: str, account: object) -> set[str]:
+    """The ids of all environments and Atoms that the ledger has as an account's, deleted ones too: each document is read.
+
+    Raises the vault's errors.
+    """
+    kinds: tuple[Kind, ...] = ("environments", "atoms")
+    ids = [(kind, name) for kind in kinds for name in as_identity(identity, partial(_listed, kind))]
+    documents = ((name, read(identity, kind, name)) for kind, name in ids)
+    return {name for name, found in documents if found is not None and found.members.get("account") == str(account)}
+
+
+def _listed(kind: Kind, client: Client) -> list[str]:
+    try:
+        found = client.secrets.kv.v2.list_secrets(kind, mount_point=AUTHORITY)
+    except VaultRefused as refusal:
+        if refusal.status != 404:  # none yet
+            raise
+        return []
+    return [str(name) for name in list_of(member_of(found, "data"), "keys")]
 
 
 def _kind(mounts: RecipientMounts) -> Kind:

@@ -22,8 +22,9 @@ from operations.models import Operation
 from operations.work import checkpoint
 from vaults import kms_audit
 from vaults.hosted import calls, ledger
+from vaults.keys.deeds import last_deed
 from vaults.keys.provision import record_recipient
-from vaults.models import KmsAccount, Recipient, RecipientRotation, SecretId, ShredApproval
+from vaults.models import KmsAccount, Recipient, RecipientRotation, SecretId, ShredApproval, ShredCertificate
 from vaults.vault_operation import KEYS_GROUP, vault_operation
 
 GRACE_DAYS = (7, 30, 90)  # least, usual, most
@@ -133,9 +134,9 @@ def withdraw(account: Account) -> int:
 def activate_again(account: Account, *, actor: User) -> KmsAccount:
     """After shredding: new keys under the old names. What was sealed stays lost. Raises Refused, RowTampered."""
     kms = locked(account)
-    last = account.operations.filter(kind=SHRED).exclude(state=Operation.State.CANCELLED).first()
-    done = last is not None and last.state == Operation.State.DONE
-    if kms.state != KmsAccount.State.SHREDDED or not done or account.recipients.filter(shredded_at=None).exists():
+    last = last_deed(account, "ACTIVATE", "DISABLE", "ENABLE", "SHRED", "SHRED_AGAIN", "SHREDDED")
+    done = last is not None and last.action == "SHREDDED" and last.signed_by() in ShredCertificate.SIGNERS
+    if kms.state != KmsAccount.State.SHREDDED or not done:
         raise Refused("not_shredded", "Only when all of its keys are shredded can it be activated again.")
     set_state(kms, KmsAccount.State.ACTIVE, actor)
     _lock_places(account)
@@ -216,7 +217,7 @@ def locked(account: Account) -> KmsAccount:
     kms = KmsAccount.objects.select_for_update(no_key=True).filter(account=account).first()
     if kms is None:
         raise Refused("never_activated", "The Key Management Service of this account was never activated.")
-    return kms.verified()
+    return kms.verified(account_id=account.pk)
 
 
 def set_state(kms: KmsAccount, state: str, actor: User | None, *, ends_at: object = None) -> None:

@@ -5,7 +5,6 @@ administrators; the portal's signature on both. Once it has begun there is no wa
 """
 
 import uuid
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,10 +16,10 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.access import genuine_roles
-from accounts.models import Account, AuditEntry, Membership, User
+from accounts.models import Account, Membership, User
 from accounts.privileges import Privilege
 from accounts.rows import WEB, is_uuid, lock_in_order
-from atoms.models import Node
+from atoms.models import Atom, Environment, Node
 from kmscore.refused import Refused
 from operations import actions as operations
 from operations.models import Operation
@@ -29,6 +28,7 @@ from operations.work import Cancelled, Failed, LeaseLost, ResumeAt, periodic
 from vaults import kms_audit
 from vaults.hosted import calls, ledger
 from vaults.keys import disable
+from vaults.keys.deeds import deeds, last_deed
 from vaults.keys.disable import SHRED
 from vaults.keys.losses import mark_lost
 from vaults.models import DataKey, KmsAccount, Recipient, ShredApproval, ShredCertificate, ShredProof
@@ -67,9 +67,7 @@ def request_shred(account: Account, *, actor: User) -> Operation:
 @transaction.atomic
 def approve_shred(operation: Operation, *, actor: User) -> None:
     """The second administrator's word. Raises Refused."""
-    locked = (
-        Operation.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=operation.pk)
-    )
+    locked = operations.locked(operation)
     if locked.is_finished or locked.kind != SHRED:
         raise Refused("nothing_to_approve", "There is nothing to approve any more.")
     if locked.shred_approvals.filter(user=actor).exists():
@@ -156,7 +154,19 @@ def shred(operation: Operation) -> None:
     mark_lost(
         DataKey.objects.filter(recipient__account=operation.account), DataKey.LostBecause.SHREDDED
     )  # shredded again
+    _refuse_hidden(operation.account, recipients)
     _certify(operation)
+
+
+def _refuse_hidden(account: Account, recipients: list[Recipient]) -> None:
+    """Nobody certifies what was not destroyed: the vault's ledger says whose keys there are. Raises Failed, the vault's errors."""
+    hidden = ledger.recipients_of("shredder", account.pk) - {str(recipient.pk) for recipient in recipients}
+    if hidden:
+        log.error("recipients_hidden", account=str(account.pk), recipients=sorted(hidden))
+        sentence = (
+            f"The vault has keys of {len(hidden)} environments and Atoms that no row names: put those rows back first."
+        )
+        raise Failed("recipients_hidden", sentence)
 
 
 def _still_ours(operation: Operation) -> None:
@@ -202,7 +212,7 @@ def _check_begun(operation: Operation) -> None:
 
     A row that says "shredded", of an earlier life of the account, destroys none of its new keys. Raises Failed.
     """
-    entry = _last_deed(operation.account, "ACTIVATE", "DISABLE", "ENABLE", "SHRED", "SHRED_AGAIN", "SHREDDED")
+    entry = last_deed(operation.account, "ACTIVATE", "DISABLE", "ENABLE", "SHRED", "SHRED_AGAIN", "SHREDDED")
     asked_again = entry is not None and entry.action == "SHRED_AGAIN" and entry.signed_by(for_good=False) in WEB
     whose = (*WEB, *ShredCertificate.SIGNERS)  # not the worker's word, which destroys nothing by itself
     begun = entry is not None and entry.action in ("SHRED", "SHREDDED") and entry.signed_by() in whose
@@ -212,29 +222,12 @@ def _check_begun(operation: Operation) -> None:
         raise Failed("record_forged", sentence)
 
 
-def _last_deed(account: Account, *deeds: str) -> AuditEntry | None:
-    """The newest of these acts about the account; None when an entry since then was changed or is missing."""
-    return next((entry for entry in _deeds(account) if entry.action in deeds), None)
-
-
-def _deeds(account: Account) -> Iterator[AuditEntry]:
-    """What was done with the account's Key Management Service, the newest first, up to an entry that was changed or is missing."""
-    following: AuditEntry | None = None
-    for entry in account.audit_entries.order_by("-seq").iterator(1000):
-        chained = following is None or bytes(following.previous) == entry.link()
-        if entry.signed_by() is None or not chained:
-            return
-        if (entry.type, entry.subject_id) == ("as.atom.kms", str(account.pk)):
-            yield entry
-        following = entry
-
-
 def _was_disabled_until(account: Account, ends_at: datetime) -> bool:
     """Whether the audit log says that disabling came last, with this very grace period.
 
     A genuine row of an earlier day, put back into the database, is not enough to destroy anything.
     """
-    entry = _last_deed(account, "ACTIVATE", "DISABLE", "ENABLE")
+    entry = last_deed(account, "ACTIVATE", "DISABLE", "ENABLE")
     if entry is None or entry.signed_by(for_good=False) not in WEB:  # an ended key may be a stolen one
         return False
     return entry.action == "DISABLE" and entry.properties.get("ends_at") == str(ends_at)
@@ -247,9 +240,9 @@ def _approved_by(operation: Operation) -> list[str]:
     for row in operation.shred_approvals.select_related("user"):
         fresh = timezone.now() - row.given_at < APPROVAL_LASTS
         told = row.user_id in said and row.account_id == operation.account_id
-        if row.has_valid_signature() and fresh and told and row.user.is_active:
+        if row.has_valid_signature() and fresh and told and row.user.is_active and row.user.has_valid_signature():
             membership = Membership.objects.filter(account=operation.account_id, user=row.user).first()
-            if membership is not None and _may_shred(membership):
+            if membership is not None and _may_shred(membership, operation.account_id, row.user_id):
                 found[str(row.user_id)] = row.user.email
     return sorted(found.values())
 
@@ -257,7 +250,7 @@ def _approved_by(operation: Operation) -> list[str]:
 def _words_given(account: Account) -> set[uuid.UUID]:
     """Who asked for shredding at once or approved it, by the audit log, since that was last taken back."""
     found = set()
-    for entry in _deeds(account):
+    for entry in deeds(account):
         if entry.action in ("SHRED_WITHDRAWN", "DISABLE", "ENABLE", "ACTIVATE"):
             break
         if entry.action in ("SHRED_ASKED", "SHRED_APPROVED") and entry.actor_id is not None:
@@ -265,14 +258,16 @@ def _words_given(account: Account) -> set[uuid.UUID]:
     return found
 
 
-def _may_shred(membership: Membership) -> bool:
+def _may_shred(membership: Membership, account_id: uuid.UUID, user_id: uuid.UUID) -> bool:
+    if (membership.account_id, membership.user_id) != (account_id, user_id):
+        return False
     return any(Privilege.ACCOUNT_ADMIN in role.privilege_set() for role in genuine_roles(membership))
 
 
 def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
     """Prove that its key lives, delete it, prove that it does not, and only then delete the documents that proved it."""
     ledger.refuse_foreign("shredder", recipient.mounts, recipient.pk, operation.account_id)
-    proof, _ = ShredProof.objects.get_or_create(operation=operation, recipient=recipient)
+    proof = _proof_of(operation, recipient)
     documents = range(recipient.next_document() + 1)
     if proof.before is None:
         proof.data_key, proof.before, proof.data_keys = _sample(recipient, documents)
@@ -290,8 +285,21 @@ def _shred_recipient(operation: Operation, recipient: Recipient) -> None:
         calls.delete_document(recipient, document)
     now = timezone.now()
     with transaction.atomic():
-        ShredProof.objects.filter(pk=proof.pk).update(shredded_at=now)
+        proof.shredded_at = now
+        proof.save(update_fields=["shredded_at"])
         Recipient.objects.filter(pk=recipient.pk).update(shredded_at=now)
+
+
+def _proof_of(operation: Operation, recipient: Recipient) -> ShredProof:
+    """As it was begun before a worker died; one that the shred worker did not write is none."""
+    rows = ShredProof.objects.filter(operation=operation, recipient=recipient)
+    found = rows.first()
+    if found is not None and found.has_valid_signature():
+        return found
+    rows.delete()
+    made = ShredProof(operation=operation, recipient=recipient)
+    made.save(force_insert=True)
+    return made
 
 
 def _sample(recipient: Recipient, documents: range) -> tuple[Any, int, int]:
@@ -343,8 +351,10 @@ def _certify(operation: Operation) -> None:
 def _document(operation: Operation, now: datetime) -> dict[str, Any]:
     account = operation.account
     seq, fingerprint = audit.head(account)
-    names = dict(account.environments.values_list("pk", "name")) | dict(account.atoms.values_list("pk", "name"))
-    proofs = list(operation.shred_proofs.select_related("recipient"))
+    account.verified()
+    places: list[Environment | Atom] = [*account.environments.all(), *account.atoms.all()]
+    names = {place.pk: place.name if place.has_valid_signature() else "its name was changed" for place in places}
+    proofs = [proof for proof in operation.shred_proofs.select_related("recipient") if proof.has_valid_signature()]
     begun = account.audit_entries.filter(
         type="as.atom.kms", action="SHRED", properties__operation=str(operation.pk)
     ).first()
@@ -353,7 +363,7 @@ def _document(operation: Operation, now: datetime) -> dict[str, Any]:
         "format": 1,
         "account": {"id": str(account.pk), "code": account.code, "name": account.name},
         "operation": str(operation.pk),
-        "requested_by": operation.requested_by.email if operation.requested_by else "the end of the grace period",
+        "requested_by": _named(operation.requested_by) if operation.requested_by else "the end of the grace period",
         "approved_by": told.get("approved_by", []),
         "disabled_at": told.get("disabled_at"),
         "shredded_at": now.isoformat(),
@@ -373,6 +383,10 @@ def _document(operation: Operation, now: datetime) -> dict[str, Any]:
         "vault_snapshots_expire": (now + timedelta(days=settings.BACKUP_RETENTION_DAYS)).isoformat(),
         "containers": _containers(account),
     }
+
+
+def _named(person: User) -> str:
+    return person.email if person.has_valid_signature() else f"person {person.pk}, whose address was changed"
 
 
 def _proof(proof: ShredProof) -> dict[str, Any]:

@@ -155,9 +155,8 @@ def replace_sync_credential(node: Node, sync_hash: bytes) -> None:
     The same hash again changes nothing, so a lost reply is retried with either credential. Raises Refused,
     RowTampered.
     """
-    found = (
-        NodeCredential.objects.select_for_update(no_key=True).get(node=node, kind=NodeCredential.Kind.SYNC).verified()
-    )
+    asked = {"node_id": node.pk, "kind": NodeCredential.Kind.SYNC}
+    found = NodeCredential.objects.select_for_update(no_key=True).get(**asked).verified(**asked)
     if bytes(found.token_hash) == sync_hash:
         return
     if found.created_at > timezone.now() - REPLACED_EVERY and found.replaced:

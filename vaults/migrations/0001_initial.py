@@ -309,6 +309,8 @@ class Migration(migrations.Migration):
             name='ShredProof',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
+                ('signature', models.BinaryField(max_length=72)),
                 ('data_key', models.UUIDField(null=True)),
                 ('before', models.PositiveSmallIntegerField(null=True)),
                 ('after', models.PositiveSmallIntegerField(null=True)),

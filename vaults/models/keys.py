@@ -56,8 +56,12 @@ class ShredApproval(SignedModel):
         return f"{self.user} approves {self.operation_id}"
 
 
-class ShredProof(UuidModel):
+class ShredProof(SignedModel):
     """What the vault answered to a rewrap of one of a recipient's wrapped data keys, before and after its key was deleted."""
+
+    SIGNED = ("operation_id", "recipient_id", "data_key", "before", "after", "data_keys", "shredded_at")
+    SIGNERS = ("shredder",)
+    REMEMBERED = False  # it grants nothing
 
     operation = models.ForeignKey(Operation, models.CASCADE, related_name="shred_proofs")
     recipient = models.ForeignKey(Recipient, models.CASCADE, related_name="+")

@@ -52,7 +52,7 @@ def test_a_delivery_is_read() -> None:
 @pytest.mark.parametrize(
     ("place", "values"),
     [
-        (("attachment_revision",), NO_NUMBER),
+        (("attachment_revision",), (*NO_NUMBER, 2**31)),
         (("grants", 0, "seconds"), NO_NUMBER),
         (("grants", 0, "role_id_token"), NO_TOKEN),
         (("grants", 1, "secret_id_token"), NO_TOKEN),

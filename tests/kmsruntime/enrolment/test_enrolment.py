@@ -211,6 +211,30 @@ def test_a_crash_while_the_result_is_put_in_place(container: Container) -> None:
         assert not container.home.handover.exists()
 
 
+def test_another_token_ends_no_enrolment_that_is_finished_but_for_its_journal(container: Container) -> None:
+    """Killed right there: a mistyped command put a new journal over the confirmed one, and the place was lost."""
+    token = container.installer_token()
+    handover = begun(container, token)
+    to_the_end(container, handover)
+    journal = container.home.handover.read_bytes()
+    adopt(container.home, handover.journal)
+    write_private(container.home.handover, journal)
+    with pytest.raises(EnrolmentRefused) as caught:
+        enrol(container.home, config(container), "atom-another", wait)
+    assert caught.value.code == "already_enrolled"
+    with pytest.raises(EnrolmentRefused) as caught:
+        enrol(container.home, replace(config(container), portal="http://127.0.0.1:9"), token, wait)
+    assert caught.value.code == "enrolled_otherwise"
+    enrol(container.home, config(container), token, wait)
+    assert not container.home.handover.exists()
+    assert logs_in(container)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+
 @pytest.mark.slow
 def test_kill_9_of_the_real_program_at_any_time(container: Container) -> None:
     token = container.installer_token()

@@ -366,6 +366,7 @@ def test_a_vault_that_is_not_allowed_any_more_is_not_given_the_token_by_a_run(he
     until(lambda: has_taken_over(held))
     held.container.command("allow-vault", "--remove", held.customer.address)
     until(lambda: not alive(held))
+    until(lambda: ContainerReport.objects.filter(token__problem="confirm_vault").exists())
     assert held.get() == HELD
     process.send_signal(signal.SIGTERM)
     assert "[confirm_vault]" in process.communicate(timeout=60)[1]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from atoms import actions as atoms
+from kmscore.vaultclient.client import Vault
 from kmsruntime.disk import credentials
+from kmsruntime.disk.journal import Journal, write_journal
+from kmsruntime.enrolment.handover import Handover
+from operations.work import sweep
 from tests.conftest import HostedVault
 from tests.kmsruntime.container import Container
 
@@ -69,6 +74,25 @@ def test_a_former_login_that_is_being_destroyed_is_no_intruder(enrolled: Contain
     code, found = listed(enrolled)
     assert code == 0
     assert {one["whose"] for one in found["environments"]} <= {"own", "ending"}
+
+
+def test_a_login_that_it_is_taking_is_no_intruder(enrolled: Container) -> None:
+    """The vault has made it, and this container has not opened it yet: it was told to revoke itself then."""
+    handover = Handover(
+        enrolled.synchroniser()._portal, Vault(enrolled.portal.vault_address), Journal("renewal", "", "", "")
+    )
+    handover.journal.sync_token = credentials.read_environment(enrolled.home).sync_token
+    handover.journal.settings_token = credentials.read_atom(enrolled.home).settings_token
+    while not handover.journal.grants:
+        time.sleep(min(handover.advance(), 0.2))
+        sweep()
+    for public in (False, True):
+        write_journal(enrolled.home, handover.journal, public=public)
+        code, found = listed(enrolled)
+        assert code == 0
+        assert sorted(one["whose"] for one in found["environments"]) == ["coming", "own"]
+    enrolled.home.handover.unlink()
+    assert listed(enrolled)[0] == 69, "without a hand-over nothing explains it"
 
 
 def test_a_detached_container_has_its_atoms_readers(enrolled: Container) -> None:

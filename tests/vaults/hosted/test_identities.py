@@ -354,7 +354,7 @@ MAY: dict[str, set[str]] = {
         *("read whose environments are", "read whose atoms are"),
     },
     "shredder": {
-        *("allow deletion", "delete a key", "delete an at-rest key", "delete a document"),
+        *("allow deletion", "delete a key", "delete an at-rest key", "delete a document", "list the ledger"),
         *("read whose environments are", "read whose atoms are"),
     },
     "backup": {"take a snapshot"},
