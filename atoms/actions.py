@@ -89,7 +89,7 @@ def set_environment_roles(
 
     expected: Environment.seen_by as it was when this was decided, None when nobody asks. Raises RolesChanged.
     """
-    locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
+    locked = Environment.objects.select_for_update(no_key=True).get(pk=environment.pk).verified(pk=environment.pk)
     if expected not in (None, locked.seen_by):
         raise RolesChanged(_last_choice_of_roles(environment))
     environment.roles = sorted(str(role.pk) for role in roles)
