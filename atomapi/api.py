@@ -43,8 +43,8 @@ def refused(request: HttpRequest, error: Any) -> HttpResponse:
 @api.exception_handler(AuthenticationError)
 def unknown_credential(request: HttpRequest, error: Any) -> HttpResponse:
     sentence = (
-        "This credential is not known: it was revoked, or the Atom was deleted. To come back, remove this directory or move it "
-        "away, for nothing in its store is of use then, and enrol with a new installer token."
+        "This credential is not known: it was revoked, or the Atom was deleted. To come back, remove the container's "
+        "directory or move it away, for a new enrolment takes nothing from it, and enrol with a new installer token."
     )
     return problem(401, "credential_unknown", sentence)
 

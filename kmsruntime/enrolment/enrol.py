@@ -89,7 +89,7 @@ def _already(home: Home, enrolled: AtomCredentials, installer_token: str, given:
         raise EnrolmentRefused(
             "already_enrolled",
             f"{home.directory} is enrolled as a node of {enrolled.atom_name}. Enrol another one with another --dir; "
-            "if this one was revoked, remove the directory or move it away first, for nothing in its store is of use then.",
+            "if this one was revoked, remove the directory or move it away first: a new enrolment takes nothing from it.",
         )
     refuse_others(home.directory, home.read_config(), given)
     return enrolled

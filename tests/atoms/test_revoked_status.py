@@ -1,6 +1,8 @@
 """What is said of an Atom whose machines were all revoked: it had some, none is enrolled now, and since when."""
 
 import uuid
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -52,6 +54,17 @@ def test_an_atom_that_lost_its_machine_is_revoked_and_not_never_seen(stage: Stag
     tree = stage.cast.client("alice").get(reverse("atoms:atom_tree", args=[stage.account.code]), {"status": "REVOKED"})
     assert "Orders Atom" in tree.content.decode()
     assert "Second Atom" not in tree.content.decode()
+
+
+def test_the_installation_page_says_that_it_enrols_again_in_an_empty_directory(
+    stage: Stage, tmp_path: Path, settings: Any
+) -> None:
+    (tmp_path / "kmsportal_runtime-0.0.0-py3-none-any.whl").write_bytes(b"stands for the wheel")
+    settings.RUNTIME_WHEELS = tmp_path
+    install, said = reverse("atoms:atom_install", args=[stage.account.code, stage.atom.pk]), "needs an empty directory"
+    assert said not in stage.cast.client("alice").post(install, {"minutes": 60}, follow=True).content.decode()
+    revoke_all_nodes(enrolled(stage.atom).atom, actor=stage.alice)
+    assert said in stage.cast.client("alice").post(install, {"minutes": 60}, follow=True).content.decode()
 
 
 def test_a_machine_that_is_left_or_came_back_is_what_counts(stage: Stage) -> None:

@@ -136,7 +136,7 @@ def test_a_revoked_node_is_told_and_keeps_working_from_its_store(enrolled: Conta
     assert caught.value.code == "credential_unknown"
     done = enrolled.command("sync")
     assert (done.returncode, done.stderr.count("\n"), "[credential_unknown]" in done.stderr) == (71, 1, True)
-    assert "remove this directory or move it away" in done.stderr
+    assert "remove the container's directory or move it away" in done.stderr
     assert "enrol with a new installer token" in done.stderr
     assert enrolled.values()["Orders database/password"] == "kept"
     assert enrolled.status()["verdict"] == "credential_unknown"
