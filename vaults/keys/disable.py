@@ -134,9 +134,7 @@ def withdraw(account: Account) -> int:
 def activate_again(account: Account, *, actor: User) -> KmsAccount:
     """After shredding: new keys under the old names. What was sealed stays lost. Raises Refused, RowTampered."""
     kms = locked(account)
-    last = last_deed(account, "ACTIVATE", "DISABLE", "ENABLE", "SHRED", "SHRED_AGAIN", "SHREDDED")
-    done = last is not None and last.action == "SHREDDED" and last.signed_by() in ShredCertificate.SIGNERS
-    if kms.state != KmsAccount.State.SHREDDED or not done:
+    if kms.state != KmsAccount.State.SHREDDED or not _is_shredded(account):
         raise Refused("not_shredded", "Only when all of its keys are shredded can it be activated again.")
     set_state(kms, KmsAccount.State.ACTIVE, actor)
     _lock_places(account)
@@ -147,6 +145,15 @@ def activate_again(account: Account, *, actor: User) -> KmsAccount:
     _request_roles(account, actor)
     kms_audit.record(account, "ACTIVATE", "Key Management Service activated again, with new keys", actor=actor)
     return kms
+
+
+def _is_shredded(account: Account) -> bool:
+    """By the log's last word about it, and the certificate of that very shredding."""
+    last = last_deed(account, "ACTIVATE", "DISABLE", "ENABLE", "SHRED", "SHRED_AGAIN", "SHREDDED")
+    if last is None or last.action != "SHREDDED":
+        return False
+    certificate = ShredCertificate.objects.filter(account=account, operation=last.properties.get("operation")).first()
+    return certificate is not None and certificate.has_valid_signature()
 
 
 def _request_roles(account: Account, actor: User) -> None:
