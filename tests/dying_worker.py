@@ -21,7 +21,7 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 
-from operations.work import sweep  # noqa: E402
+from operations.work import SWEPT, sweep  # noqa: E402
 from tests.stepping import call_at_steps  # noqa: E402
 
 count, die_at = 0, 0
@@ -44,7 +44,7 @@ def work(at: int, queues: Sequence[str], answer: int) -> None:
         credentials, name = queues[1:]
         call_command("after_restore", credentials=Path(credentials), restore=name, stdout=StringIO())
     else:
-        while sweep(queues=queues) if queues else sweep():
+        while sweep(queues=queues):
             pass
     os.write(answer, str(count).encode())
 
@@ -57,7 +57,7 @@ def main() -> None:
         if not child:
             status = 1
             try:
-                work(int(at), queues, writing)
+                work(int(at), queues or SWEPT, writing)
                 status = 0
             finally:
                 os._exit(status)

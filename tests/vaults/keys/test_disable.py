@@ -153,7 +153,7 @@ def test_the_watch_cannot_read_what_it_cuts_off(stage: Stage) -> None:
 
 @pytest.mark.slow
 def test_a_worker_killed_at_every_step_ends_in_the_same_state(stage: Stage, hosted_vault: HostedVault) -> None:
-    with dying_worker(hosted_vault) as worker:
+    with dying_worker(hosted_vault, "watch") as watch:
 
         def disable() -> None:
             disable_kms(stage.account, days=7, actor=stage.alice)
@@ -165,7 +165,8 @@ def test_a_worker_killed_at_every_step_ends_in_the_same_state(stage: Stage, host
             settle()
             assert len(roles(stage)) == 4
 
-        assert killed_at_every_step(worker, disable, check_disabled) > 10
+        assert killed_at_every_step(watch, disable, check_disabled, "watch") > 10
+    with dying_worker(hosted_vault) as worker:
 
         def enable() -> None:
             disable_kms(stage.account, days=7, actor=stage.alice)

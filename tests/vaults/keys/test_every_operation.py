@@ -109,8 +109,8 @@ def superseded(stage: Stage) -> list[SecretId]:
 
 def left(stage: Stage) -> list[SecretId]:
     """The environment's logins of an Atom that is moved."""
-    atom = molecule(stage)
     rows = [row for row in issued(stage) if row.mount == "environments"]
+    atom = molecule(stage)
     target = stage.test if atom.environment == stage.production else stage.production
     atoms.attach(atom, target, actor=stage.alice)
     return rows
@@ -173,11 +173,14 @@ def test_every_kind_is_killed_somewhere() -> None:
 def test_killed_at_every_step_it_comes_to_the_same_end(stage: Stage, hosted_vault: HostedVault, kind: str) -> None:
     begin, check, least = HERE[kind]
     molecule(stage)
-    with dying_worker(hosted_vault) as worker:
+    queue = work.queue_of(kind)
+    with dying_worker(hosted_vault, "watch" if queue == "watch" else "worker") as worker:
 
         def checked(made: Any) -> None:
+            assert not Operation.objects.unfinished().filter(kind=kind).exists()
+            settle()  # what other processes do of it
             check(stage, made)
             assert not Operation.objects.unfinished().exists()
             assert not Operation.objects.filter(kind=kind, state=Operation.State.FAILED).exists()
 
-        assert killed_at_every_step(worker, lambda: begin(stage), checked) >= least
+        assert killed_at_every_step(worker, lambda: begin(stage), checked, queue) >= least

@@ -165,8 +165,8 @@ def test_a_worker_killed_at_every_step_leaves_the_same_end(stage: Stage, hosted_
         told = AuditEntry.objects.filter(action="REVOKED")
         assert len([row for row in told if row.properties["operation"] == str(operation.pk)]) == 1
 
-    with dying_worker(hosted_vault) as worker:
-        assert killed_at_every_step(worker, begin, check) > 15
+    with dying_worker(hosted_vault, "watch") as watch:
+        assert killed_at_every_step(watch, begin, check, "watch") > 15
 
 
 # -- with real containers ----------------------------------------------------------------------------------------------
