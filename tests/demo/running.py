@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNING = "KMS Portal is running"
-PARTS = ("openbao", "valkey", "worker", "bulk", "shredder", "web", "runtime")
+PARTS = ("openbao", "valkey", "worker", "bulk", "watch", "shredder", "web", "runtime")
 
 
 class Stack:
