@@ -9,6 +9,7 @@ atoms/<id>         {account}: as an environment's
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -80,14 +81,14 @@ def refuse_foreign(identity: str, mounts: RecipientMounts, recipient: object, ac
         raise ForeignRecipient("recipient_foreign", sentence)
 
 
-def recipients_of(identity: str, account: object) -> set[str]:
-    """The ids of all environments and Atoms that the ledger has as an account's, deleted ones too: each document is read.
+def recipients_besides(known: Collection[str], identity: str, account: object) -> set[str]:
+    """The ids of all other environments and Atoms that the ledger has as an account's, deleted ones too; each document is read.
 
     Raises the vault's errors.
     """
     kinds: tuple[Kind, ...] = ("environments", "atoms")
     ids = [(kind, name) for kind in kinds for name in as_identity(identity, partial(_listed, kind))]
-    documents = ((name, read(identity, kind, name)) for kind, name in ids)
+    documents = ((name, read(identity, kind, name)) for kind, name in ids if name not in known)
     return {name for name, found in documents if found is not None and found.members.get("account") == str(account)}
 
 

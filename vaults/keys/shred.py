@@ -160,7 +160,8 @@ def shred(operation: Operation) -> None:
 
 def _refuse_hidden(account: Account, recipients: list[Recipient]) -> None:
     """Nobody certifies what was not destroyed: the vault's ledger says whose keys there are. Raises Failed, the vault's errors."""
-    hidden = ledger.recipients_of("shredder", account.pk) - {str(recipient.pk) for recipient in recipients}
+    named = {str(recipient.pk) for recipient in recipients}
+    hidden = ledger.recipients_besides(named, "shredder", account.pk)
     if hidden:
         log.error("recipients_hidden", account=str(account.pk), recipients=sorted(hidden))
         sentence = (

@@ -165,7 +165,7 @@ def announcing(container: Container, revision: int) -> Iterator[None]:
     container.home.write_config(config)
 
 
-@pytest.mark.parametrize("number", [0, 1, 7, 2**62])
+@pytest.mark.parametrize("number", [0, 1, 7, 2**31 - 1])
 def test_a_number_that_came_without_settings_is_held_against_nobody(byov: Byov, number: int) -> None:
     """Higher or lower than the truth: the settings themselves say which they are."""
     container = byov.container
