@@ -49,7 +49,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class RoleReaders:
     """What can be read by those who log in by it: an environment's values, or an Atom's settings and at-rest keys."""
 
     mount: str
@@ -60,7 +60,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    roles: tuple[Role, ...]
+    roles: tuple[RoleReaders, ...]
 
     @property
     def problem(self) -> Intrusion | None:
@@ -93,9 +93,9 @@ def readers(container: Container) -> Readers:
     with vault_errors():
         now = container.hosted.server_time()
 
-        def role(vault: Vault, login: VaultLogin, name: str) -> Role:
+        def role(vault: Vault, login: VaultLogin, name: str) -> RoleReaders:
             found = (_reader(accessor, entry, own, atom.node, login, now) for accessor, entry in _listed(vault, login))
-            return Role(login.mount, login.recipient, name, tuple(map(known, found)))
+            return RoleReaders(login.mount, login.recipient, name, tuple(map(known, found)))
 
         def known(reader: Reader) -> Reader:
             """The vault has made it already, and this container has not opened it yet."""
@@ -132,7 +132,7 @@ def _reader(accessor: str, entry: dict[str, Any], own: set[str], node: str, logi
     return Reader(accessor, claimed, atom, since, whose)
 
 
-def _lines(role: Role) -> Iterator[str]:
+def _lines(role: RoleReaders) -> Iterator[str]:
     what = "what this environment holds" if role.mount == "environments" else "this Atom's settings and at-rest keys"
     yield f"{role.name}: {plural(len(role.readers), 'login')} can read {what}."
     for reader in role.readers:

@@ -12,10 +12,11 @@ log = structlog.get_logger()
 
 def deeds(account: Account) -> Iterator[AuditEntry]:
     """The newest first, up to an entry that was changed, or before which one is missing; none when the end was cut off."""
+    seen = audit.newest_seen(account)  # before the log is read: others go on writing
     following: AuditEntry | None = None
     for entry in account.audit_entries.order_by("-seq").iterator(1000):
         if following is None:
-            chained = entry.seq >= audit.newest_seen(account)
+            chained = entry.seq >= seen
         else:
             chained = following.seq == entry.seq + 1 and bytes(following.previous) == entry.link()
         if entry.signed_by() is None or entry.account_id != account.pk or not chained:
